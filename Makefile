@@ -1,0 +1,62 @@
+PYTHON ?= python3
+PORT ?= 8000
+ENV := .venv/.installed
+SITE := _build/html/index.html
+
+# The notebooks run in this environment's kernel, on one thread each: faster for small problems, and the same digits every time.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export JUPYTER_PREFER_ENV_PATH := 1
+export OMP_NUM_THREADS ?= 1
+export PYTHONHASHSEED ?= 0
+unexport MPLBACKEND
+
+.DEFAULT_GOAL := help
+.PHONY: help install book test lint unit nbtest lab serve notebooks repository clean
+.DELETE_ON_ERROR:
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(ENV): requirements.txt pyproject.toml
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+install: $(ENV) ## create .venv with everything pinned in requirements.txt
+
+book: $(ENV) ## execute every notebook and build the site
+	.venv/bin/jupyter-book build book --config _config.yml --toc "$(CURDIR)/_toc.yml" --path-output . -W --keep-going -n --all
+	@echo "The book is built: file://$(CURDIR)/$(SITE)   (or: make serve)"
+
+test: lint unit nbtest ## run every check: style, imports, tests, notebooks against their stored outputs
+
+lint: $(ENV)
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/lint-imports
+
+unit: $(ENV)
+	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope
+
+nbtest: $(ENV)
+	.venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
+
+lab: $(ENV) ## open the notebooks in JupyterLab
+	env -u OMP_NUM_THREADS .venv/bin/jupyter lab --notebook-dir book
+
+serve: $(ENV) ## serve the site on localhost (PORT=8000), building it first if there is none
+	@test -f $(SITE) || $(MAKE) book
+	@echo "http://localhost:$(PORT)/   (Ctrl-C stops)"
+	@.venv/bin/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+notebooks: $(ENV) ## re-execute the notebooks in place (NB=path for one)
+	.venv/bin/python book/_ext/notebooks.py $(NB)
+	.venv/bin/ruff format --quiet book
+
+repository: ## re-point badges, links and install cells: SLUG=owner/name
+	@$(PYTHON) book/_ext/repository.py $(SLUG)
+
+clean: ## remove the built site and caches; keep .venv
+	rm -rf _build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find book src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,56 @@
+"""Execute notebooks in place and keep the diff small: `python book/_ext/notebooks.py [PATH ...]`.
+
+Without a path, every notebook of the book. Timings, kernel details and interface state are dropped; a
+notebook that fails is left as it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
+
+KEEP = {"mystnb", "slideshow", "tags"}  # the cell metadata that the book means
+
+
+def execute(path: Path) -> bool:
+    """Run one notebook in its own folder; True if the file changed."""
+    before = path.read_text(encoding="utf-8")
+    notebook = nbformat.reads(before, as_version=4)
+    resources = {"metadata": {"path": str(path.parent)}}
+    NotebookClient(
+        notebook,
+        timeout=600,
+        kernel_name="python3",
+        record_timing=False,
+        coalesce_streams=True,
+        resources=resources,
+    ).execute()
+    notebook.metadata.clear()
+    notebook.metadata.update(
+        kernelspec={"display_name": "Python 3", "language": "python", "name": "python3"},
+        language_info={"name": "python"},
+    )
+    for cell in notebook.cells:
+        for key in set(cell.metadata) - KEEP:
+            del cell.metadata[key]
+    after = nbformat.writes(notebook).rstrip("\n") + "\n"
+    path.write_text(after, encoding="utf-8")
+    return after != before
+
+
+if __name__ == "__main__":
+    book = Path(__file__).resolve().parents[1]
+    paths = [Path(a).resolve() for a in sys.argv[1:]] or sorted(book.rglob("*.ipynb"))
+    failed = False
+    for path in [p for p in paths if ".ipynb_checkpoints" not in p.parts]:
+        print(path.name, end=" … ", flush=True)
+        try:
+            print("changed" if execute(path) else "unchanged")
+        except CellExecutionError as error:
+            failed = True
+            print(f"FAILED\n{error}", file=sys.stderr)
+    raise SystemExit(failed)

@@ -1,0 +1,73 @@
+"""Argument checks shared by the package: each error names what was wrong, what was expected and what to do."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+FLOATS = (torch.float32, torch.float64)
+
+
+def resolve_device(device: str | torch.device, dtype: torch.dtype = torch.float32) -> torch.device:
+    """``"auto"`` takes CUDA, then MPS (which has no float64), then the CPU; anything else is passed to torch."""
+    if device != "auto":
+        try:
+            return torch.device(device)
+        except RuntimeError as error:
+            raise ValueError(f"device={device!r} is no torch device; use 'auto', 'cpu', 'cuda' or 'mps'") from error
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if dtype != torch.float64 and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def check_float_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype not in FLOATS:
+        raise TypeError(f"dtype={dtype} is not supported; use torch.float32 or torch.float64")
+    return dtype
+
+
+def check_count(name: str, value, minimum: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}")
+    return value
+
+
+def check_positive(name: str, value, allow_zero: bool = False) -> float:
+    number = float(value)
+    if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):
+        raise ValueError(f"{name}={value!r} must be a finite number {'≥' if allow_zero else '>'} 0")
+    return number
+
+
+def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    if not bool(torch.isfinite(tensor).all()):
+        bad = int((~torch.isfinite(tensor)).sum())
+        raise ValueError(f"{name} holds {bad} NaN or infinite values of {tensor.numel()}; clean it first")
+    return tensor
+
+
+def check_matrix(name: str, value, columns: int | None = None, finite: bool = True) -> torch.Tensor:
+    """A two-dimensional floating tensor, with ``columns`` columns where given, free of NaN where ``finite``."""
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor makes one)")
+    if not value.is_floating_point():
+        raise TypeError(f"{name} has dtype {value.dtype}; pass float32 or float64 ({name}.double() makes one)")
+    if value.ndim != 2 or value.shape[0] < 1 or (columns is not None and value.shape[1] != columns):
+        wanted = f"(n ≥ 1, {columns if columns is not None else 'd'})"
+        raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {wanted}, one sample a row")
+    return check_finite(name, value) if finite else value
+
+
+def check_samples(X, d: int | None = None) -> torch.Tensor:
+    """Rows usable as training samples: finite, none zero, no two equal (their features would be dependent)."""
+    X = check_matrix("X", X, d)
+    norms = X.norm(dim=1)
+    if bool((norms == 0).any()):
+        rows = torch.nonzero(norms == 0).flatten().tolist()
+        raise ValueError(f"X has zero rows {rows[:5]}: a zero sample has no direction to recover; drop them")
+    if torch.unique(X, dim=0).shape[0] < X.shape[0]:
+        raise ValueError("X has duplicate rows: their features coincide, so no method can separate them; drop copies")
+    return X

@@ -1,0 +1,131 @@
+r"""Activations with their derivative, parity and Hermite coefficients.
+
+An activation splits as φ = φ_e + φ_o, φ_e(z) = (φ(z) + φ(−z))/2 and φ_o(z) = (φ(z) − φ(−z))/2. Where one part
+vanishes, Φ(−x) = ±Φ(x): the span of the features is the same for x and −x, and no method can tell them apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+
+Elementwise = Callable[[torch.Tensor], torch.Tensor]
+
+SQRT2 = math.sqrt(2.0)
+
+
+def gaussian_cdf(z: torch.Tensor) -> torch.Tensor:
+    return torch.special.ndtr(z)
+
+
+def gaussian_pdf(z: torch.Tensor) -> torch.Tensor:
+    return torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+
+
+def _silu_derivative(z: torch.Tensor) -> torch.Tensor:
+    s = torch.sigmoid(z)
+    return s * (1 + z * (1 - s))
+
+
+def _step(z: torch.Tensor) -> torch.Tensor:
+    return (z > 0).to(z.dtype)
+
+
+def _sech2(z: torch.Tensor) -> torch.Tensor:
+    return 1 - torch.tanh(z) ** 2
+
+
+# name: (φ, φ'), each elementwise
+_BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
+    "relu": (F.relu, _step),
+    "tanh": (torch.tanh, _sech2),
+    "gelu": (F.gelu, lambda z: gaussian_cdf(z) + z * gaussian_pdf(z)),
+    "softplus": (F.softplus, torch.sigmoid),
+    "silu": (F.silu, _silu_derivative),
+    "erf": (torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
+    "abs": (torch.abs, torch.sign),
+    "relu+tanh": (lambda z: F.relu(z) + torch.tanh(z), lambda z: _step(z) + _sech2(z)),
+}
+
+ACTIVATIONS = tuple(_BUILT_IN)
+
+
+def _autograd_derivative(f: Elementwise) -> Elementwise:
+    def derivative(z: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            z = z.detach().requires_grad_(True)
+            value = f(z)
+            if not value.requires_grad:
+                return torch.zeros_like(z)
+            return torch.autograd.grad(value.sum(), z)[0]
+
+    return derivative
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An elementwise function φ with its derivative φ'; call it, or ``derivative``, on a tensor of any shape.
+
+    Attributes:
+        name: the built-in's name, or the callable's.
+        f: φ.
+        derivative: φ' (almost everywhere; φ'(0) = 0 for "relu" and "abs").
+    """
+
+    name: str
+    f: Elementwise
+    derivative: Elementwise
+
+    def __call__(self, z: torch.Tensor) -> torch.Tensor:
+        return self.f(z)
+
+    @cached_property
+    def parity(self) -> str:
+        """``"even"``, ``"odd"`` or ``"mixed"``: which Hermite coefficients are not all zero."""
+        from .hermite import parity
+
+        return parity(self.f)
+
+    def hermite(self, degree: int) -> torch.Tensor:
+        """Coefficients μ_0 … μ_degree in the orthonormal Hermite basis, shape (degree + 1,), float64."""
+        from .hermite import hermite_coefficients
+
+        return hermite_coefficients(self.f, degree)
+
+
+def get_activation(activation: str | Elementwise | Activation, derivative: Elementwise | None = None) -> Activation:
+    """The :class:`Activation` of a name or of any elementwise callable.
+
+    Args:
+        activation: one of ``reconlaw.ACTIVATIONS``, or a callable from a tensor to a tensor of the same shape.
+        derivative: φ' of a callable; autograd differentiates it where none is given.
+
+    Raises:
+        ValueError: an unknown name, or a callable that is not elementwise or gives NaN on [−4, 4].
+    """
+    if isinstance(activation, Activation):
+        return activation
+    if isinstance(activation, str):
+        if activation not in _BUILT_IN:
+            raise ValueError(f"unknown activation {activation!r}; use one of {', '.join(ACTIVATIONS)}, or a callable")
+        return Activation(activation, *_BUILT_IN[activation])
+    if not callable(activation):
+        raise TypeError(f"activation is a {type(activation).__name__}; pass a name or an elementwise callable")
+    probe = torch.linspace(-4, 4, 9, dtype=torch.float64)
+    value = activation(probe)
+    elementwise = (
+        isinstance(value, torch.Tensor)
+        and value.shape == probe.shape
+        and torch.allclose(activation(probe[2:4]), value[2:4], equal_nan=True)
+    )
+    if not elementwise:
+        raise ValueError("the activation must map a tensor to one of the same shape, entry by entry")
+    if not bool(torch.isfinite(value).all()):
+        raise ValueError("the activation gives NaN or infinity on [−4, 4]; it must be finite on the real line")
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return Activation(name, activation, derivative or _autograd_derivative(activation))

@@ -1,0 +1,112 @@
+r"""The parity lift: two columns an atom, φ(Vu) and φ(−Vu), and products with their Jacobian.
+
+With B = [Φ(U); Φ(−U)] ∈ R^{2n×p} and coefficients α = [α⁺; α⁻] ∈ R^{2n×K}, the model is αᵀB. Its derivative along
+δ ∈ R^{n×d}, at fixed α, is
+
+    J δ = Σ_i α⁺_i (φ'(Vu_i) ∘ Vδ_i) − α⁻_i (φ'(−Vu_i) ∘ Vδ_i)  ∈ R^{K×p}.
+
+The span of B does not depend on the signs of the atoms, so the descent on it has no sign minima; at a solution one of
+α⁺_i, α⁻_i vanishes, and that reads the sign off. An activation of pure parity has Φ(−U) = ±Φ(U): one column is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Rows of V handled at a time: an n × BLOCK slice and the block of V stay in a core's cache.
+_BLOCK_NUMBERS = 1 << 18
+
+
+class RandomFeaturesLift:
+    """Lifted columns of atoms ``U`` under :class:`~reconlaw.random_features.RandomFeatures`.
+
+    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations), and
+    never a p × d array beside V; V is read in blocks, cast to ``dtype`` as it is read.
+
+    Args:
+        features: the feature map.
+        U: (n, d) atoms.
+        lifted: two columns an atom, or one.
+        dtype: of the arithmetic.
+        derivative: stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
+    """
+
+    def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):
+        self.features, self.lifted, self.dtype = features, lifted, dtype
+        self._derivative = derivative or features.activation.derivative
+        self.n, self.p = U.shape[0], features.p
+        self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16))
+        self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
+        self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
+        phi = features.activation
+        for rows in self._blocks():
+            Z = torch.mm(U, self._V(rows).T)
+            self._Z[:, rows] = Z
+            self.columns[: self.n, rows] = phi(Z)
+            if lifted:
+                self.columns[self.n :, rows] = phi(-Z)
+        self._S = None
+
+    def _blocks(self):
+        for start in range(0, self.p, self.block):
+            yield slice(start, min(start + self.block, self.p))
+
+    def _V(self, rows):
+        return self.features.V[rows].to(self.dtype)
+
+    def linearise(self, alpha: torch.Tensor) -> None:
+        """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
+        self.alpha = alpha
+        if alpha.shape[1] == 1:
+            self._S = self._Z  # overwritten in place: the pre-activations are not needed again
+            for rows in self._blocks():
+                self._S[:, rows] = self._slopes(self._Z[:, rows], alpha)
+
+    def _slopes(self, Z, weights):
+        """weights⁺ φ'(Z) − weights⁻ φ'(−Z): S for weights = α (2n, 1), Σ_k S^k ∘ R_k for weights = αR (2n, block)."""
+        out = weights[: self.n] * self._derivative(Z)
+        if self.lifted:
+            out -= weights[self.n :] * self._derivative(-Z)
+        return out
+
+    def _cotangents(self, rows, R):
+        """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
+        if self._S is not None:
+            return self._S[:, rows] * R
+        return self._slopes(self._Z[:, rows], self.alpha @ R)
+
+    def jvp(self, delta: torch.Tensor) -> torch.Tensor:
+        """Jδ, shape (K, p), for δ of shape (n, d)."""
+        out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
+        for rows in self._blocks():
+            T = torch.mm(delta, self._V(rows).T)
+            if self._S is not None:
+                out[0, rows] = (T.mul_(self._S[:, rows])).sum(0)
+            else:
+                derivative, Z = self._derivative, self._Z[:, rows]
+                out[:, rows] = self.alpha[: self.n].T @ (derivative(Z) * T)
+                if self.lifted:
+                    out[:, rows] -= self.alpha[self.n :].T @ (derivative(-Z) * T)
+        return out
+
+    def vjp(self, R: torch.Tensor) -> torch.Tensor:
+        """Jᵀ R, shape (n, d), for R of shape (K, p)."""
+        out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
+        for rows in self._blocks():
+            out.addmm_(self._cotangents(rows, R[:, rows]), self._V(rows))
+        return out
+
+    def block_gram(self) -> torch.Tensor:
+        r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n); exact in mean for V independent of the atoms."""
+        if self._S is not None:
+            return self._S @ self._S.T / self.features.d
+        derivative, total = self._derivative, 0
+        for rows in self._blocks():
+            Z = self._Z[:, rows]
+            D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
+            weighted = D @ D.T * (self.alpha @ self.alpha.T)
+            total = total + weighted
+        if self.lifted:
+            n = self.n
+            total = total[:n, :n] + total[:n, n:] + total[n:, :n] + total[n:, n:]
+        return total / self.features.d

@@ -1,0 +1,94 @@
+"""The attack: from a parameter vector and the feature map to the training samples."""
+
+from __future__ import annotations
+
+import torch
+
+from . import parity_lift, sgd
+from ._checks import check_count, check_positive
+from .run import Result, Run, fingerprint
+
+_METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve}
+# Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
+_TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
+
+
+def reconstruct(
+    theta, features, n, method="varpro", seed=0, max_seconds=60.0, tol=None, progress=False, checkpoint=None, **options
+) -> Result:
+    r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
+
+    The threat model: the attacker has θ = θ* − θ₀, the feature map (V, φ) and n; never X or y. Score the outcome
+    elsewhere (:func:`reconlaw.match`).
+
+    Args:
+        theta: (p,) or (K, p), what training added to the parameters.
+        features: the feature map that was trained on.
+        n: number of training samples, 1 ≤ n ≤ p.
+        method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.parity_lift`; option
+            ``start="spectral"`` or ``"random"``), or "sgd", the paper's algorithm (:mod:`reconlaw.sgd`; options
+            ``learning_rate``, ``leak``, ``max_steps``).
+        seed: of the attacker's random draws; its stream is never that of the data or of V.
+        max_seconds: budget; what was best so far comes back when it is spent.
+        tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
+        progress: show a progress bar on stderr.
+        checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end.
+        options: of the method.
+
+    Returns:
+        :class:`Result`. Ctrl-C ends the run early and returns the best so far.
+
+    Raises:
+        ValueError, TypeError: what is wrong with an argument, and what to do.
+        CheckpointError: the checkpoint is corrupt or of another problem.
+
+    Source: Iurada et al., arXiv 2509.22214, for the loss and "sgd".
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method={method!r} is unknown; use one of {', '.join(map(repr, _METHODS))}")
+    vector = torch.as_tensor(theta).ndim == 1
+    theta = features.check_theta(theta)
+    if not bool(theta.any()):
+        raise ValueError("theta is zero: training moved nothing, so there is nothing to reconstruct from")
+    n = check_count("n", n)
+    if n > features.p:
+        raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
+    max_seconds = check_positive("max_seconds", max_seconds)
+    if tol is None:
+        tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
+    tol = check_positive("tol", tol)
+    run = Run(max_seconds, progress, checkpoint, fingerprint(theta, features, n, method, seed))
+    try:
+        point, sign_identifiable, interrupted = _METHODS[method](features, theta, n, run, seed, tol, **options)
+    finally:
+        run.close()
+    K = len(theta)
+    equations, unknowns = K * features.p, n * (features.d - 1) + n * K
+    converged, determined = point.loss <= tol, equations >= unknowns
+    return Result(
+        X=point.U,
+        coefficients=point.alpha[:, 0] if vector else point.alpha,
+        loss=point.loss,
+        history=run.history,
+        converged=converged,
+        determined=determined,
+        sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
+        message=_message(point.loss, converged, determined, interrupted, run, equations, unknowns, tol),
+        seconds=run.seconds,
+        method=method,
+    )
+
+
+def _message(loss, converged, determined, interrupted, run, equations, unknowns, tol):
+    if not determined:
+        return (
+            f"not determined: {equations} equations for {unknowns} unknowns, so other sets fit theta as well and this one "
+            "is not the data (p/dn < 1); more parameters are needed, no method can do better"
+        )
+    if converged:
+        return f"recovered: loss {loss:.1e} after {run.seconds:.1f} s"
+    how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
+    return (
+        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or another "
+        "seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise tol to it"
+    )

@@ -1,0 +1,131 @@
+r"""Directions of the samples read off θ by Hermite moments, with no starting point.
+
+By Stein's lemma, for v ~ N(0, I/d) and θ_j = Σ_i a_i φ(v_j·x_i),
+
+    E M = μ₂√2 Σ_i a_i x_i x_iᵀ / d,        M = (1/p) Σ_j θ_j (d v_j v_jᵀ − I),
+
+so the eigenvectors of M with the largest |eigenvalues| point along the samples once they stand out of the noise, of size
+‖θ‖√(d/p)/√p. Where μ₂ = 0 (odd φ) the third moment T(u) = (1/p) Σ_j θ_j h₃(v_j·u) takes its place. What is constant or
+linear in v carries no such information, only noise, and is projected out first.
+
+Source: the phase-retrieval spectral method (Netrapalli, Jain and Sanghavi 2013; Lu and Li 2020), in the setting of
+Iurada et al., arXiv 2509.22214.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+_EXACT_BELOW = 256
+_BLOCK_ROWS = 8192
+
+
+def _blocks(features, dtype):
+    for start in range(0, features.p, _BLOCK_ROWS):
+        rows = slice(start, min(start + _BLOCK_ROWS, features.p))
+        yield rows, features.V[rows].to(dtype)
+
+
+def without_linear_part(features, R: torch.Tensor, iterations: int = 60) -> torch.Tensor:
+    """R (K, p) minus its least-squares fit on the constant and the d columns of V.
+
+    Conjugate gradients on VᵀV, whose condition number is near ((1 + √(d/p))/(1 − √(d/p)))²; V is read in blocks. The
+    constant is taken out before and after: V is nearly orthogonal to it.
+    """
+    if features.p <= features.d + 1:
+        return torch.zeros_like(R)
+    R = R - R.mean(1, keepdim=True)
+
+    def normal(W):
+        return sum((W @ V.T) @ V for _, V in _blocks(features, R.dtype))
+
+    b = sum(R[:, rows] @ V for rows, V in _blocks(features, R.dtype))
+    W, r, q = torch.zeros_like(b), b.clone(), b.clone()
+    rr = first = r.square().sum()
+    for _ in range(iterations):
+        if rr <= 1e-16 * first:
+            break
+        Aq = normal(q)
+        step = rr / (q * Aq).sum()
+        W += step * q
+        r -= step * Aq
+        rr, previous = r.square().sum(), rr
+        q = r + (rr / previous) * q
+    fit = torch.cat([W @ V.T for _, V in _blocks(features, R.dtype)], 1)
+    R = R - fit
+    return R - R.mean(1, keepdim=True)
+
+
+def _apply_moment(features, R, Q):
+    """Σ_k M_k Q for K = 1, Σ_k M_k (M_k Q) for more outputs: (d, m)."""
+
+    def apply(Q):
+        out = torch.zeros(len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
+        for rows, V in _blocks(features, Q.dtype):
+            for k in range(len(R)):
+                out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
+        return out * (features.d / features.p) - R.mean(1)[:, None, None] * Q
+
+    once = apply(Q)
+    return once[0] if len(R) == 1 else apply(once).sum(0)
+
+
+def second_moment_directions(features, R, k, generator, iterations=12):
+    r"""The k unit eigenvectors of M(R) of largest |eigenvalue|, by block iteration with V read in blocks.
+
+    Args:
+        R: (K, p); for K > 1 outputs the eigenvectors are those of Σ_k M_k².
+        k: how many, ≤ d.
+        generator: of the random block; for d ≤ 256 the block is the whole space and the answer exact.
+
+    Returns:
+        directions (k, d), rows of norm √d, and their eigenvalues (k,).
+    """
+    d = features.d
+    k = min(k, d)
+    if d <= _EXACT_BELOW:
+        Q, iterations = torch.eye(d, dtype=R.dtype, device=R.device), 0
+    else:
+        Q = torch.randn(d, min(d, 2 * k + 8), generator=generator, dtype=R.dtype).to(R.device)
+    for _ in range(iterations):
+        Q = torch.linalg.qr(_apply_moment(features, R, Q)).Q
+    small = Q.T @ _apply_moment(features, R, Q)
+    values, vectors = torch.linalg.eigh((small + small.T) / 2)
+    order = values.abs().argsort(descending=True)[:k]
+    return (Q @ vectors[:, order]).T * math.sqrt(d), values[order]
+
+
+def third_moment_directions(features, R, k, generator, iterations=30):
+    r"""k directions with large |T(u)|, T(u) = (1/p) Σ_j R_j h₃(v_j·u), by tensor power iteration from random starts.
+
+    Returns the same as :func:`second_moment_directions`, with |T| in place of eigenvalues; directions are pairwise
+    within 60 degrees of no other.
+    """
+    d, starts = features.d, 4 * k + 8
+    U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
+    for _ in range(iterations + 1):
+        U = U * (math.sqrt(d) / U.norm(dim=1, keepdim=True))
+        ascent, value = torch.zeros_like(U), torch.zeros(starts, len(R), dtype=R.dtype, device=R.device)
+        for rows, V in _blocks(features, R.dtype):
+            Z = U @ V.T
+            value += (Z**3 - 3 * Z) @ R[:, rows].T
+        for rows, V in _blocks(features, R.dtype):
+            Z = U @ V.T
+            ascent += ((Z * Z - 1) * (value @ R[:, rows])) @ V
+        final, U = U, ascent
+    strength = value.norm(dim=1) / features.p
+    chosen: list[int] = []
+    for i in strength.argsort(descending=True).tolist():
+        if all(abs(float(final[i] @ final[j])) < 0.5 * d for j in chosen):
+            chosen.append(i)
+        if len(chosen) == k:
+            break
+    return final[chosen], strength[chosen]
+
+
+def directions(features, R, k, generator):
+    """Candidate atoms for a residual R (K, p): the lowest moment of φ that carries them, second or third."""
+    find = third_moment_directions if features.activation.parity == "odd" else second_moment_directions
+    return find(features, R, k, generator)

@@ -1,0 +1,144 @@
+r"""Variable projection: Levenberg–Marquardt on L(U) = ‖θ − P_B θ‖² / ‖θ‖² over atoms U on the sphere of radius √d.
+
+For given atoms the coefficients are the least-squares ones, α = (BBᵀ)⁻¹Bθᵀ, so L depends on U alone. With r = θ − αᵀB
+and Kaufman's Jacobian δr = −P⊥ Jδ (the term through δα is dropped: it is of second order in r), a step solves
+
+    (Jᵀ P⊥ J + μ (D ⊗ I_d)) δ = Jᵀ r,   δ_i ⊥ u_i,
+
+by conjugate gradients, preconditioned with (K + μD)⁻¹ ⊗ I_d, K = Σ_k S^k S^kᵀ/d, D = diag K, and puts the rows back on
+the sphere. K ⊗ I_d is JᵀJ in mean over V, correlations between samples included.
+
+Sources: Golub and Pereyra (1973); Kaufman (1975); Marquardt (1963).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .projection import Projection, SpanError
+
+# A step is refused unless the loss falls by this fraction of what the linear model promises.
+_LEAST_GAIN = 1e-4
+_MOST_DAMPING = 1e12
+
+
+def to_sphere(U: torch.Tensor) -> torch.Tensor:
+    """Rows of U put at norm √d."""
+    return U * (math.sqrt(U.shape[1]) / U.norm(dim=1, keepdim=True).clamp_min(torch.finfo(U.dtype).tiny))
+
+
+def _tangent(U, delta):
+    return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
+
+
+def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
+    """x with operator(x) = b to a relative preconditioned residual ``tolerance``, and operator(x)."""
+    x, r, z = torch.zeros_like(b), b.clone(), preconditioner(b)
+    q = z.clone()
+    rz = first = (r * z).sum()
+    for _ in range(limit):
+        Aq = operator(q)
+        curvature = (q * Aq).sum()
+        if not curvature > 0:
+            break
+        step = rz / curvature
+        x += step * q
+        r -= step * Aq
+        z = preconditioner(r)
+        rz, previous = (r * z).sum(), rz
+        if rz <= tolerance**2 * first:
+            break
+        q = z + (rz / previous) * q
+    return x, b - r
+
+
+class _Step:
+    """The linear model at a point: gradient, preconditioner block, and the damped Gauss–Newton step."""
+
+    def __init__(self, point: Projection):
+        self.point = point
+        point.lift.linearise(point.alpha)
+        self.gradient = _tangent(point.U, point.lift.vjp(point.residual))
+        self.K = point.lift.block_gram()
+        self.D = self.K.diagonal().clone()
+        # Atoms without weight have no curvature: a floor keeps the system definite and their step finite.
+        self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+
+    def solve(self, mu, tolerance, limit):
+        """δ, and the fall of L that the linear model promises for it."""
+        point, damping = self.point, (mu * self.D)[:, None]
+        factor = torch.linalg.cholesky(self.K + torch.diag(mu * self.D + 1e-10 * self.D.max()))
+
+        def operator(q):
+            return _tangent(point.U, point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
+
+        def preconditioner(g):
+            return _tangent(point.U, torch.cholesky_solve(g, factor))
+
+        delta, A_delta = _conjugate_gradients(operator, preconditioner, self.gradient, tolerance, limit)
+        # ‖r − P⊥Jδ‖² = ‖r‖² − 2⟨δ, g⟩ + ⟨δ, (A − μD)δ⟩
+        fall = (2 * delta * self.gradient - delta * A_delta + damping * delta * delta).sum()
+        return delta, float(fall) / point.scale
+
+
+@dataclass
+class Descent:
+    """Where a descent ended: the point, and why ("converged", "stalled", "stopped", "steps")."""
+
+    point: Projection
+    reason: str
+
+
+def descend(
+    features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, damping=1e-3
+) -> Descent:
+    """Levenberg–Marquardt from ``U``.
+
+    Args:
+        features: a feature map with ``lift``.
+        theta: (K, p); its dtype is that of the arithmetic.
+        U: (n, d) atoms on the sphere of radius √d.
+        lifted: two columns an atom, or one.
+        target: end once L ≤ target.
+        max_steps: end after so many accepted steps.
+        patience: (window, factor): end once ``window`` steps have not lowered L below ``factor`` of what it was.
+        on_step: called with the point after every accepted step; true ends the descent.
+        damping: μ to begin with, in units of the curvature.
+
+    Raises:
+        SpanError: the columns at ``U`` are linearly dependent.
+    """
+    window, factor = patience
+    point = Projection(features, theta, U, lifted)
+    losses, mu, growth = [point.loss], damping, 2.0
+    while point.loss > target:
+        if len(losses) > max_steps:
+            return Descent(point, "steps")
+        if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
+            return Descent(point, "stalled")
+        model = _Step(point)
+        # Solve loosely far away and tightly where the loss falls fast, so that the last steps converge quadratically.
+        rate = losses[-1] / losses[-2] if len(losses) > 1 else 1.0
+        tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
+        while True:
+            delta, promised = model.solve(mu, tolerance, limit=100)
+            try:
+                trial = Projection(features, theta, to_sphere(U + delta), lifted)
+                gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
+            except SpanError:
+                gain = -1.0
+            if gain > _LEAST_GAIN:
+                break
+            mu, growth = mu * growth, growth * 2
+            if not mu < _MOST_DAMPING:
+                return Descent(point, "stalled")
+        mu = max(mu * max(0.1, 1 - (2 * gain - 1) ** 3), 1e-12)
+        growth = 2.0
+        point, U = trial, trial.U
+        losses.append(point.loss)
+        if on_step is not None and on_step(point):
+            return Descent(point, "stopped")
+    return Descent(point, "converged")

@@ -1,0 +1,126 @@
+"""The book's sources hold together: notebooks, table of contents, links to the repository."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+NOTEBOOKS = sorted(p for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
+CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
+SLUG = CONFIG["repository"]["url"].removeprefix("https://github.com/")
+FIRST_CELL = f"""\
+try:
+    import reconlaw as rl
+except ModuleNotFoundError:  # on Colab, say
+    %pip install -q "reconlaw @ git+https://github.com/{SLUG}"
+    import reconlaw as rl"""
+LONGEST_CELL = 25
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def code_cells(path):
+    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+
+
+def toc_entries():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    chapters = [c for part in toc.get("parts", []) for c in part["chapters"]] + toc.get("chapters", [])
+    return [toc["root"]] + [s["file"] for c in chapters for s in [c, *c.get("sections", [])]]
+
+
+@each_notebook
+def test_notebook_is_executed_and_free_of_errors(path):
+    for cell in code_cells(path):
+        if not cell.source.strip():
+            continue
+        assert cell.execution_count, f"not executed; run `make notebooks`:\n{cell.source}"
+        if "raises-exception" not in cell.metadata.get("tags", []):
+            assert not [o for o in cell.outputs if o.output_type == "error"], cell.source
+
+
+@each_notebook
+def test_notebook_cells_are_short(path):
+    for cell in code_cells(path):
+        lines = len(cell.source.splitlines())
+        assert lines <= LONGEST_CELL, f"{lines} lines; what is reused belongs in src:\n{cell.source}"
+
+
+@each_notebook
+def test_notebook_images_have_alternative_text(path):
+    for cell in code_cells(path):
+        if any(mime.startswith("image/") for output in cell.outputs for mime in output.get("data", {})):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert alt.strip(), f"no mystnb.image.alt in the metadata of the cell\n{cell.source}"
+
+
+@each_notebook
+def test_notebook_begins_with_the_install_cell(path):
+    assert code_cells(path)[0].source == FIRST_CELL
+
+
+def test_toc_and_folder_hold_the_same_pages():
+    entries = toc_entries()
+    assert len(entries) == len(set(entries))
+    for entry in entries:
+        assert any((BOOK / entry).with_suffix(s).is_file() for s in (".md", ".ipynb")), f"{entry}: no such page"
+    pages = [*NOTEBOOKS, *BOOK.glob("*.md"), *BOOK.glob("[!_]*/*.md")]
+    assert {p.relative_to(BOOK).with_suffix("").as_posix() for p in pages} == set(entries)
+
+
+def test_repository_is_the_same_everywhere():
+    assert f'Repository = "https://github.com/{SLUG}"' in (ROOT / "pyproject.toml").read_text()
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == f"https://github.com/{SLUG}"
+    readme = (ROOT / "README.md").read_text()
+    on_colab = re.findall(r"colab\.research\.google\.com/github/([^/]+/[^/]+)/blob/main/(\S+?\.ipynb)", readme)
+    assert {path for _, path in on_colab} == {p.relative_to(ROOT).as_posix() for p in NOTEBOOKS}
+    assert {slug for slug, _ in on_colab} == {SLUG}
+
+
+def test_cited_works_can_be_found():
+    entries = re.split(r"^@", (BOOK / "references.bib").read_text(), flags=re.MULTILINE)[1:]
+    keys = [re.match(r"\w+\{([^,]+),", e).group(1) for e in entries]
+    assert len(keys) == len(set(keys))
+    for key, entry in zip(keys, entries, strict=True):
+        assert re.search(r"^\s+(doi|eprint|url|number) = ", entry, re.MULTILINE), f"{key}: no DOI, arXiv id or address"
+
+
+def test_no_file_names_a_machine_or_needs_cuda():
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    forbidden = re.compile(r"(?<!\w)/(work|home|root)/|(?<![\w/])shared/|\.cuda\(")
+    for name in listed.stdout.splitlines():
+        path = ROOT / name
+        if path == Path(__file__).resolve() or not path.is_file():
+            continue
+        try:
+            found = forbidden.search(path.read_text(encoding="utf-8"))
+        except UnicodeDecodeError:
+            continue
+        assert not found, f"{name}: {found.group()!r}"
+
+
+def test_notebooks_command_leaves_a_small_diff(tmp_path):
+    path = tmp_path / "small.ipynb"
+    cell = nbformat.v4.new_code_cell("print(1 + 1)", metadata={"tags": ["t"], "execution": {}, "collapsed": True})
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    command = [sys.executable, BOOK / "_ext" / "notebooks.py", path]
+    assert subprocess.run(command, capture_output=True, text=True).stdout.endswith("changed\n")
+    once = path.read_bytes()
+    assert subprocess.run(command, capture_output=True, text=True).stdout.endswith("unchanged\n")
+    assert path.read_bytes() == once
+    (cell,) = code_cells(path)
+    assert cell.outputs[0]["text"] == "2\n" and dict(cell.metadata) == {"tags": ["t"]}
