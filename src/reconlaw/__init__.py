@@ -5,7 +5,7 @@
 The bars are the threat model: what stands between them imports nothing from ``data``, ``matching`` or ``images``.
 """
 
-from . import data
+from . import data, exercises, plotting
 from .activations import ACTIVATIONS, Activation, get_activation
 from .hermite import hermite_coefficients, hermite_polynomials
 from .images import psnr, ssim
@@ -27,11 +27,13 @@ __all__ = [
     "Result",
     "SpanError",
     "data",
+    "exercises",
     "expected_kernel",
     "get_activation",
     "hermite_coefficients",
     "hermite_polynomials",
     "match",
+    "plotting",
     "projection_loss",
     "psnr",
     "reconstruct",

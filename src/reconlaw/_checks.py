@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 
 import torch
 
@@ -10,12 +11,19 @@ FLOATS = (torch.float32, torch.float64)
 
 
 def resolve_device(device: str | torch.device, dtype: torch.dtype = torch.float32) -> torch.device:
-    """``"auto"`` takes CUDA, then MPS (which has no float64), then the CPU; anything else is passed to torch."""
+    """``"auto"`` takes CUDA, then MPS (which has no float64), then the CPU; a device named must be there."""
     if device != "auto":
         try:
-            return torch.device(device)
-        except RuntimeError as error:
+            found = torch.device(device)
+        except (RuntimeError, TypeError) as error:
             raise ValueError(f"device={device!r} is no torch device; use 'auto', 'cpu', 'cuda' or 'mps'") from error
+        if found.type == "cuda" and not torch.cuda.is_available():
+            raise ValueError(f"device={device!r} is not available: this torch sees no CUDA device; use 'auto' or 'cpu'")
+        if found.type == "mps" and (dtype == torch.float64 or not torch.backends.mps.is_available()):
+            raise ValueError(
+                f"device={device!r} is not available for {dtype}; use 'auto' or 'cpu' (MPS has no float64)"
+            )
+        return found
     if torch.cuda.is_available():
         return torch.device("cuda")
     if dtype != torch.float64 and torch.backends.mps.is_available():
@@ -30,13 +38,21 @@ def check_float_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def check_count(name: str, value, minimum: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+    """``value`` as an int: Python's and NumPy's whole numbers pass, True and 2.0 do not."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < minimum:
         raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}")
-    return value
+    return number
 
 
 def check_positive(name: str, value, allow_zero: bool = False) -> float:
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):
         raise ValueError(f"{name}={value!r} must be a finite number {'≥' if allow_zero else '>'} 0")
     return number
@@ -59,6 +75,13 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
         wanted = f"(n ≥ 1, {columns if columns is not None else 'd'})"
         raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {wanted}, one sample a row")
     return check_finite(name, value) if finite else value
+
+
+def check_moved(theta: torch.Tensor) -> torch.Tensor:
+    """θ, unless it is zero: then training moved nothing."""
+    if not bool(theta.any()):
+        raise ValueError("theta is zero: training moved nothing, so there is nothing to reconstruct from")
+    return theta
 
 
 def check_samples(X, d: int | None = None) -> torch.Tensor:

@@ -16,14 +16,12 @@ import torch.nn.functional as F
 
 Elementwise = Callable[[torch.Tensor], torch.Tensor]
 
-SQRT2 = math.sqrt(2.0)
 
-
-def gaussian_cdf(z: torch.Tensor) -> torch.Tensor:
+def _gaussian_cdf(z: torch.Tensor) -> torch.Tensor:
     return torch.special.ndtr(z)
 
 
-def gaussian_pdf(z: torch.Tensor) -> torch.Tensor:
+def _gaussian_pdf(z: torch.Tensor) -> torch.Tensor:
     return torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
 
@@ -44,8 +42,8 @@ def _sech2(z: torch.Tensor) -> torch.Tensor:
 _BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
     "relu": (F.relu, _step),
     "tanh": (torch.tanh, _sech2),
-    "gelu": (F.gelu, lambda z: gaussian_cdf(z) + z * gaussian_pdf(z)),
-    "softplus": (F.softplus, torch.sigmoid),
+    "gelu": (F.gelu, lambda z: _gaussian_cdf(z) + z * _gaussian_pdf(z)),
+    "softplus": (lambda z: F.softplus(z, threshold=40), torch.sigmoid),  # torch's threshold of 20 is a jump of 2e-9
     "silu": (F.silu, _silu_derivative),
     "erf": (torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
     "abs": (torch.abs, torch.sign),
@@ -74,7 +72,8 @@ class Activation:
     Attributes:
         name: the built-in's name, or the callable's.
         f: φ.
-        derivative: φ' (almost everywhere; φ'(0) = 0 for "relu" and "abs").
+        derivative: φ' (almost everywhere; where φ has a kink at 0 the built-ins count 0 for the kinked part).
+        parity: "even", "odd" or "mixed".
     """
 
     name: str
@@ -106,8 +105,12 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
         derivative: φ' of a callable; autograd differentiates it where none is given.
 
     Raises:
-        ValueError: an unknown name, or a callable that is not elementwise or gives NaN on [−4, 4].
+        TypeError: neither a name nor a callable, or a derivative given to what has one.
+        ValueError: an unknown name; a callable, or its derivative, that is not elementwise, changes the dtype, writes
+            to its argument or gives NaN on [−4, 4]; one that autograd cannot differentiate, with no derivative given.
     """
+    if derivative is not None and isinstance(activation, str | Activation):
+        raise TypeError("derivative is for a callable; a built-in or an Activation has its own")
     if isinstance(activation, Activation):
         return activation
     if isinstance(activation, str):
@@ -116,16 +119,38 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
         return Activation(activation, *_BUILT_IN[activation])
     if not callable(activation):
         raise TypeError(f"activation is a {type(activation).__name__}; pass a name or an elementwise callable")
-    probe = torch.linspace(-4, 4, 9, dtype=torch.float64)
-    value = activation(probe)
+    _check_elementwise(activation, "the activation")
+    if derivative is None:
+        derivative = _autograd_derivative(activation)
+        z = _probe()
+        try:
+            flat = not derivative(z).any()
+        except RuntimeError as error:
+            raise ValueError(f"autograd cannot differentiate the activation ({error}); pass its derivative") from error
+        if flat and (activation(z + 1e-3) != activation(z - 1e-3)).sum() > len(z) // 2:
+            raise ValueError("autograd sees a constant in the activation (does it leave torch?); pass its derivative")
+    elif not callable(derivative):
+        raise TypeError(f"derivative is a {type(derivative).__name__}; pass an elementwise callable")
+    _check_elementwise(derivative, "the derivative")
+    name = getattr(activation, "__name__", type(activation).__name__)
+    return Activation(name, activation, derivative)
+
+
+def _probe() -> torch.Tensor:
+    return torch.linspace(-4, 4, 9, dtype=torch.float64)
+
+
+def _check_elementwise(f: Elementwise, name: str) -> None:
+    z = _probe()
+    value = f(z)
+    if not torch.equal(z, _probe()):
+        raise ValueError(f"{name} writes to its argument; return a new tensor")
     elementwise = (
         isinstance(value, torch.Tensor)
-        and value.shape == probe.shape
-        and torch.allclose(activation(probe[2:4]), value[2:4], equal_nan=True)
+        and (value.shape, value.dtype) == (z.shape, z.dtype)
+        and torch.allclose(f(z[2:4].clone()), value[2:4], equal_nan=True)
     )
     if not elementwise:
-        raise ValueError("the activation must map a tensor to one of the same shape, entry by entry")
+        raise ValueError(f"{name} must map a tensor to one of the same shape and dtype, entry by entry")
     if not bool(torch.isfinite(value).all()):
-        raise ValueError("the activation gives NaN or infinity on [−4, 4]; it must be finite on the real line")
-    name = getattr(activation, "__name__", type(activation).__name__)
-    return Activation(name, activation, derivative or _autograd_derivative(activation))
+        raise ValueError(f"{name} gives NaN or infinity on [−4, 4]; it must be finite on the real line")

@@ -29,10 +29,13 @@ class RandomFeaturesLift:
         lifted: two columns an atom, or one.
         dtype: of the arithmetic.
         derivative: stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
+
+    Attributes:
+        columns: B, (2n, p) lifted, (n, p) not.
     """
 
     def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):
-        self.features, self.lifted, self.dtype = features, lifted, dtype
+        self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
         self.n, self.p = U.shape[0], features.p
         self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16))
@@ -58,9 +61,11 @@ class RandomFeaturesLift:
         """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
         self.alpha = alpha
         if alpha.shape[1] == 1:
-            self._S = self._Z  # overwritten in place: the pre-activations are not needed again
+            # S takes the place of the pre-activations, which only another call would need: it makes them again.
+            again, self._S = self._S is not None, self._Z
             for rows in self._blocks():
-                self._S[:, rows] = self._slopes(self._Z[:, rows], alpha)
+                Z = torch.mm(self.U, self._V(rows).T) if again else self._Z[:, rows]
+                self._S[:, rows] = self._slopes(Z, alpha)
 
     def _slopes(self, Z, weights):
         """weights⁺ φ'(Z) − weights⁻ φ'(−Z): S for weights = α (2n, 1), Σ_k S^k ∘ R_k for weights = αR (2n, block)."""
@@ -97,7 +102,11 @@ class RandomFeaturesLift:
         return out
 
     def block_gram(self) -> torch.Tensor:
-        r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n); exact in mean for V independent of the atoms."""
+        r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n).
+
+        For V independent of atoms and coefficients this is the mean of JᵀJ over V along directions orthogonal to all
+        atoms, where S knows nothing of Vδ; within their span the two differ.
+        """
         if self._S is not None:
             return self._S @ self._S.T / self.features.d
         derivative, total = self._derivative, 0

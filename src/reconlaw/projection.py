@@ -1,32 +1,53 @@
 r"""The projection loss L(X̂) = ‖P⊥ θ‖² / ‖θ‖², P⊥ projecting orthogonally to the span of the features of X̂.
 
-With Φ̂ = Φ(X̂), G = Φ̂Φ̂ᵀ, α = G⁻¹Φ̂θᵀ and r = θ − αᵀΦ̂: L = ‖r‖²/‖θ‖² and ∂L/∂X̂ = −2 Σ_k [(α_k r_k) ∘ φ'(X̂Vᵀ)] V / ‖θ‖².
-‖r‖² is taken from r: the form ‖θ‖² − (Φ̂θᵀ)ᵀα subtracts near-equal numbers and stalls near the square root of the precision.
+With Φ̂ = Φ(X̂), G = Φ̂Φ̂ᵀ, α = G⁻¹Φ̂θᵀ and r = θ − αᵀΦ̂ (K outputs: θ and r are K × p, α is n × K, α_k and r_k those
+of output k),
 
-Source: Iurada et al., arXiv 2509.22214, equation of the reconstruction loss; the gradient is that of Golub and Pereyra (1973).
+    L = ‖r‖²/‖θ‖²,        ∂L/∂X̂ = −2 Σ_k [(α_k r_kᵀ) ∘ φ'(X̂Vᵀ)] V / ‖θ‖².
+
+‖r‖² is taken from r: the form ‖θ‖² − tr αᵀΦ̂θᵀ subtracts near-equal numbers and stalls at the relative precision ε,
+where r goes on to ε².
+
+Source: Iurada et al., arXiv 2509.22214, for the loss; Golub and Pereyra (1973) for the gradient.
 """
 
 from __future__ import annotations
 
 import torch
 
-from ._checks import check_matrix
+from ._checks import check_matrix, check_moved
 
 
 class SpanError(RuntimeError):
     """The features of the atoms are linearly dependent (atoms that coincide, or more columns than p)."""
 
 
-def factor_gram(gram: torch.Tensor) -> torch.Tensor:
-    """Cholesky factor of a Gram matrix; where it must, relative jitter grows from 1e-14 to 1e-6, then SpanError."""
+_JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6)
+
+
+def factor_gram(gram: torch.Tensor, strict: bool = False) -> torch.Tensor:
+    """Cholesky factor of a Gram matrix.
+
+    Args:
+        gram: (m, m).
+        strict: raise where a column is within the rounding of the span of those before it. Otherwise a relative jitter
+            grows from 1e-14 to 1e-6 for as long as it must: a solver passes close to dependent columns on its way,
+            and its loss, taken from the residual, stays that of the coefficients it has.
+
+    Raises:
+        SpanError: the columns are dependent, or not finite.
+    """
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
-    for jitter in (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6):
+    for jitter in _JITTERS[:1] if strict else _JITTERS:
         factor, info = torch.linalg.cholesky_ex(gram + jitter * eye)
         if int(info) == 0 and bool(torch.isfinite(factor).all()):
-            return factor
+            # Pivot i is the squared distance of column i from the span of those before it.
+            rounding = 10 * len(gram) ** 0.5 * torch.finfo(gram.dtype).eps
+            if not strict or bool((factor.diagonal() ** 2 > rounding * gram.diagonal()).all()):
+                return factor
     raise SpanError(
-        f"the {len(gram)} feature columns are linearly dependent even with a relative jitter of 1e-6: two atoms "
-        "coincide, or there are more columns than features; start elsewhere, or use more features"
+        f"the {len(gram)} feature columns are linearly dependent, or not finite: two atoms coincide, an atom has "
+        "diverged, or there are more columns than features; start elsewhere, step less far, or use more features"
     )
 
 
@@ -39,14 +60,19 @@ class Projection:
         U: (n, d) atoms.
         lifted: two columns an atom (:mod:`reconlaw.lift`), so m = 2n; or one, m = n.
         dtype: of the arithmetic.
+        derivative: stands in for φ' in the gradient, see :class:`~reconlaw.lift.RandomFeaturesLift`.
+        strict: take no nearly dependent columns, see :func:`factor_gram`.
+
+    Raises:
+        SpanError: the columns are linearly dependent.
     """
 
-    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None):
+    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False):
         self.U = U
         self.scale = float(theta.square().sum())
         self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
         B = self.lift.columns
-        self.factor = factor_gram(B @ B.T)
+        self.factor = factor_gram(B @ B.T, strict)
         self.alpha = torch.cholesky_solve(B @ theta.T, self.factor)
         self.residual = theta - self.alpha.T @ B
         # One refinement: the normal equations square the condition number, this takes it back.
@@ -69,8 +95,9 @@ class Projection:
 class _ProjectionLoss(torch.autograd.Function):
     @staticmethod
     def forward(ctx, X, features, theta):
-        projection = Projection(features, theta, X)
-        ctx.save_for_backward(projection.gradient())
+        projection = Projection(features, theta, X, strict=True)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(projection.gradient())
         return X.new_tensor(projection.loss)
 
     @staticmethod
@@ -83,21 +110,23 @@ def projection_loss(X: torch.Tensor, features, theta: torch.Tensor) -> torch.Ten
     r"""L(X) = ‖P⊥ θ‖² / ‖θ‖², differentiable in X by the analytic gradient.
 
     Args:
-        X: (n, d) candidate samples, n ≤ p.
+        X: (n, d) candidate samples, n ≤ p; of any norm.
         features: the feature map.
-        theta: (p,) or (K, p), not zero; K outputs share one projector.
+        theta: (p,) or (K, p), not zero; K outputs share one projector. No gradient flows to it.
 
     Returns:
-        A scalar in [0, 1]; 0 where θ lies in the span of the features of X.
+        A scalar in [0, 1]; 0 where θ lies in the span of the features of X. Differentiable once.
 
     Raises:
+        TypeError: X is no floating tensor.
         ValueError: bad shapes, NaN, θ = 0, or more samples than features.
-        SpanError: the features of X are linearly dependent.
+        SpanError: the features of X are linearly dependent to working precision.
     """
-    theta = features.check_theta(theta)
+    theta = check_moved(features.check_theta(theta).detach())
     X = check_matrix("X", X, features.d).to(theta)
     if X.shape[0] > features.p:
         raise ValueError(
-            f"X has {X.shape[0]} rows but there are only p = {features.p} features; their span is everything"
+            f"X has {X.shape[0]} rows but there are only p = {features.p} features: their span is everything and the "
+            "loss 0; use fewer rows or more features"
         )
     return _ProjectionLoss.apply(X, features, theta)

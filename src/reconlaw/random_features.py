@@ -22,6 +22,7 @@ from ._checks import (
 from ._random import seeded_generator
 from .activations import Activation, get_activation
 from .lift import RandomFeaturesLift
+from .projection import SpanError, factor_gram
 
 
 class RandomFeatures:
@@ -32,20 +33,25 @@ class RandomFeatures:
     Args:
         d: dimension of a sample, ≥ 1.
         p: number of features (the parameters of a linear model on them), ≥ 1.
-        activation: a name in ``reconlaw.ACTIVATIONS`` or an elementwise callable.
-        seed: of V; the same seed gives the same V on every device.
+        activation: a name in ``reconlaw.ACTIVATIONS``, an elementwise callable, or an
+            :class:`~reconlaw.activations.Activation`.
+        seed: of V, a whole number ≥ 0; the same seed gives the same V on every device, but not in every dtype.
         dtype: torch.float64 or torch.float32.
         device: "auto" (CUDA, else MPS for float32, else CPU) or any torch device.
 
     Attributes:
         V: (p, d).
         activation: the :class:`~reconlaw.activations.Activation`.
+
+    Raises:
+        TypeError: dtype is neither float32 nor float64, or the activation is neither name nor callable.
+        ValueError: d, p or seed outside its range, an unknown activation or device, or one that is not there.
     """
 
     def __init__(self, d, p, activation="relu", seed=0, dtype=torch.float64, device="auto"):
         self.d, self.p = check_count("d", d), check_count("p", p)
         self.activation: Activation = get_activation(activation)
-        self.seed, self.dtype = seed, check_float_dtype(dtype)
+        self.seed, self.dtype = check_count("seed", seed, minimum=0), check_float_dtype(dtype)
         self.device = resolve_device(device, dtype)
         # Drawn on the CPU whatever the device, since the generators of CPU and CUDA differ; scaled in place, so that
         # V is never held twice.
@@ -82,8 +88,8 @@ class RandomFeatures:
         minimiser of ‖Φθ − y‖² + λ‖θ − θ₀‖².
 
         Args:
-            X: (n, d), n ≤ p; no zero and no equal rows.
-            y: (n,) or (n, K).
+            X: (n, d), n ≤ p unless λ > 0; no zero and no equal rows.
+            y: (n,) or (n, K), K ≥ 1; whole numbers will do.
             ridge: λ ≥ 0, in the units of ΦΦᵀ (whose entries grow as p).
             theta0: (p,) or (K, p); zero where none is given.
 
@@ -91,17 +97,20 @@ class RandomFeatures:
             θ*: (p,) for y of shape (n,), (K, p) for (n, K).
 
         Raises:
-            ValueError: n > p with λ = 0, bad shapes, NaN, or a Gram matrix that is singular to working precision.
+            TypeError: X is no floating tensor.
+            ValueError: n > p with λ = 0, bad shapes, NaN, λ < 0, or a Gram matrix that is singular to working
+                precision.
         """
         X = self._to(check_samples(X, self.d))
         ridge = check_positive("ridge", ridge, allow_zero=True)
         y = torch.as_tensor(y)
-        if y.ndim not in (1, 2) or y.shape[0] != X.shape[0]:
+        if y.ndim not in (1, 2) or y.shape[0] != X.shape[0] or y.numel() == 0:
             raise ValueError(f"y has shape {tuple(y.shape)}; expected ({X.shape[0]},) or ({X.shape[0]}, K)")
         y = self._to(check_finite("y", y))
         if ridge == 0 and X.shape[0] > self.p:
             raise ValueError(
-                f"n = {X.shape[0]} samples cannot be interpolated by p = {self.p} < n features; raise p or set ridge > 0"
+                f"n = {X.shape[0]} samples cannot be interpolated by p = {self.p} < n features; raise p, or set "
+                "ridge > 0"
             )
         Phi = self(X)
         targets = y.reshape(X.shape[0], -1)
@@ -109,30 +118,40 @@ class RandomFeatures:
             targets = targets - Phi @ self.check_theta(theta0, targets.shape[1]).T
         gram = Phi @ Phi.T
         gram.diagonal().add_(ridge)
-        factor, info = torch.linalg.cholesky_ex(gram)
-        if int(info) != 0:
+        try:
+            factor = factor_gram(gram, strict=True)
+        except SpanError as error:
             raise ValueError(
                 "the Gram matrix ΦΦᵀ is singular to working precision (near-equal samples, or p close to n); "
                 "use float64, more features, or ridge > 0"
-            )
+            ) from error
         a = torch.cholesky_solve(targets, factor)
-        a = a + torch.cholesky_solve(targets - gram @ a, factor)  # one step of refinement
         theta = (Phi.T @ a).T
+        # One refinement, from θ: the Gram matrix squares the condition number of Φ, this takes it back.
+        theta = theta + (Phi.T @ torch.cholesky_solve(targets - Phi @ theta.T - ridge * a, factor)).T
         if theta0 is not None:
             theta = theta + self.check_theta(theta0, targets.shape[1])
         return theta[0] if y.ndim == 1 else theta
 
     def check_theta(self, theta, outputs=None) -> torch.Tensor:
-        """θ as a finite (K, p) tensor on the features' device; ValueError says what is wrong with one that is not."""
-        theta = self._to(check_finite("theta", torch.as_tensor(theta)))
-        rows = theta.reshape(-1, theta.shape[-1]) if theta.ndim in (1, 2) else theta
+        """θ, (p,) or (K, p), as a finite (K, p) tensor on the features' device and in their dtype.
+
+        Raises:
+            TypeError: θ is complex.
+            ValueError: θ has another shape, or holds NaN or infinity.
+        """
+        theta = torch.as_tensor(theta)
+        if theta.is_complex():
+            raise TypeError(f"theta has dtype {theta.dtype}; parameters are real")
+        theta = self._to(check_finite("theta", theta))
+        rows = theta[None] if theta.ndim == 1 else theta
         if rows.ndim != 2 or rows.shape[1] != self.p or (outputs is not None and rows.shape[0] != outputs):
             wanted = f"({self.p},) or ({outputs or 'K'}, {self.p})"
             raise ValueError(f"theta has shape {tuple(theta.shape)}; expected {wanted}")
         return rows
 
     def predict(self, X, theta) -> torch.Tensor:
-        """ŷ = Φ(X) θᵀ: (n,) for θ of shape (p,), (n, K) for (K, p)."""
+        """ŷ = Φ(X) θᵀ: (n,) for θ of shape (p,), (n, K) for (K, p); raises what calling the features on X does."""
         y = self(X) @ self.check_theta(theta).T
         return y[:, 0] if torch.as_tensor(theta).ndim == 1 else y
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+
 import torch
 
 from . import parity_lift, sgd
-from ._checks import check_count, check_positive
+from ._checks import check_count, check_moved, check_positive
 from .run import Result, Run, fingerprint
 
 _METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve}
@@ -29,7 +31,8 @@ def reconstruct(
             ``start="spectral"`` or ``"random"``), or "sgd", the paper's algorithm (:mod:`reconlaw.sgd`; options
             ``learning_rate``, ``leak``, ``max_steps``).
         seed: of the attacker's random draws; its stream is never that of the data or of V.
-        max_seconds: budget; what was best so far comes back when it is spent.
+        max_seconds: budget of this call, looked at after every step; what was best so far comes back when it is
+            spent.
         tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
         progress: show a progress bar on stderr.
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end.
@@ -40,16 +43,20 @@ def reconstruct(
 
     Raises:
         ValueError, TypeError: what is wrong with an argument, and what to do.
-        CheckpointError: the checkpoint is corrupt or of another problem.
+        CheckpointError: the checkpoint is corrupt, of another problem, or cannot be written.
 
     Source: Iurada et al., arXiv 2509.22214, for the loss and "sgd".
     """
     if method not in _METHODS:
         raise ValueError(f"method={method!r} is unknown; use one of {', '.join(map(repr, _METHODS))}")
+    if not hasattr(features, "check_theta"):
+        raise TypeError(f"features is a {type(features).__name__}; pass theta first, then the feature map")
+    known = [name for name, p in inspect.signature(_METHODS[method]).parameters.items() if p.default is not p.empty]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{name!r} is no option of method={method!r}; it has {', '.join(known)}")
     vector = torch.as_tensor(theta).ndim == 1
-    theta = features.check_theta(theta)
-    if not bool(theta.any()):
-        raise ValueError("theta is zero: training moved nothing, so there is nothing to reconstruct from")
+    theta = check_moved(features.check_theta(theta).detach())
     n = check_count("n", n)
     if n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
@@ -82,13 +89,14 @@ def reconstruct(
 def _message(loss, converged, determined, interrupted, run, equations, unknowns, tol):
     if not determined:
         return (
-            f"not determined: {equations} equations for {unknowns} unknowns, so other sets fit theta as well and this one "
-            "is not the data (p/dn < 1); more parameters are needed, no method can do better"
+            f"not determined: {equations} equations for {unknowns} unknowns (p/dn < 1), so other sets fit theta as "
+            "well and this one is not the data; more parameters are needed, no method can do better"
         )
     if converged:
         return f"recovered: loss {loss:.1e} after {run.seconds:.1f} s"
     how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
     return (
-        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or another "
-        "seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise tol to it"
+        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or "
+        "another seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise "
+        "tol to it"
     )

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 
-@dataclass
+@dataclass(eq=False)
 class Result:
     r"""How a reconstruction ended.
 
@@ -27,9 +28,11 @@ class Result:
         determined: there are at least as many equations as unknowns, pK ≥ n(d − 1) + nK. Where false, other sets of
             samples fit θ as well, and X is one of them, not the data.
         sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
-            activation is even or odd, so that no method can tell x from −x; None where the run ended before it was known.
+            activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
+            known.
         message: in words, with what to try next.
-        seconds, method: time spent (over all resumed runs) and the method used.
+        seconds: time spent, over all resumed runs.
+        method: the method used.
     """
 
     X: torch.Tensor
@@ -49,7 +52,7 @@ class Result:
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint that cannot be resumed: corrupt, or of another problem."""
+    """A checkpoint that cannot be used: corrupt, of another problem, or nowhere to write it."""
 
 
 @dataclass
@@ -73,6 +76,8 @@ class Run:
             self.checkpoint = Path(self.checkpoint)
             if self.checkpoint.exists():
                 self._load()
+            else:
+                self._try_folder()
         self._bar = None
         if self.progress:
             self._bar = tqdm(
@@ -95,16 +100,20 @@ class Run:
         if loss < self.best_loss:
             self.best, self.best_loss = U.clone(), loss
             self.history.append((self.seconds, loss))
+        return self.tick(note)
+
+    def tick(self, note: str = "") -> bool:
+        """Show progress and save the checkpoint when due; true once the time is spent."""
         if self._bar is not None:
             self._bar.n = min(time.monotonic() - self._start, self._bar.total)
             self._bar.set_description_str(f"loss {self.best_loss:.1e} {note}", refresh=False)
             self._bar.refresh()
         if self.checkpoint is not None and time.monotonic() - self._saved > self.save_every:
-            self.save()
+            self._save_or_warn()
         return self.expired
 
     def save(self) -> None:
-        """Write the checkpoint to a temporary file and move it into place, so that a kill leaves the old one or the new."""
+        """Write the checkpoint to a temporary file and move it into place: a kill leaves the old one or the new."""
         if self.checkpoint is None or self.best is None:
             return
         content = {
@@ -115,7 +124,6 @@ class Run:
             "seconds": self.seconds,
             "state": self.state,
         }
-        self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=self.checkpoint.parent, prefix=self.checkpoint.name, suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -128,10 +136,28 @@ class Run:
             raise
         self._saved = time.monotonic()
 
+    def _try_folder(self):
+        """Fail before the work, not after it, where nothing can be written."""
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.checkpoint.parent).close()
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {self.checkpoint} cannot be written ({error}); name another") from error
+
+    def _save_or_warn(self):
+        """A disk that fills up midway must not cost the result."""
+        try:
+            self.save()
+        except OSError as error:
+            warnings.warn(f"checkpoint {self.checkpoint} was not written: {error}", RuntimeWarning, stacklevel=3)
+            self._saved = time.monotonic()
+
     def _load(self):
         try:
             content = torch.load(self.checkpoint, weights_only=True)
             found = content["fingerprint"]
+            best, history = content["best"], [tuple(pair) for pair in content["history"]]
+            loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
         except Exception as error:
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}); delete it, or name another file"
@@ -141,14 +167,13 @@ class Run:
                 f"checkpoint {self.checkpoint} is of another problem (theta, features, n, method or seed differ); "
                 "delete it, or name another file"
             )
-        self.best, self.best_loss = content["best"], content["best_loss"]
-        self.history = [tuple(pair) for pair in content["history"]]
-        self.seconds_before, self.state = content["seconds"], content["state"]
+        self.best, self.best_loss, self.history = best, loss, history
+        self.seconds_before, self.state = seconds, state
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self.save()
+        self._save_or_warn()
 
 
 def fingerprint(theta: torch.Tensor, features, n, method: str, seed: int) -> str:

@@ -1,7 +1,7 @@
 r"""``method="sgd"``: the paper's algorithm, gradient descent with momentum on the projection loss.
 
-X̂ starts from N(0, I) on the sphere; each step is v ← βv + ∂L/∂X̂, X̂ ← X̂ − ηv with β = 0.9, and puts the rows back at
-norm √d; it ends at L ≤ 1e-7. For ReLU the backward pass uses slope 1 where active and ``leak`` elsewhere.
+X̂ starts from N(0, I), its rows put at norm √d; a step is v ← βv + ∂L/∂X̂, X̂ ← X̂ − ηv with β = 0.9, and puts the rows
+back there; it ends at L ≤ 1e-7. For ReLU the backward pass uses slope 1 where active and ``leak`` elsewhere.
 
 Source: Iurada et al., arXiv 2509.22214: η = 20 at d = 100, n = 20 and 2000 for CIFAR-10, up to 10⁶ steps, leak 0.02.
 """
@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 
-from ._checks import check_positive
+from ._checks import check_count, check_positive
 from ._random import seeded_generator
-from .projection import Projection
+from .projection import Projection, SpanError
 from .run import Run
 from .varpro import to_sphere
 
@@ -26,10 +26,15 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     Args:
         learning_rate: η; 4d/n where None, which is the paper's 20 at d = 100, n = 20.
         leak: backward slope of ReLU where inactive; 0 gives the true gradient.
-        max_steps: the paper's 10⁶.
+        max_steps: the paper's 10⁶; 0 gives the start back.
+
+    Raises:
+        ValueError: an option outside its range.
+        SpanError: the features of the start are linearly dependent.
     """
     eta = check_positive("learning_rate", 4 * features.d / n if learning_rate is None else learning_rate)
     leak = check_positive("leak", leak, allow_zero=True)
+    check_count("max_steps", max_steps, minimum=0)
     derivative = None
     if features.activation.name == "relu" and leak > 0:
 
@@ -54,9 +59,11 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
             velocity = _MOMENTUM * velocity + point.gradient()
             X = to_sphere(X - eta * velocity)
             step += 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SpanError) as error:  # SpanError: too large a step threw the atoms together, or away
         if run.best is None:
             raise
-        interrupted = True
-    known = False if features.activation.parity != "mixed" else None
-    return Projection(features, theta, run.best.to(theta)), known, interrupted
+        interrupted = isinstance(error, KeyboardInterrupt)
+    point = Projection(features, theta, run.best.to(theta))
+    if features.activation.parity != "mixed":
+        return point, False, interrupted
+    return point, True if point.loss <= tol else None, interrupted

@@ -4,9 +4,9 @@ By Stein's lemma, for v ~ N(0, I/d) and θ_j = Σ_i a_i φ(v_j·x_i),
 
     E M = μ₂√2 Σ_i a_i x_i x_iᵀ / d,        M = (1/p) Σ_j θ_j (d v_j v_jᵀ − I),
 
-so the eigenvectors of M with the largest |eigenvalues| point along the samples once they stand out of the noise, of size
-‖θ‖√(d/p)/√p. Where μ₂ = 0 (odd φ) the third moment T(u) = (1/p) Σ_j θ_j h₃(v_j·u) takes its place. What is constant or
-linear in v carries no such information, only noise, and is projected out first.
+so the eigenvectors of M with the largest |eigenvalues| point along the samples once they stand out of the noise, of
+size ‖θ‖√(d/p)/√p. Where μ₂ = 0 (odd φ) the third moment T(u) = (1/p) Σ_j θ_j h₃(v_j·u) takes its place. What is
+constant or linear in v carries no such information, only noise, and is projected out first.
 
 Source: the phase-retrieval spectral method (Netrapalli, Jain and Sanghavi 2013; Lu and Li 2020), in the setting of
 Iurada et al., arXiv 2509.22214.
@@ -28,24 +28,25 @@ def _blocks(features, dtype):
         yield rows, features.V[rows].to(dtype)
 
 
-def without_linear_part(features, R: torch.Tensor, iterations: int = 60) -> torch.Tensor:
-    """R (K, p) minus its least-squares fit on the constant and the d columns of V.
+def linear_fit(features, R: torch.Tensor, iterations: int = 60):
+    """Least-squares fit of R (K, p) by the d columns of V: coefficients W (K, d), and what is left without its mean.
 
     Conjugate gradients on VᵀV, whose condition number is near ((1 + √(d/p))/(1 − √(d/p)))²; V is read in blocks. The
     constant is taken out before and after: V is nearly orthogonal to it.
     """
-    if features.p <= features.d + 1:
-        return torch.zeros_like(R)
+    W = torch.zeros(len(R), features.d, dtype=R.dtype, device=R.device)
     R = R - R.mean(1, keepdim=True)
+    if features.p <= features.d + 1:
+        return W, torch.zeros_like(R)
 
     def normal(W):
         return sum((W @ V.T) @ V for _, V in _blocks(features, R.dtype))
 
-    b = sum(R[:, rows] @ V for rows, V in _blocks(features, R.dtype))
-    W, r, q = torch.zeros_like(b), b.clone(), b.clone()
+    r = sum(R[:, rows] @ V for rows, V in _blocks(features, R.dtype))
+    q = r.clone()
     rr = first = r.square().sum()
     for _ in range(iterations):
-        if rr <= 1e-16 * first:
+        if rr <= torch.finfo(R.dtype).eps * first:
             break
         Aq = normal(q)
         step = rr / (q * Aq).sum()
@@ -53,9 +54,13 @@ def without_linear_part(features, R: torch.Tensor, iterations: int = 60) -> torc
         r -= step * Aq
         rr, previous = r.square().sum(), rr
         q = r + (rr / previous) * q
-    fit = torch.cat([W @ V.T for _, V in _blocks(features, R.dtype)], 1)
-    R = R - fit
-    return R - R.mean(1, keepdim=True)
+    rest = R - torch.cat([W @ V.T for _, V in _blocks(features, R.dtype)], 1)
+    return W, rest - rest.mean(1, keepdim=True)
+
+
+def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
+    """R minus its fit by the constant and the columns of V (:func:`linear_fit`)."""
+    return linear_fit(features, R)[1]
 
 
 def _apply_moment(features, R, Q):

@@ -6,7 +6,8 @@ and Kaufman's Jacobian δr = −P⊥ Jδ (the term through δα is dropped: it i
     (Jᵀ P⊥ J + μ (D ⊗ I_d)) δ = Jᵀ r,   δ_i ⊥ u_i,
 
 by conjugate gradients, preconditioned with (K + μD)⁻¹ ⊗ I_d, K = Σ_k S^k S^kᵀ/d, D = diag K, and puts the rows back on
-the sphere. K ⊗ I_d is JᵀJ in mean over V, correlations between samples included.
+the sphere. K ⊗ I_d is JᵀJ in mean over V on directions orthogonal to the atoms, correlations between samples included
+(:meth:`~reconlaw.lift.RandomFeaturesLift.block_gram`).
 
 Sources: Golub and Pereyra (1973); Kaufman (1975); Marquardt (1963).
 """
@@ -70,7 +71,9 @@ class _Step:
     def solve(self, mu, tolerance, limit):
         """δ, and the fall of L that the linear model promises for it."""
         point, damping = self.point, (mu * self.D)[:, None]
-        factor = torch.linalg.cholesky(self.K + torch.diag(mu * self.D + 1e-10 * self.D.max()))
+        # K has no more than its rounding where atoms nearly coincide: as a preconditioner it may be off by that.
+        rounding = max(1e-10, 10 * len(self.K) * torch.finfo(self.K.dtype).eps)
+        factor = torch.linalg.cholesky(self.K + torch.diag(mu * self.D + rounding * self.D.max()))
 
         def operator(q):
             return _tangent(point.U, point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
@@ -95,7 +98,7 @@ class Descent:
 def descend(
     features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, damping=1e-3
 ) -> Descent:
-    """Levenberg–Marquardt from ``U``.
+    """Levenberg–Marquardt from ``U``; every accepted step lowers the loss.
 
     Args:
         features: a feature map with ``lift``.
@@ -107,6 +110,9 @@ def descend(
         patience: (window, factor): end once ``window`` steps have not lowered L below ``factor`` of what it was.
         on_step: called with the point after every accepted step; true ends the descent.
         damping: μ to begin with, in units of the curvature.
+
+    Returns:
+        :class:`Descent`, at a point whose loss is at most that of ``U``.
 
     Raises:
         SpanError: the columns at ``U`` are linearly dependent.
@@ -120,7 +126,8 @@ def descend(
         if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
             return Descent(point, "stalled")
         model = _Step(point)
-        # Solve loosely far away and tightly where the loss falls fast, so that the last steps converge quadratically.
+        # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
+        # the error, and these keep the convergence superlinear for a few products each.
         rate = losses[-1] / losses[-2] if len(losses) > 1 else 1.0
         tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
         while True:

@@ -7,17 +7,22 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 from __future__ import annotations
 
 import tarfile
+import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 
 import numpy as np
-import pooch
 import torch
 from requests.exceptions import RequestException
 
 from .._checks import check_count, check_float_dtype
 from .dataset import Dataset, check_classes, class_labels, from_pixels, share_out
+
+with warnings.catch_warnings():
+    # pooch loads tqdm.auto, which in a notebook without ipywidgets warns of a progress bar that nothing here draws.
+    warnings.filterwarnings("ignore", message="IProgress not found")
+    import pooch
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
