@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 
+import numpy as np
 import torch
 
 FLOATS = (torch.float32, torch.float64)
@@ -75,6 +76,11 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
         wanted = f"(n ≥ 1, {columns if columns is not None else 'd'})"
         raise ValueError(f"{name} has shape {tuple(value.shape)}; expected {wanted}, one sample a row")
     return check_finite(name, value) if finite else value
+
+
+def as_tensor(value) -> torch.Tensor:
+    """``value`` as a tensor; lists by way of NumPy, whose floats are float64 where torch's default would round them."""
+    return value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
 
 
 def check_moved(theta: torch.Tensor) -> torch.Tensor:

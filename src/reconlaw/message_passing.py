@@ -1,18 +1,21 @@
 r"""Approximate message passing: a start for the descent where the spectral one is too poor, down to p/dn near 1.
 
-Read θ_j = Σ_i h_i(z_ji), z_ji = v_j·x_i, as an estimation problem with a Gaussian prior on x_i and i.i.d. Gaussian V. The
-descent commits to signs and sizes of z_ji that it does not know yet; message passing keeps, for every atom, how sure it
-is: x_i = x̂_i + noise of variance τ_i, hence z_ji ~ N(ω_ji, τ_i), and averages over what is unsure. One iteration:
+Read θ_j = Σ_i h_i(z_ji), z_ji = v_j·x_i, as an estimation problem with a Gaussian prior on x_i and i.i.d. Gaussian V.
+The descent commits to signs and sizes of z_ji that it does not know yet; message passing keeps, for every atom, how
+sure it is: x_i = x̂_i + noise of variance τ_i, hence z_ji ~ N(ω_ji, τ_i), and averages over what is unsure. One
+iteration:
 
-    ω = x̂ Vᵀ − e                                             (e: Onsager's correction, so that ω is not fitted to θ_j)
-    m, s: mean and variance of h_i(z), z ~ N(ω_ji, τ_i), by quadrature; coefficients of h_i by least squares of θ on m
+    ω = x̂ Vᵀ − e                                    (e: Onsager's correction, so that ω is not fitted to θ_j)
+    m_ji, s_ji: mean and variance of h_i(z), z ~ N(ω_ji, τ_i), by quadrature; least squares of θ on m gives h_i's
+        coefficients
     g_ji = (E[z | θ_j] − ω_ji)/τ_i, given θ_j − Σ_{k≠i} m_jk = h_i(z) + N(0, Σ_{k≠i} s_jk)
-    R_i = x̂_i + S_i Vᵀg_i,   1/S_i = (p/d) mean_j (−∂g_ji/∂ω_ji),   noise of R_i: N_i = S_i² (p/d) mean_j g_ji²
-    x̂_i = R_i ρ_i/q_i,   q_i = ‖R_i‖²/d,   ρ_i² = q_i − N_i,   τ_i = N_i/q_i,   e_i = (S_i ρ_i/q_i) g_i
+    R_i = x̂_i + S_i Vᵀg_i,  1/S_i = (p/d) mean_j (−∂g_ji/∂ω_ji);  noise of R_i: N_i = S_i² (p/d) mean_j g_ji²
+    x̂_i = R_i ρ_i/q_i,  q_i = ‖R_i‖²/d,  ρ_i² = q_i − N_i,  τ_i = N_i/q_i,  e_i = (S_i ρ_i/q_i) g_i
 
-The shrinkage is calibrated on ‖R_i‖ and the measured noise, not on the model, which overstates how sure it is. h_i holds
-the even part of φ and its odd part beyond the linear one; what is constant or linear in v_j is fitted beside (b), because
-it couples the atoms and says nothing of them singly. All is damped, e like x̂, so that it stays the right correction.
+The shrinkage is calibrated on ‖R_i‖ and the measured noise, not on the model, which overstates how sure it is. h_i
+holds the even part of φ and its odd part beyond the linear one; what is constant or linear in v_j is fitted beside (b),
+because it couples the atoms and says nothing of them singly. All is damped, e like x̂, so that it stays the right
+correction.
 
 Sources: Rangan, *Generalized approximate message passing* (2011), for the scheme; the sum over atoms is taken as
 Gaussian, each atom's posterior in one dimension, and the calibration is ours.
@@ -56,7 +59,12 @@ class MessagePassing:
         weights = torch.exp(-0.5 * grid**2)
         self.grid, self.weights = grid, weights / weights.sum()
         self.step = features.d / features.p / (1 + math.sqrt(features.d / features.p)) ** 2
-        self.b = linear_fit(features, self.y[None])[0][0]
+        self._b_first = linear_fit(features, self.y[None])[0][0]
+        self.reset()
+
+    def reset(self):
+        """Forget earlier runs: the linear part b is what θ alone tells of it."""
+        self.b = self._b_first
 
     def _even(self, z):
         phi = self.features.activation
@@ -100,8 +108,8 @@ class MessagePassing:
         nodes = max(64, _BLOCK_NUMBERS // (n * _NODES))  # rows of an (n, rows, nodes) block that stays in cache
         onsager = torch.zeros(n, p, device=x.device)
         mean = torch.empty(len(self.parts) * n, p, device=x.device)
-        variance, g = torch.empty(n, p, device=x.device), torch.empty(n, p, device=x.device)
-        curvature = torch.empty(n, p, device=x.device)
+        g, curvature = torch.empty(n, p, device=x.device), torch.empty(n, p, device=x.device)
+        excess = 1.0
         for _ in range(iterations):
             product = self._multiply(torch.cat([x, self.b[None]]))
             omega, linear = product[:n] - onsager, product[n]
@@ -115,20 +123,16 @@ class MessagePassing:
             residual = target - c @ mean
             residual -= residual.mean()
             coefficients = c.reshape(-1, n)[:, :, None, None]
+            promised = 0.0
             for rows in self._rows(nodes):
                 values = self._values(omega[:, rows], tau)
                 h = sum(k * v for k, v in zip(coefficients, values, strict=True))
-                centre = h @ self.weights
-                variance[:, rows] = (h - centre[:, :, None]).square_() @ self.weights
-            total = variance.sum(0)
-            # Where the residual exceeds what the variances promise, they are too small: scale them up.
-            excess = float((residual.square().mean() / total.mean()).clamp_min(1.0))
-            for rows in self._rows(nodes):
-                values = self._values(omega[:, rows], tau)
-                h = sum(k * v for k, v in zip(coefficients, values, strict=True))
-                own = variance[:, rows]
-                noise = (total[rows] - own) * excess + _OWN_SHARE * own + 1e-9
-                error = (residual[rows] + h @ self.weights)[:, :, None] - h
+                centred_h = h - (h @ self.weights)[:, :, None]
+                own = centred_h.square() @ self.weights
+                total = own.sum(0)
+                promised += float(total.sum())
+                noise = (total - own) * excess + _OWN_SHARE * own + 1e-9
+                error = residual[rows][None, :, None] - centred_h
                 log_likelihood = error.square_().div_(noise[:, :, None]).mul_(-0.5)
                 log_likelihood -= log_likelihood.amax(2, keepdim=True)
                 posterior = log_likelihood.exp_() * self.weights
@@ -136,6 +140,8 @@ class MessagePassing:
                 shift = posterior @ self.grid
                 g[:, rows] = shift
                 curvature[:, rows] = 1 - (posterior @ self.grid.square() - shift.square())
+            # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
+            excess = max(1.0, float(residual.square().sum()) / promised)
             g /= tau.sqrt()[:, None]
             S = 1 / (curvature.mean(1) / tau * (p / d)).clamp_min(1e-9)
             product = self._multiply_transposed(torch.cat([g, residual[None]]))

@@ -26,12 +26,22 @@ from .run import Run
 from .spectral import directions, without_linear_part
 from .varpro import descend, to_sphere
 
-# Rounds of respawn before message passing, where there is message passing; rounds without progress before a restart.
-_RESPAWNS = 2
-_FRUITLESS = 4
+# Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
+# cannot), and of message passing.
+_FRUITLESS_RESPAWNS = {True: 2, False: 6}
+_FRUITLESS_MESSAGES = 4
 # Message passing: iterations a run, and the variance (of 1) that a spectral direction is given to begin with.
 _ITERATIONS = 40
 _UNSURE = 0.9
+# Atoms kept for the next run are taken to be no surer than this.
+_LEAST_KEPT = 0.05
+# Atoms within this cosine of a heavier one are its copies.
+_ALIKE = 0.7
+# As many arrivals within this factor of the lowest loss end the search.
+_ARRIVALS = 3
+_SAME_LOSS = 1.001
+# Signs that enumeration may try all of.
+_MOST_FREE_SIGNS = 16
 
 
 def pair_costs(point: Projection) -> torch.Tensor:
@@ -51,6 +61,37 @@ def read_signs(point: Projection) -> torch.Tensor:
     return torch.where(weight[:n] >= weight[n:], 1.0, -1.0).to(point.U)
 
 
+def linear_signs(point: Projection) -> torch.Tensor | None:
+    r"""Signs where read-off fails because n > d and the odd part of φ is linear (ReLU), or None.
+
+    The even coefficients c_i = α⁺_i + α⁻_i are exact, but of the odd part only w = Σ_i (α⁺_i − α⁻_i) u_i is known:
+    s ∈ {±1}ⁿ must solve Σ_i s_i c_i u_i = w. All but d of the signs are enumerated (2^(n−d) ≤ 2^16), the rest follow.
+    """
+    U, K = point.U, point.alpha.shape[1]
+    n, d = U.shape
+    free = n - K * d
+    if not 0 < free <= _MOST_FREE_SIGNS:
+        return None
+    plus, minus = point.alpha[:n], point.alpha[n:]
+    A = ((plus + minus)[:, :, None] * U[:, None, :]).reshape(n, K * d).T
+    w = ((plus - minus).T @ U).reshape(K * d)
+    # The lightest atoms are enumerated: the equations then rest on the heavy ones.
+    order = A.norm(dim=0).argsort()
+    loose, fixed = order[:free], order[free:]
+    codes = torch.arange(2**free, device=U.device)[:, None] >> torch.arange(free, device=U.device)
+    trial = (codes % 2 * 2 - 1).to(U)
+    rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
+    best = int((rest.abs() - 1).square().sum(1).argmin())
+    signs = torch.empty(n, dtype=U.dtype, device=U.device)
+    signs[loose], signs[fixed] = trial[best], torch.where(rest[best] >= 0, 1.0, -1.0).to(U)
+    return signs
+
+
+def _unsure(U):
+    """Directions as message passing starts from them: shrunk to what is expected of them, and their variance."""
+    return U * math.sqrt(1 - _UNSURE), torch.full((len(U),), _UNSURE, dtype=U.dtype, device=U.device)
+
+
 class Search:
     """The search for atoms under one budget; ``run`` keeps the best."""
 
@@ -58,24 +99,25 @@ class Search:
         self.features, self.theta, self.n, self.run, self.tol = features, theta, n, run, tol
         self.generator = seeded_generator("attack", seed)
         self.start = start
-        # Two columns an atom need room: 2n columns and n(d − 1) directions against pK numbers.
-        room = features.p > 2 * n and features.p * len(theta) >= n * (features.d - 1) + 2 * n * len(theta)
-        self.lifted = features.activation.parity == "mixed" and room
-        # Past the tolerance, go on to the floor of the arithmetic: the last steps converge quadratically and cost
-        # little.
-        self.target = (1e-29 if theta.dtype == torch.float64 else 1e-14) if tol > 0 else 0.0
+        # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
+        equations, unknowns = features.p * len(theta), n * (features.d - 1) + n * len(theta)
+        self.room = equations >= unknowns
+        lift_room = features.p > 2 * n and equations > unknowns + n * len(theta)
+        self.lifted = features.activation.parity == "mixed" and lift_room
+        # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
+        self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
 
     def _random_atoms(self, count):
         draw = torch.randn(count, self.features.d, generator=self.generator, dtype=self.theta.dtype)
         return to_sphere(draw.to(self.theta.device))
 
-    def _directions(self, residual, count):
+    def directions(self, residual, count):
         found, _ = directions(self.features, residual, count, self.generator)
         if len(found) < count:
             found = torch.cat([found, self._random_atoms(count - len(found))])
         return found
 
-    def _descend(self, U, note="", record=True, **options):
+    def descend(self, U, note="", record=True, **options):
         run = self.run
 
         def on_step(point):
@@ -93,89 +135,89 @@ class Search:
             return self.run.best.to(self.theta)
         if self.start == "random" or self.features.p <= self.features.d + 1:
             return self._random_atoms(self.n)
-        return self._directions(without_linear_part(self.features, self.theta), self.n)
+        return self.directions(without_linear_part(self.features, self.theta), self.n)
 
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
-        fresh = self._directions(point.residual, extra)
-        wide = self._descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
+        fresh = self.directions(point.residual, extra)
+        wide = self.descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
         keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
-        return self._descend(wide.U[keep], "respawn")
+        return self.descend(wide.U[keep], "respawn")
 
     def atoms(self):
         """Search until the loss is at most ``tol`` or the time is spent."""
-        point = self._descend(self.first_atoms(), "descent")
-        passing = self._passing()
-        rounds = fruitless = 0
-        while point.loss > self.tol and not self.run.expired:
-            if passing is not None and rounds >= _RESPAWNS:
-                self._pass_messages(passing)
+        point = self.descend(self.first_atoms(), "descent")
+        if not self.room:
+            return  # other atoms fit as well: no search can tell
+        passing, lead = self._passing(), None
+        arrivals: list[float] = []
+        while not self._done(point):
+            point = self._respawn_rounds(point, _FRUITLESS_RESPAWNS[passing is not None])
+            # Independent roads that end at one loss, the lowest: noise in θ has put it there, not a bad minimum.
+            arrivals.append(point.loss)
+            if self._done(point) or sum(loss <= min(arrivals) * _SAME_LOSS for loss in arrivals) == _ARRIVALS:
                 return
-            if fruitless == _FRUITLESS:
-                point, fruitless = self._descend(self._random_atoms(self.n), "restart"), 0
-                continue
+            if passing is None:
+                point = self.descend(self._random_atoms(self.n), "restart")
+            elif lead is None:
+                rest = without_linear_part(self.features, self.theta)
+                lead = self.directions(rest, max(self.n, min(self.features.d, 2 * self.n)))
+                point = self._message_rounds(passing, lead[: self.n]) or point
+            else:
+                mixture = torch.randn(self.n, len(lead), generator=self.generator, dtype=lead.dtype)
+                point = self._message_rounds(passing, to_sphere(mixture.to(lead.device) @ lead)) or point
+
+    def _done(self, point):
+        return point.loss <= self.tol or self.run.expired
+
+    def _respawn_rounds(self, point, most_fruitless):
+        rounds = fruitless = 0
+        while fruitless < most_fruitless and not self._done(point):
             extra = min(1 + rounds % 3, max(1, (self.features.p - 2 * self.n) // 2))
             rounds += 1
             try:
                 trial = self.respawn(point, extra)
             except SpanError:
-                fruitless += 1
-                continue
-            fruitless = 0 if trial.loss < 0.999 * point.loss else fruitless + 1
-            if trial.loss < point.loss:
-                point = trial
+                trial = point
+            fruitless = 0 if trial.loss < 0.9 * point.loss else fruitless + 1
+            point = trial if trial.loss < point.loss else point
+        return point
 
     def _passing(self):
         """Message passing is for one output of random features with something beyond their linear part."""
-        if (
-            len(self.theta) > 1
-            or not isinstance(self.features, RandomFeatures)
-            or self.features.p <= self.features.d + 1
-        ):
+        features = self.features
+        if len(self.theta) > 1 or not isinstance(features, RandomFeatures) or features.p <= features.d + 1:
             return None
-        passing = MessagePassing(self.features, self.theta)
+        passing = MessagePassing(features, self.theta)
         return passing if passing.parts else None
 
-    def _pass_messages(self, passing):
-        """Rounds of message passing, descent, and replacement of the weakest atoms."""
-        n, lead = (
-            self.n,
-            self._directions(without_linear_part(self.features, self.theta), min(self.features.d, 2 * self.n)),
-        )
-        linear = passing.b
-
-        def unsure(U):
-            return U * math.sqrt(1 - _UNSURE), torch.full((len(U),), _UNSURE, dtype=U.dtype, device=U.device)
-
-        x, tau = unsure(lead[:n]) if len(lead) >= n else unsure(self._random_atoms(n))
-        rounds = fruitless = 0
-        least = math.inf
-        while not self.run.expired:
+    def _message_rounds(self, passing, U):
+        """From directions U: message passing, descent, replacement of the weakest atoms, in turn; the best point."""
+        x, tau = _unsure(U)
+        passing.reset()
+        best, rounds, fruitless = None, 0, 0
+        while fruitless < _FRUITLESS_MESSAGES and not self.run.expired:
             x, tau, weight = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
             try:
-                point = self._descend(to_sphere(x), "descent")
+                point = self.descend(to_sphere(x), "descent")
             except SpanError:
-                fruitless = _FRUITLESS
-            else:
-                if point.loss <= self.tol:
-                    return
-                fruitless = 0 if point.loss < 0.9 * least else fruitless + 1
-                least = min(least, point.loss)
+                break
+            fruitless = 0 if best is None or point.loss < 0.9 * best.loss else fruitless + 1
+            best = point if best is None or point.loss < best.loss else best
+            if self._done(point):
+                break
             rounds += 1
-            if fruitless >= _FRUITLESS:
-                mixture = torch.randn(n, len(lead), generator=self.generator, dtype=lead.dtype).to(lead.device) @ lead
-                x, tau = unsure(to_sphere(mixture))
-                passing.b, least, fruitless = linear, math.inf, 0
-                continue
-            keep = self._worth_keeping(x, weight, drop=min(n - 1, 2 + rounds % 4))
-            fresh = self._residual_directions(to_sphere(x[keep]), n - len(keep))
-            fresh, fresh_tau = unsure(fresh)
-            x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(0.05), fresh_tau])
+            keep = self._worth_keeping(x, weight, drop=min(self.n - 1, 2 + rounds % 4))
+            kept = Projection(self.features, self.theta, to_sphere(x[keep]), self.lifted)
+            rest = without_linear_part(self.features, kept.residual)
+            fresh, fresh_tau = _unsure(self.directions(rest, self.n - len(keep)))
+            x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(_LEAST_KEPT), fresh_tau])
+        return best
 
     def _worth_keeping(self, x, weight, drop):
         """Indices without atoms that point along a heavier one, and without the lightest: at least ``drop`` go."""
         directions = torch.nn.functional.normalize(x)
-        alike = (directions @ directions.T).abs() > 0.5
+        alike = (directions @ directions.T).abs() > _ALIKE
         order = weight.argsort(descending=True).tolist()
         kept: list[int] = []
         for i in order:
@@ -183,19 +225,21 @@ class Search:
                 kept.append(i)
         return sorted(kept[: max(0, len(order) - drop)])
 
-    def _residual_directions(self, U, count):
-        residual = Projection(self.features, self.theta, U, self.lifted).residual if len(U) else self.theta
-        return self._directions(without_linear_part(self.features, residual), count)
-
     def signed(self, U):
         """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
         parity = self.features.activation.parity
         if not self.lifted:
-            known = False if parity != "mixed" else None
-            return Projection(self.features, self.theta, U), known
-        point = Projection(self.features, self.theta, U, lifted=True)
-        U = U * read_signs(point)[:, None]
-        point = descend(self.features, self.theta, U, False, self.target, patience=(4, 0.5)).point
+            point = Projection(self.features, self.theta, U)
+            return point, False if parity != "mixed" else True if point.loss <= self.tol else None
+        lifted = Projection(self.features, self.theta, U, lifted=True)
+        steps = 0 if self.run.expired and lifted.loss > self.tol else 50
+        for signs in (read_signs(lifted), linear_signs(lifted)):
+            if signs is None:
+                continue
+            U = lifted.U * signs[:, None]
+            point = descend(self.features, self.theta, U, False, self.target, steps, patience=(4, 0.5)).point
+            if point.loss <= self.tol or lifted.loss > self.tol:
+                break
         return point, True if point.loss <= self.tol else None
 
 
@@ -207,9 +251,16 @@ def solve(features, theta, n, run, seed, tol, start="spectral"):
     interrupted = False
     try:
         search.atoms()
+        point, sign_identifiable = search.signed(run.best.to(theta))
+        if search.lifted and run.best_loss <= tol < point.loss:
+            # Two columns an atom had room to fit θ otherwise: go on with one.
+            search.lifted = False
+            run.best, run.best_loss = point.U, point.loss
+            search.atoms()
+            point, sign_identifiable = search.signed(run.best.to(theta))
     except KeyboardInterrupt:
         if run.best is None:
             raise
         interrupted = True
-    point, sign_identifiable = search.signed(run.best.to(theta))
+        point, sign_identifiable = search.signed(run.best.to(theta))
     return point, sign_identifiable, interrupted

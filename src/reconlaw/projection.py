@@ -62,24 +62,27 @@ class Projection:
         dtype: of the arithmetic.
         derivative: stands in for φ' in the gradient, see :class:`~reconlaw.lift.RandomFeaturesLift`.
         strict: take no nearly dependent columns, see :func:`factor_gram`.
+        penalty: (m, K) linear penalty c on the coefficients: α minimises ‖θ − αᵀB‖²/2 + ⟨c, α⟩, and the loss is twice
+            that over ‖θ‖². A group-ℓ1 norm of α is ⟨c, α⟩ as long as the directions of its groups stay.
 
     Raises:
         SpanError: the columns are linearly dependent.
     """
 
-    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False):
+    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None):
         self.U = U
         self.scale = float(theta.square().sum())
         self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
         B = self.lift.columns
         self.factor = factor_gram(B @ B.T, strict)
-        self.alpha = torch.cholesky_solve(B @ theta.T, self.factor)
+        c = B.new_zeros(len(B), len(theta)) if penalty is None else penalty
+        self.alpha = torch.cholesky_solve(B @ theta.T - c, self.factor)
         self.residual = theta - self.alpha.T @ B
         # One refinement: the normal equations square the condition number, this takes it back.
-        correction = torch.cholesky_solve(B @ self.residual.T, self.factor)
+        correction = torch.cholesky_solve(B @ self.residual.T - c, self.factor)
         self.alpha = self.alpha + correction
         self.residual -= correction.T @ B
-        self.loss = float(self.residual.square().sum()) / self.scale
+        self.loss = float(self.residual.square().sum() + 2 * (c * self.alpha).sum()) / self.scale
 
     def project_out(self, T: torch.Tensor) -> torch.Tensor:
         """P⊥ T for T of shape (K, p), in place."""

@@ -11,6 +11,7 @@ import math
 import torch
 
 from ._checks import (
+    as_tensor,
     check_count,
     check_finite,
     check_float_dtype,
@@ -103,7 +104,7 @@ class RandomFeatures:
         """
         X = self._to(check_samples(X, self.d))
         ridge = check_positive("ridge", ridge, allow_zero=True)
-        y = torch.as_tensor(y)
+        y = as_tensor(y)
         if y.ndim not in (1, 2) or y.shape[0] != X.shape[0] or y.numel() == 0:
             raise ValueError(f"y has shape {tuple(y.shape)}; expected ({X.shape[0]},) or ({X.shape[0]}, K)")
         y = self._to(check_finite("y", y))
@@ -140,7 +141,7 @@ class RandomFeatures:
             TypeError: θ is complex.
             ValueError: θ has another shape, or holds NaN or infinity.
         """
-        theta = torch.as_tensor(theta)
+        theta = as_tensor(theta)
         if theta.is_complex():
             raise TypeError(f"theta has dtype {theta.dtype}; parameters are real")
         theta = self._to(check_finite("theta", theta))
@@ -153,7 +154,7 @@ class RandomFeatures:
     def predict(self, X, theta) -> torch.Tensor:
         """ŷ = Φ(X) θᵀ: (n,) for θ of shape (p,), (n, K) for (K, p); raises what calling the features on X does."""
         y = self(X) @ self.check_theta(theta).T
-        return y[:, 0] if torch.as_tensor(theta).ndim == 1 else y
+        return y[:, 0] if as_tensor(theta).ndim == 1 else y
 
     def lift(self, U, lifted=True, dtype=None, derivative=None) -> RandomFeaturesLift:
         """Columns of the atoms U (one each, or two: :mod:`reconlaw.lift`) and products with their Jacobian."""

@@ -6,17 +6,26 @@ import inspect
 
 import torch
 
-from . import parity_lift, sgd
-from ._checks import check_count, check_moved, check_positive
+from . import parity_lift, sgd, sparse
+from ._checks import as_tensor, check_count, check_moved, check_positive
 from .run import Result, Run, fingerprint
 
-_METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve}
+_METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
 _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 
 
 def reconstruct(
-    theta, features, n, method="varpro", seed=0, max_seconds=60.0, tol=None, progress=False, checkpoint=None, **options
+    theta,
+    features,
+    n=None,
+    method="varpro",
+    seed=0,
+    max_seconds=60.0,
+    tol=None,
+    progress=False,
+    checkpoint=None,
+    **options,
 ) -> Result:
     r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
 
@@ -26,10 +35,11 @@ def reconstruct(
     Args:
         theta: (p,) or (K, p), what training added to the parameters.
         features: the feature map that was trained on.
-        n: number of training samples, 1 ≤ n ≤ p.
+        n: number of training samples, 1 ≤ n ≤ p; None for "sparse", which estimates it.
         method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.parity_lift`; option
-            ``start="spectral"`` or ``"random"``), or "sgd", the paper's algorithm (:mod:`reconlaw.sgd`; options
-            ``learning_rate``, ``leak``, ``max_steps``).
+            ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.sgd`; options
+            ``learning_rate``, ``leak``, ``max_steps``); or "sparse", ℓ2–ℓ1 for unknown n (:mod:`reconlaw.sparse`;
+            option ``l1``).
         seed: of the attacker's random draws; its stream is never that of the data or of V.
         max_seconds: budget of this call, looked at after every step; what was best so far comes back when it is
             spent.
@@ -55,10 +65,11 @@ def reconstruct(
     for name in options:
         if name not in known:
             raise TypeError(f"{name!r} is no option of method={method!r}; it has {', '.join(known)}")
-    vector = torch.as_tensor(theta).ndim == 1
+    vector = as_tensor(theta).ndim == 1
     theta = check_moved(features.check_theta(theta).detach())
-    n = check_count("n", n)
-    if n > features.p:
+    if n is None and method != "sparse":
+        raise ValueError(f"method={method!r} needs n, the number of training samples; method='sparse' estimates it")
+    if n is not None and check_count("n", n) > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
     max_seconds = check_positive("max_seconds", max_seconds)
     if tol is None:
@@ -66,10 +77,10 @@ def reconstruct(
     tol = check_positive("tol", tol)
     run = Run(max_seconds, progress, checkpoint, fingerprint(theta, features, n, method, seed))
     try:
-        point, sign_identifiable, interrupted = _METHODS[method](features, theta, n, run, seed, tol, **options)
+        point, sign_identifiable, interrupted, *path = _METHODS[method](features, theta, n, run, seed, tol, **options)
     finally:
         run.close()
-    K = len(theta)
+    n, K = len(point.U), len(theta)
     equations, unknowns = K * features.p, n * (features.d - 1) + n * K
     converged, determined = point.loss <= tol, equations >= unknowns
     return Result(
@@ -80,20 +91,24 @@ def reconstruct(
         converged=converged,
         determined=determined,
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
-        message=_message(point.loss, converged, determined, interrupted, run, equations, unknowns, tol),
+        message=_message(
+            point.loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol
+        ),
         seconds=run.seconds,
         method=method,
+        path=path[0] if path else None,
     )
 
 
-def _message(loss, converged, determined, interrupted, run, equations, unknowns, tol):
+def _message(loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol):
     if not determined:
         return (
             f"not determined: {equations} equations for {unknowns} unknowns (p/dn < 1), so other sets fit theta as "
             "well and this one is not the data; more parameters are needed, no method can do better"
         )
     if converged:
-        return f"recovered: loss {loss:.1e} after {run.seconds:.1f} s"
+        ambiguous = " up to sign (the activation is even or odd)" if sign_identifiable is False else ""
+        return f"recovered{ambiguous}: loss {loss:.1e} after {run.seconds:.1f} s"
     how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
     return (
         f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or "

@@ -45,6 +45,7 @@ class Result:
     message: str
     seconds: float
     method: str
+    path: list[dict] | None = None
 
     def __repr__(self):
         n, d = self.X.shape

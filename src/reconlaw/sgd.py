@@ -24,7 +24,8 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     """Descend within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
-        learning_rate: η; 4d/n where None, which is the paper's 20 at d = 100, n = 20.
+        learning_rate: η; 4d/n where None, which is the paper's 20 at d = 100, n = 20, but at most nd/8: the curvature
+            along an atom is about 2/(nd), and with few atoms 4d/n overshoots it.
         leak: backward slope of ReLU where inactive; 0 gives the true gradient.
         max_steps: the paper's 10⁶; 0 gives the start back.
 
@@ -32,7 +33,9 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
         ValueError: an option outside its range.
         SpanError: the features of the start are linearly dependent.
     """
-    eta = check_positive("learning_rate", 4 * features.d / n if learning_rate is None else learning_rate)
+    if learning_rate is None:
+        learning_rate = features.d * min(4 / n, n / 8)
+    eta = check_positive("learning_rate", learning_rate)
     leak = check_positive("leak", leak, allow_zero=True)
     check_count("max_steps", max_steps, minimum=0)
     derivative = None

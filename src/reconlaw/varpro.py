@@ -23,6 +23,8 @@ from .projection import Projection, SpanError
 
 # A step is refused unless the loss falls by this fraction of what the linear model promises.
 _LEAST_GAIN = 1e-4
+# Damping μ to begin with, and at which a descent gives up, in units of the curvature.
+_FIRST_DAMPING = 1e-3
 _MOST_DAMPING = 1e12
 
 
@@ -96,7 +98,7 @@ class Descent:
 
 
 def descend(
-    features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, damping=1e-3
+    features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, penalty=None
 ) -> Descent:
     """Levenberg–Marquardt from ``U``; every accepted step lowers the loss.
 
@@ -109,7 +111,7 @@ def descend(
         max_steps: end after so many accepted steps.
         patience: (window, factor): end once ``window`` steps have not lowered L below ``factor`` of what it was.
         on_step: called with the point after every accepted step; true ends the descent.
-        damping: μ to begin with, in units of the curvature.
+        penalty: linear penalty on the coefficients, see :class:`~reconlaw.projection.Projection`.
 
     Returns:
         :class:`Descent`, at a point whose loss is at most that of ``U``.
@@ -118,8 +120,8 @@ def descend(
         SpanError: the columns at ``U`` are linearly dependent.
     """
     window, factor = patience
-    point = Projection(features, theta, U, lifted)
-    losses, mu, growth = [point.loss], damping, 2.0
+    point = Projection(features, theta, U, lifted, penalty=penalty)
+    losses, mu, growth = [point.loss], _FIRST_DAMPING, 2.0
     while point.loss > target:
         if len(losses) > max_steps:
             return Descent(point, "steps")
@@ -128,12 +130,12 @@ def descend(
         model = _Step(point)
         # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
         # the error, and these keep the convergence superlinear for a few products each.
-        rate = losses[-1] / losses[-2] if len(losses) > 1 else 1.0
+        rate = max(0.0, losses[-1] / losses[-2]) if len(losses) > 1 else 1.0
         tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
         while True:
             delta, promised = model.solve(mu, tolerance, limit=100)
             try:
-                trial = Projection(features, theta, to_sphere(U + delta), lifted)
+                trial = Projection(features, theta, to_sphere(U + delta), lifted, penalty=penalty)
                 gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
             except SpanError:
                 gain = -1.0

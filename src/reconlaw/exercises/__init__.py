@@ -1,15 +1,35 @@
 """Checkers of the book's exercises: each says "correct", or which mistake an answer looks like."""
 
+from .feature_space import check_closest_angle, check_feature_distance, check_off_span
+from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
+from .images_from_weights import check_errors_up_to_sign, check_labels_from_weights, check_least_features
+from .projection_loss import check_largest_step, check_projection_gradient, check_projection_value
 from .random_features import (
     check_features_needed,
     check_kernel_estimate,
     check_minimum_norm,
     check_step_kernel,
 )
+from .sign_ambiguity import check_flip_change, check_read_signs, check_unnoticed_flips
 
 __all__ = [
+    "check_closest_angle",
+    "check_derivative_coefficients",
+    "check_errors_up_to_sign",
+    "check_feature_distance",
     "check_features_needed",
+    "check_flip_change",
+    "check_flip_cosine",
+    "check_hermite_polynomials",
     "check_kernel_estimate",
+    "check_labels_from_weights",
+    "check_largest_step",
+    "check_least_features",
     "check_minimum_norm",
+    "check_off_span",
+    "check_projection_gradient",
+    "check_projection_value",
+    "check_read_signs",
     "check_step_kernel",
+    "check_unnoticed_flips",
 ]

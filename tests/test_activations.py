@@ -1,0 +1,148 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import reconlaw as rl
+from reconlaw.activations import ACTIVATIONS, Activation, get_activation
+
+PARITY = {
+    "relu": "mixed",
+    "tanh": "odd",
+    "gelu": "mixed",
+    "softplus": "mixed",
+    "silu": "mixed",
+    "erf": "odd",
+    "abs": "even",
+    "relu+tanh": "mixed",
+}
+each_activation = pytest.mark.parametrize("name", ACTIVATIONS)
+
+
+def test_parity_is_known_for_every_built_in():
+    assert {name: get_activation(name).parity for name in ACTIVATIONS} == PARITY
+
+
+@each_activation
+@settings(max_examples=50)
+@given(z=st.floats(-30, 30).filter(lambda z: abs(z) > 1e-6))
+def test_derivative_is_that_of_autograd(name, z):
+    phi = get_activation(name)
+    z = torch.tensor([z], dtype=torch.float64, requires_grad=True)
+    (expected,) = torch.autograd.grad(phi(z).sum(), z)
+    torch.testing.assert_close(phi.derivative(z.detach()), expected, rtol=1e-10, atol=1e-12)
+
+
+@each_activation
+def test_derivative_is_that_of_central_differences(name):
+    phi, h = get_activation(name), 1e-5
+    z = torch.linspace(-5, 5, 400, dtype=torch.float64)  # 0 is not among them
+    numeric = (phi(z + h) - phi(z - h)) / (2 * h)
+    torch.testing.assert_close(phi.derivative(z), numeric, rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("name", "at_zero"), [("relu", 0.0), ("abs", 0.0), ("relu+tanh", 1.0)])
+def test_derivative_at_the_kink_is_the_documented_one(name, at_zero):
+    assert float(get_activation(name).derivative(torch.zeros(1))) == at_zero
+
+
+@each_activation
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shape_and_dtype_are_kept(name, dtype):
+    phi, z = get_activation(name), torch.randn(2, 3, 4, dtype=dtype)
+    before = z.clone()
+    for value in (phi(z), phi.derivative(z)):
+        assert value.shape == z.shape and value.dtype == dtype
+    assert torch.equal(z, before)
+
+
+@each_activation
+def test_finite_far_out(name):
+    z = torch.tensor([-1e4, 1e4], dtype=torch.float32)
+    phi = get_activation(name)
+    assert torch.isfinite(phi(z)).all() and torch.isfinite(phi.derivative(z)).all()
+
+
+def test_softplus_has_no_jump():
+    z = torch.tensor([20 - 1e-9, 20 + 1e-9], dtype=torch.float64)
+    value = get_activation("softplus")(z)
+    assert abs(float(value[1] - value[0]) - 2e-9) < 1e-12
+
+
+def test_callable_is_differentiated_by_autograd():
+    phi = get_activation(lambda z: z**3 - torch.sin(z))
+    z = torch.linspace(-3, 3, 50, dtype=torch.float64)
+    torch.testing.assert_close(phi.derivative(z), 3 * z**2 - torch.cos(z), rtol=1e-12, atol=1e-12)
+    with torch.no_grad():
+        torch.testing.assert_close(phi.derivative(z), 3 * z**2 - torch.cos(z), rtol=1e-12, atol=1e-12)
+    assert not phi.derivative(z).requires_grad
+    assert phi.parity == "odd"
+
+
+def test_callable_that_is_constant_in_pieces_has_derivative_zero():
+    phi = get_activation(lambda z: (z > 0).to(z.dtype))
+    assert not phi.derivative(torch.linspace(-1, 1, 7)).any()
+
+
+def test_given_derivative_is_used():
+    phi = get_activation(torch.sin, torch.cos)
+    assert phi.derivative is torch.cos and phi.name == "sin"
+
+
+def test_module_is_an_activation():
+    phi = get_activation(torch.nn.ELU())
+    assert phi.name == "ELU" and phi.parity == "mixed"
+
+
+def test_activation_passes_through_and_knows_its_coefficients():
+    phi = get_activation("abs")
+    assert isinstance(phi, Activation) and get_activation(phi) is phi
+    torch.testing.assert_close(phi.hermite(3), rl.hermite_coefficients(torch.abs, 3))
+
+
+def numpy_relu(z):
+    return torch.from_numpy(z.detach().numpy().clip(0))
+
+
+def in_place_relu(z):
+    return z.clamp_(min=0)
+
+
+@pytest.mark.parametrize(
+    ("activation", "derivative", "error", "message"),
+    [
+        ("swish", None, ValueError, "unknown activation 'swish'.*relu\\+tanh"),
+        (3, None, TypeError, "int"),
+        (None, None, TypeError, "NoneType"),
+        (lambda z: torch.softmax(z, -1), None, ValueError, "entry by entry"),
+        (lambda z: z.flip(0), None, ValueError, "entry by entry"),
+        (lambda z: z.sum(), None, ValueError, "same shape"),
+        (lambda z: 1.0, None, ValueError, "same shape"),
+        (lambda z: z.float(), None, ValueError, "dtype"),
+        (lambda z: z > 0, None, ValueError, "dtype"),
+        (torch.log, None, ValueError, "NaN or infinity"),
+        (lambda z: 1 / z, None, ValueError, "NaN or infinity"),
+        (in_place_relu, None, ValueError, "writes to its argument"),
+        (numpy_relu, lambda z: z.sum(), ValueError, "the derivative must map"),
+        (numpy_relu, None, ValueError, "leave torch"),
+        (torch.sin, torch.log, ValueError, "the derivative gives NaN"),
+        (torch.sin, 3, TypeError, "derivative is a int"),
+        (lambda z: z.abs().sqrt(), None, ValueError, "the derivative gives NaN"),
+        ("relu", torch.cos, TypeError, "has its own"),
+    ],
+)
+def test_what_is_no_activation_is_refused(activation, derivative, error, message):
+    with pytest.raises(error, match=message):
+        get_activation(activation, derivative)
+
+
+class Undifferentiable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, z):
+        return z.sign()
+
+
+def test_callable_without_autograd_asks_for_a_derivative():
+    with pytest.raises(ValueError, match="pass its derivative"):
+        get_activation(Undifferentiable.apply)
+    assert get_activation(Undifferentiable.apply, torch.zeros_like).parity == "odd"

@@ -1,0 +1,217 @@
+"""Every benchmark runs at its tiny size, writes what the book reads, and goes on where it was interrupted."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_book import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import common
+import images
+import race
+
+import reconlaw as rl
+
+SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases")
+SHOWN = {
+    "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
+    "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
+    "images": {
+        "activation",
+        "seconds",
+        "recovered",
+        "worst_error",
+        "least_psnr",
+        "least_ssim",
+        "V_bytes",
+        "peak_bytes",
+    },
+    "kernels": {"kind", "pass", "best", "gflops", "matmul_gflops", "share", "dtype", "lifted", "threads"},
+    "sparse": {"n", "ratio", "sets", "n_exact", "recovered", "interval", "n_found", "median_seconds"},
+    "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
+}
+SHOWN["foundation"] = SHOWN["limit"]
+
+
+def run_benchmark(script, folder, *options, **popen):
+    command = [sys.executable, ROOT / "benchmarks" / f"{script}.py", "--tiny", "--device", "cpu", "--out", folder]
+    return subprocess.run([*command, *options], capture_output=True, text=True, **popen)
+
+
+def read(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, "limit --foundation"])
+def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
+    script, *options = script.split()
+    ran = run_benchmark(script, tmp_path, *options)
+    assert ran.returncode == 0, ran.stderr
+    (path,) = tmp_path.iterdir()
+    name, results = path.stem, read(path)
+    assert name == ("foundation" if options else script)
+    assert results["benchmark"] == name and results["commands"] and len(results["codes"]) == 1
+    assert {"cpu", "cores", "gpu", "processes", "threads", "python", "torch", "reconlaw", "commit", "date"} <= set(
+        results["environment"]
+    )
+    assert results["cells"] and all({"settings", "result", "code"} <= set(cell) for cell in results["cells"])
+    assert results["summary"] and all(SHOWN[name] <= set(row) for row in results["summary"])
+    assert str(tmp_path) not in path.read_text() and str(ROOT) not in path.read_text()
+
+
+def test_a_rerun_computes_only_what_is_missing(tmp_path):
+    path = tmp_path / "hard_cases.json"
+    options = ("--jobs", "1", "--cases", "control", "float32", "noise 1e-3")
+    run_benchmark("hard_cases", tmp_path, *options)
+    whole = read(path)
+    assert len(whole["cells"]) == 3
+    mark = {**whole["cells"][0], "result": {**whole["cells"][0]["result"], "seconds": 123.0}}
+    path.write_text(json.dumps({**whole, "cells": [mark]}))
+    ran = run_benchmark("hard_cases", tmp_path, *options)
+    assert "3 cells, 1 of them there already" in ran.stderr
+    again = read(path)
+    assert len(again["cells"]) == 3 and mark in again["cells"] and again["commands"] == whole["commands"]
+    run_benchmark("hard_cases", tmp_path, *options, "--fresh")
+    assert mark not in read(path)["cells"]
+
+
+def test_results_of_another_version_machine_or_kind_are_not_mixed_in(tmp_path):
+    path = tmp_path / "hard_cases.json"
+    options = ("--jobs", "1", "--cases", "control")
+    run_benchmark("hard_cases", tmp_path, *options)
+    results = read(path)
+    mark = {**results["cells"][0], "result": {**results["cells"][0]["result"], "seconds": 123.0}}
+
+    def rerun(**environment):
+        changed = {**results, "cells": [mark], "environment": {**results["environment"], **environment}}
+        path.write_text(json.dumps(changed))
+        return run_benchmark("hard_cases", tmp_path, *options)
+
+    assert rerun(reconlaw="0.0.1").returncode == 0 and mark not in read(path)["cells"]
+    ran = rerun(cpu="an abacus")
+    assert ran.returncode and "measured elsewhere (cpu an abacus" in ran.stderr and mark in read(path)["cells"]
+    path.write_text('{"cells": [')
+    ran = run_benchmark("hard_cases", tmp_path, *options)
+    assert ran.returncode and "is no results file" in ran.stderr and path.read_text() == '{"cells": ['
+
+
+def test_a_failing_cell_is_recorded_and_tried_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bench.py", "--tiny", "--jobs", "1", "--device", "cpu", "--out", str(tmp_path)])
+    args = common.parse(common.parser("a benchmark"))
+    broken = [True]
+
+    def work(settings):
+        if settings["k"] == 1 and broken[0]:
+            raise RuntimeError("a disk is full")
+        return {"twice": 2 * settings["k"]}
+
+    def summarise(cells):
+        return [{"sum": sum(cell["result"]["twice"] for cell in cells)}]
+
+    threads = torch.get_num_threads()
+    try:
+        with pytest.raises(SystemExit):
+            common.run("bench", args, [{"k": k} for k in range(3)], work, summarise)
+        content = read(tmp_path / "bench.json")
+        assert content["summary"] == [{"sum": 4}] and content["cells"][1]["error"] == "RuntimeError: a disk is full"
+        assert "a disk is full" in capsys.readouterr().err
+        broken[0] = False
+        common.run("bench", args, [{"k": k} for k in range(3)], work, summarise)
+    finally:
+        torch.set_num_threads(threads)
+    assert read(tmp_path / "bench.json")["summary"] == [{"sum": 6}]
+    assert read(tmp_path / "bench.json")["commands"] == [
+        "python benchmarks/bench.py --tiny --jobs 1 --device cpu --out PATH"
+    ]
+
+
+def test_a_killed_write_leaves_the_old_results(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    common.write_json(path, {"benchmark": "b", "summary": [], "cells": [{"k": 1}]})
+
+    def full(*_):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(common.os, "fsync", full)
+    with pytest.raises(OSError):
+        common.write_json(path, {"benchmark": "b", "summary": [], "cells": [{"k": 2}]})
+    assert read(path)["cells"] == [{"k": 1}] and list(tmp_path.iterdir()) == [path]
+
+
+def test_ctrl_c_is_no_measurement(problem, monkeypatch):
+    """The attack returns the best so far on Ctrl-C; a benchmark must not book that as a result."""
+    from reconlaw.run import Run
+
+    def interrupt(run, U, loss, note=""):
+        run.best, run.best_loss = U.clone(), loss
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Run, "record", interrupt)
+    easy = problem()
+    with pytest.raises(KeyboardInterrupt):
+        common.attack(easy.theta, easy.features, easy.n, start="random")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_the_race_scores_what_the_attack_would_have_returned(problem):
+    easy = problem()
+    with race.watched() as improvements:
+        result = rl.reconstruct(easy.theta, easy.features, easy.n, start="random")
+    assert [round(s, 3) for s, _ in improvements] == pytest.approx([s for s, _ in result.history], abs=0.01)
+    across = [race.crossed(rl.match(X, easy.X)) for _, X in improvements]
+    assert not across[0]["near"] and across[-1]["near"]
+    assert race.crossed(rl.match(result.X, easy.X)) == {"near": True, "exact": True}
+    assert race.crossed(rl.match(-result.X, easy.X)) == {"near": True, "exact": False}
+
+
+def test_medians_of_censored_times():
+    assert race.censored_median([1.0, 3.0, 2.0], 9.0) == {"seconds": 2.0, "at_least": False}
+    assert race.censored_median([1.0, None, 2.0], 9.0) == {"seconds": 2.0, "at_least": False}
+    assert race.censored_median([None, 1.0, None], 9.0) == {"seconds": 9.0, "at_least": True}
+    assert race.censored_median([1.0, None], 9.0)["at_least"]
+
+
+def test_race_ratios_against_varpro():
+    def cell(contestant, seed, near):
+        settings = {
+            "contestant": contestant,
+            "seed": seed,
+            "budget": 60.0,
+            "d": 9,
+            "n": 2,
+            "p": 180,
+            "activation": "relu",
+        }
+        return {"settings": settings, "result": {"times": {"near": near, "exact": None}}}
+
+    cells = [cell("varpro", 0, 1.0), cell("varpro", 1, 2.0), cell("sgd", 0, 30.0), cell("sgd", 1, None)]
+    rows = {(row["contestant"], row["line"]): row for row in race.summarise(cells)}
+    sgd = rows["sgd", "near"]
+    assert sgd["crossed"] == 1 and sgd["median"] == {"seconds": 60.0, "at_least": True}
+    assert sgd["ratio_of_medians"] == {"value": 40.0, "at_least": True}
+    assert [(r["value"], r["at_least"]) for r in sgd["ratios"]] == [(30.0, False), (30.0, True)]
+    assert "ratios" not in rows["sgd", "exact"] and "ratios" not in rows["varpro", "near"]
+
+
+def test_wilson_intervals_match_the_formula():
+    z = 1.959963984540054
+    for k, n in ((0, 20), (7, 20), (19, 20), (20, 20)):
+        centre = (k + z * z / 2) / (n + z * z)
+        half = z / (n + z * z) * math.sqrt(k * (n - k) / n + z * z / 4)
+        assert common.wilson(k, n) == pytest.approx([centre - half, centre + half], abs=1e-4)
+
+
+def test_no_place_on_disk_enters_the_results(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/a/b/images.py", "--cifar", "/my/own", "--out=/my/other", "--fresh"])
+    assert common.command() == "python benchmarks/images.py --cifar PATH --out=PATH"
+
+
+def test_images_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["images.py", "--cifar", str(tmp_path / "nowhere"), "--device", "cpu"])
+    with pytest.raises(SystemExit, match="no images: .*does not exist"):
+        images.main()

@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+
+from reconlaw import exercises
+from reconlaw.exercises._diagnose import diagnose
+
+PI = math.pi
+
+
+def pinv(Phi):
+    return torch.linalg.pinv(Phi)
+
+
+def needed(n, t, delta, s=None):
+    s = math.log(n * (n + 1) / delta) if s is None else s
+    return s / ((math.sqrt(3 + 8 * t) - math.sqrt(3)) / 4) ** 2
+
+
+RIGHT = [
+    (exercises.check_kernel_estimate, lambda Phi: Phi @ Phi.T / Phi.shape[1]),
+    (exercises.check_minimum_norm, lambda Phi, y, theta0: theta0 + pinv(Phi) @ (y - Phi @ theta0)),
+    (exercises.check_step_kernel, lambda rho: (PI - torch.arccos(rho)) / (2 * PI)),
+    (exercises.check_features_needed, lambda n, t, delta: math.ceil(needed(n, t, delta))),
+]
+WRONG = [
+    (exercises.check_kernel_estimate, lambda Phi: Phi @ Phi.T, "1/p"),
+    (exercises.check_kernel_estimate, lambda Phi: Phi @ Phi.T / Phi.shape[0], "divided by n"),
+    (exercises.check_kernel_estimate, lambda Phi: Phi @ Phi.T / math.sqrt(Phi.shape[1]), "√p"),
+    (exercises.check_kernel_estimate, lambda Phi: Phi.T @ Phi / Phi.shape[1], "compares samples"),
+    (exercises.check_kernel_estimate, lambda Phi: Phi.T @ Phi, "compares samples"),
+    (exercises.check_kernel_estimate, lambda Phi: torch.cov(Phi, correction=0), "not a covariance"),
+    (exercises.check_kernel_estimate, torch.cov, "covariance"),
+    (exercises.check_kernel_estimate, lambda Phi: Phi, "shape"),
+    (exercises.check_minimum_norm, lambda Phi, y, theta0: pinv(Phi) @ y, "ignored θ₀"),
+    (exercises.check_minimum_norm, lambda Phi, y, theta0: pinv(Phi) @ (y - Phi @ theta0), "add θ₀ back"),
+    (exercises.check_minimum_norm, lambda Phi, y, theta0: theta0 + pinv(Phi) @ y, "unexplained"),
+    (exercises.check_minimum_norm, lambda Phi, y, theta0: theta0 - pinv(Phi) @ (y - Phi @ theta0), "sign"),
+    (
+        exercises.check_minimum_norm,
+        lambda Phi, y, theta0: torch.linalg.solve(Phi @ Phi.T, y - Phi @ theta0),
+        "coefficients a",
+    ),
+    (exercises.check_step_kernel, lambda rho: (PI - torch.arccos(rho)) / PI, "factor 2"),
+    (exercises.check_step_kernel, lambda rho: torch.arccos(rho) / (2 * PI), "u > 0, w < 0"),
+    (exercises.check_step_kernel, lambda rho: torch.arccos(rho) / PI, "opposite signs"),
+    (exercises.check_step_kernel, lambda rho: (PI - rho) / (2 * PI), "correlation"),
+    (exercises.check_step_kernel, lambda rho: PI - torch.arccos(rho), "full turn"),
+    (
+        exercises.check_step_kernel,
+        lambda rho: ((1 - rho**2).sqrt() + (PI - torch.arccos(rho)) * rho) / (2 * PI),
+        "kernel of ReLU",
+    ),
+    (exercises.check_features_needed, needed, "whole number"),
+    (exercises.check_features_needed, lambda n, t, delta: math.floor(needed(n, t, delta)), "rounded down"),
+    (
+        exercises.check_features_needed,
+        lambda n, t, delta: math.ceil(needed(n, t, delta, math.log(2 / delta))),
+        "union bound",
+    ),
+    (
+        exercises.check_features_needed,
+        lambda n, t, delta: math.ceil(needed(n, t, delta, math.log(1 / delta))),
+        "union bound",
+    ),
+    (
+        exercises.check_features_needed,
+        lambda n, t, delta: math.ceil(needed(n, t, delta, math.log(n * (n + 1)))),
+        "depend on δ",
+    ),
+    (
+        exercises.check_features_needed,
+        lambda n, t, delta: math.ceil(3 * math.log(n * (n + 1) / delta) / t**2),
+        "dropped the term",
+    ),
+]
+
+
+@pytest.mark.parametrize("check, answer", RIGHT, ids=lambda f: getattr(f, "__name__", None))
+def test_right_answer(check, answer, capsys):
+    check(answer)
+    assert capsys.readouterr().out == "correct\n"
+
+
+@pytest.mark.parametrize("check, answer, hint", WRONG)
+def test_wrong_answer_is_told_which_mistake_it_is(check, answer, hint, capsys):
+    with pytest.raises(AssertionError, match=hint):
+        check(answer)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "answer, hint",
+    [
+        (None, "return statement"),
+        ("text", "returned a str"),
+        (torch.zeros(3), "shape"),
+        (torch.tensor([1.0, math.nan]), "NaN"),
+        (torch.tensor([1.0, 1.5]), "25.0%"),
+    ],
+)
+def test_unforeseen_answer_is_described(answer, hint):
+    with pytest.raises(AssertionError, match=hint):
+        diagnose(answer, torch.tensor([1.0, 2.0]))
+
+
+def test_least_number_of_features_is_the_least():
+    for n, t, delta in [(10, 0.1, 0.05), (100, 0.5, 0.5)]:
+        p, s = math.ceil(needed(n, t, delta)), math.log(n * (n + 1) / delta)
+        bound = [math.sqrt(3 * s / q) + 2 * s / q for q in (p - 1, p)]
+        assert bound[0] > t >= bound[1]

@@ -1,0 +1,295 @@
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import reconlaw as rl
+from reconlaw.run import Run
+
+MIXED = ["relu", "relu+tanh", "gelu", "softplus", "silu"]
+PURE = ["tanh", "erf", "abs"]
+
+
+def check(result, case, tol=1e-6):
+    report = rl.match(result.X, case.X)
+    assert result.converged and result.determined and result.message.startswith("recovered")
+    if case.features.activation.parity == "mixed":
+        assert result.sign_identifiable is True
+        assert report.error.max() < tol
+    else:
+        assert result.sign_identifiable is False
+        assert report.error_up_to_sign.max() < tol
+    return report
+
+
+# --- what comes back -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", ["spectral", "random"])
+@pytest.mark.parametrize("n", [4, 6])
+@pytest.mark.parametrize("name", MIXED + PURE)
+def test_samples_come_back(problem, name, n, start):
+    case = problem(d=20, n=n, p=10 * 20 * n, activation=name)
+    result = rl.reconstruct(case.theta, case.features, n, seed=1, max_seconds=30, start=start)
+    check(result, case, 1e-8)
+    assert result.loss < 1e-24
+
+
+@pytest.mark.parametrize("n", [1, 2])
+@pytest.mark.parametrize("name", ["relu", "relu+tanh", "tanh", "abs"])
+def test_one_and_two_samples(problem, name, n):
+    case = problem(d=20, n=n, p=400, activation=name)
+    check(rl.reconstruct(case.theta, case.features, n, max_seconds=30), case)
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
+def test_three_outputs(problem, name):
+    case = problem(d=20, n=5, p=500, activation=name, outputs=3)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    check(result, case)
+    assert result.coefficients.shape == (5, 3)
+    # K outputs give K times the equations: p below dn is enough.
+    case = problem(d=20, n=5, p=95, activation=name, outputs=3)
+    check(rl.reconstruct(case.theta, case.features, 5, max_seconds=30), case)
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_single_precision(problem, name):
+    case = problem(d=20, n=5, p=1000, activation=name, dtype=torch.float32)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    check(result, case, 1e-4)
+    assert result.X.dtype == torch.float32
+
+
+def test_labels_theta0_and_form_of_theta_do_not_matter(problem):
+    case = problem()
+    theta0 = torch.randn(1000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    moved = case.features.fit(case.X, case.y, theta0=theta0) - theta0
+    for theta in (
+        moved,
+        case.theta[None],
+        case.theta.numpy(),
+        case.theta.tolist(),
+        case.theta.clone().requires_grad_(),
+    ):
+        result = rl.reconstruct(theta, case.features, 5, max_seconds=30)
+        check(result, case)
+        assert not result.X.requires_grad
+
+
+def test_the_result_says_what_it_is(problem):
+    case = problem()
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    Phi = case.features(result.X)
+    torch.testing.assert_close(result.coefficients @ Phi, case.theta, rtol=0, atol=1e-10)
+    assert abs(float(rl.projection_loss(result.X, case.features, case.theta)) - result.loss) < 1e-24
+    torch.testing.assert_close(result.X.norm(dim=1), torch.full((5,), 20**0.5, dtype=torch.float64))
+    times, losses = zip(*result.history, strict=True)
+    assert list(times) == sorted(times) and list(losses) == sorted(losses, reverse=True)
+    assert 0 < times[0] and times[-1] <= result.seconds and result.method == "varpro"
+    assert "5 samples of dimension 20" in repr(result) and len(repr(result)) < 200
+    assert result != rl.reconstruct(case.theta, case.features, 5, max_seconds=30)  # and comparing does not raise
+
+
+def test_theta_and_features_are_not_written_to(problem):
+    case = problem()
+    theta, V = case.theta.clone(), case.features.V.clone()
+    rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    rl.reconstruct(case.theta, case.features, 5, method="sgd", max_steps=20)
+    assert torch.equal(case.theta, theta) and torch.equal(case.features.V, V)
+
+
+def test_a_seed_fixes_the_answer_and_another_changes_the_way(problem):
+    case = problem()
+    one, same, other = (rl.reconstruct(case.theta, case.features, 5, seed=s, start="random") for s in (1, 1, 2))
+    assert torch.equal(one.X, same.X) and [h[1] for h in one.history] == [h[1] for h in same.history]
+    assert one.history[0][1] != other.history[0][1]
+    check(other, case)
+
+
+def test_the_start_has_no_knowledge_of_the_data(problem, monkeypatch):
+    """Equal seeds for data, features and attack: the attack's first atoms are none of the samples."""
+    starts = []
+
+    def stop_at_once(self, U, loss, note=""):
+        starts.append(U.clone())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "record", stop_at_once)
+    for seed in range(5):
+        case = problem(d=30, n=8, p=3000, seed=seed)
+        with pytest.raises(KeyboardInterrupt):
+            rl.reconstruct(case.theta, case.features, 8, method="sgd", seed=seed)
+        report = rl.match(starts[-1], case.X)
+        assert report.error_up_to_sign.min() > 0.3
+    assert len({float(U.sum()) for U in starts}) == 5
+
+
+# --- where it cannot work ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+@pytest.mark.parametrize("share", [0.5, 0.9])
+def test_below_the_law_it_says_so(problem, name, share):
+    case = problem(d=20, n=5, p=int(share * 100), activation=name)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=3)
+    assert not result.determined and result.message.startswith(f"not determined: {case.features.p} equations for 100")
+    assert result.sign_identifiable is (False if name == "tanh" else None)
+    assert rl.match(result.X, case.X).recovered_up_to_sign().sum() < 5
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_noise_in_theta_leaves_its_size_as_the_floor(problem, name):
+    case = problem(activation=name)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    noise *= 1e-3 * case.theta.norm() / noise.norm()
+    result = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=2)
+    assert not result.converged and 1e-8 < result.loss < 1e-6 and "raise tol" in result.message
+    assert rl.match(result.X, case.X).error_up_to_sign.max() < 0.05
+    again = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=30, tol=1e-6)
+    assert again.converged and again.seconds < 20
+
+
+def test_fewer_atoms_than_samples_do_not_converge(problem):
+    case = problem()
+    result = rl.reconstruct(case.theta, case.features, 4, max_seconds=1)
+    assert not result.converged and result.loss > 1e-4
+
+
+def test_an_atom_more_than_samples_still_fits(problem):
+    case = problem()
+    result = rl.reconstruct(case.theta, case.features, 6, max_seconds=30)
+    assert result.converged and rl.match(result.X, case.X).error.max() < 1e-6
+
+
+def test_theta_that_is_no_fit_is_not_explained(problem):
+    features = problem().features
+    theta = torch.randn(1000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    result = rl.reconstruct(theta, features, 3, max_seconds=1)
+    assert not result.converged and result.loss > 0.3 and result.sign_identifiable is None
+
+
+@pytest.mark.parametrize("method", ["varpro", "sgd"])
+@pytest.mark.parametrize("budget", [0.01, 1.0])
+def test_the_budget_is_kept(problem, method, budget):
+    case = problem(d=30, n=8, p=1000)
+    theta = case.theta + 1e-2 * case.theta.abs().mean() * torch.randn(1000, dtype=torch.float64)  # no exact solution
+    began = time.monotonic()
+    result = rl.reconstruct(theta, case.features, 8, method=method, max_seconds=budget)
+    assert time.monotonic() - began < budget + 5  # a step, and the polish at the end; machines are slow at times
+    assert result.seconds >= budget and result.message.startswith("budget spent") and result.loss < 1
+
+
+@pytest.mark.parametrize("d", [1, 2])
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_tiny_dimensions_do_not_break(problem, d, name):
+    case = problem(d=d, n=1, p=30, activation=name)
+    result = rl.reconstruct(case.theta, case.features, 1, max_seconds=5)
+    assert torch.isfinite(result.X).all() and result.converged
+
+
+# --- interruption and progress -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["varpro", "sgd"])
+def test_ctrl_c_gives_the_best_so_far(problem, monkeypatch, method):
+    case, calls, record = problem(), [], Run.record
+
+    def record_then_interrupt(self, U, loss, note=""):
+        record(self, U, loss, note)
+        calls.append(loss)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return False
+
+    monkeypatch.setattr(Run, "record", record_then_interrupt)
+    options = {"start": "random"} if method == "varpro" else {}
+    result = rl.reconstruct(case.theta, case.features, 5, method=method, seed=1, **options)
+    assert result.message.startswith("interrupted") and not result.converged
+    assert result.history[-1][1] == min(calls) and result.X.shape == (5, 20) and 0 < result.loss < 1
+
+
+@pytest.mark.parametrize("method", ["varpro", "sgd"])
+def test_ctrl_c_before_there_is_anything_is_ctrl_c(problem, monkeypatch, method):
+    case = problem()
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "record", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rl.reconstruct(case.theta, case.features, 5, method=method)
+
+
+@pytest.mark.parametrize("method", ["varpro", "sgd"])
+def test_progress_goes_to_stderr_and_only_on_request(problem, capfd, method):
+    case = problem()
+    rl.reconstruct(case.theta, case.features, 5, method=method, max_seconds=0.3)
+    assert capfd.readouterr() == ("", "")
+    rl.reconstruct(case.theta, case.features, 5, method=method, max_seconds=0.3, progress=True)
+    out, err = capfd.readouterr()
+    assert out == "" and "loss" in err
+
+
+# --- bad arguments -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"theta": torch.zeros(200)}, ValueError, "theta is zero"),
+        ({"theta": torch.full((200,), torch.nan)}, ValueError, "theta holds 200 NaN"),
+        ({"theta": torch.ones(199)}, ValueError, r"theta has shape \(199,\)"),
+        ({"theta": torch.ones(200, 2)}, ValueError, r"theta has shape \(200, 2\)"),
+        ({"theta": torch.ones(0, 200)}, ValueError, "theta"),
+        ({"theta": "abc"}, TypeError, "str"),
+        ({"theta": None}, TypeError, "object"),
+        ({"n": 0}, ValueError, "n=0 must be a whole number"),
+        ({"n": -3}, ValueError, "n=-3"),
+        ({"n": 2.0}, ValueError, "n=2.0"),
+        ({"n": None}, ValueError, "needs n, the number of training samples"),
+        ({"n": True}, ValueError, "n=True"),
+        ({"n": 201}, ValueError, "n=201 exceeds p=200"),
+        ({"method": "adam"}, ValueError, "method='adam' is unknown; use one of 'varpro', 'sgd'"),
+        ({"method": None}, ValueError, "method=None"),
+        ({"seed": -1}, ValueError, "seed=-1"),
+        ({"seed": 1.5}, ValueError, "seed=1.5"),
+        ({"max_seconds": 0}, ValueError, "max_seconds=0"),
+        ({"max_seconds": -1}, ValueError, "max_seconds=-1"),
+        ({"max_seconds": torch.nan}, ValueError, "max_seconds=nan"),
+        ({"max_seconds": "long"}, ValueError, "max_seconds='long'"),
+        ({"max_seconds": None}, ValueError, "max_seconds=None"),
+        ({"tol": 0}, ValueError, "tol=0"),
+        ({"tol": -1e-9}, ValueError, "tol=-1e-09"),
+        ({"tol": torch.nan}, ValueError, "tol=nan"),
+        ({"start": "truth"}, ValueError, "start='truth'.*'spectral' or 'random'"),
+        ({"learning_rate": 1.0}, TypeError, "'learning_rate' is no option of method='varpro'; it has start"),
+        ({"method": "sgd", "start": "random"}, TypeError, "'start' is no option of method='sgd'; it has learning_rate"),
+        ({"X": torch.ones(3, 6)}, TypeError, "'X' is no option"),
+        ({"features": torch.ones(200)}, TypeError, "features is a Tensor; pass theta first"),
+        ({"features": None}, TypeError, "features is a NoneType"),
+    ],
+)
+def test_bad_arguments(problem, arguments, error, message):
+    case = problem(d=6, n=3, p=200)
+    with pytest.raises(error, match=message):
+        rl.reconstruct(**({"theta": case.theta, "features": case.features, "n": 3} | arguments))
+
+
+def test_numpy_count_is_a_count(problem):
+    case = problem(d=6, n=3, p=200)
+    check(rl.reconstruct(case.theta, case.features, np.int64(3), seed=np.int64(0), max_seconds=30), case)
+
+
+# --- the size that must be shown -----------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("ratio", [10, 3])
+@pytest.mark.parametrize("name", ["relu", "relu+tanh"])
+def test_whole_sets_at_the_papers_size(problem, name, ratio, seed):
+    case = problem(d=100, n=20, p=ratio * 2000, activation=name, seed=seed)
+    result = rl.reconstruct(case.theta, case.features, 20, seed=seed, start="random", max_seconds=120)
+    check(result, case)
