@@ -1,0 +1,92 @@
+"""Message passing: calibrated, and a start where the spectral one fails."""
+
+import math
+
+import pytest
+import torch
+
+import reconlaw as rl
+from reconlaw.message_passing import MessagePassing
+from reconlaw.parity_lift import Search, linear_signs
+from reconlaw.projection import Projection
+from reconlaw.run import Run
+
+
+def _problem(activation="relu", n=8, d=50, ratio=2.0, seed=0):
+    data = rl.data.sphere(n, d, seed=seed)
+    features = rl.RandomFeatures(d, int(ratio * d * n), activation, seed=seed, device="cpu")
+    return data.X, features, features.fit(data.X, data.y).reshape(1, -1)
+
+
+def _near(X, tau, seed=0):
+    """X seen through noise of variance τ, scaled as the posterior mean is."""
+    noise = torch.randn(X.shape, generator=torch.Generator().manual_seed(seed), dtype=X.dtype)
+    return (1 - tau) * X + math.sqrt(tau * (1 - tau)) * noise, torch.full((len(X),), tau, dtype=X.dtype)
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu+tanh", "tanh", "abs"])
+def test_heavy_samples_are_found_from_near_the_truth(activation):
+    X, features, theta = _problem(activation, ratio=3.0)
+    x, tau, weight = MessagePassing(features, theta).run(*_near(X, 0.4), 60)
+    cosine = (torch.nn.functional.normalize(x) * torch.nn.functional.normalize(X)).sum(1).abs()
+    heavy = weight.argsort(descending=True)[: len(X) // 2]
+    assert float(cosine[heavy].min()) > 0.98
+    assert float(tau[heavy].max()) < 0.05
+
+
+def test_norms_say_how_sure_it_is():
+    X, features, theta = _problem()
+    x, tau, _ = MessagePassing(features, theta).run(*_near(X, 0.6), 1)
+    assert torch.all((tau > 0) & (tau < 1))
+    assert float((x.square().mean(1) - (1 - tau)).abs().max()) < 0.35  # E‖x̂‖²/d = 1 − τ, up to d = 50
+
+
+def test_the_stop_is_heard():
+    X, features, theta = _problem()
+    calls = []
+    MessagePassing(features, theta).run(*_near(X, 0.9), 40, stop=lambda: calls.append(1) or len(calls) == 3)
+    assert len(calls) == 3
+
+
+def test_rotating_data_and_weights_changes_nothing():
+    X, features, theta = _problem()
+    Q = torch.linalg.qr(torch.randn(50, 50, generator=torch.Generator().manual_seed(3), dtype=torch.float64)).Q
+    x, tau = _near(X, 0.5)
+    plain, _, _ = MessagePassing(features, theta).run(x, tau, 3)
+    features.V = features.V @ Q
+    turned, _, _ = MessagePassing(features, theta).run(x @ Q, tau, 3)
+    assert float((turned @ Q.T - plain).abs().max()) < 1e-2  # float32, three iterations
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["relu", "relu+tanh"])
+def test_close_to_the_information_limit(activation):
+    """p/dn = 1.5, where respawn alone recovers nothing."""
+    data = rl.data.sphere(20, 100, seed=11)
+    features = rl.RandomFeatures(100, 3000, activation, seed=11, device="cpu")
+    result = rl.reconstruct(features.fit(data.X, data.y), features, 20, seed=5, max_seconds=120)
+    assert result.converged and float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+def test_signs_of_more_samples_than_dimensions(activation):
+    """The odd part of these is linear, so 2n columns have rank n + d: the signs come from an enumeration."""
+    data = rl.data.sphere(11, 8, seed=4)
+    features = rl.RandomFeatures(8, 11 * 8 * 6, activation, seed=4, device="cpu")
+    result = rl.reconstruct(features.fit(data.X, data.y), features, 11, seed=2, max_seconds=60)
+    assert result.sign_identifiable and float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
+def test_enumeration_is_for_few_signs_only():
+    X, features, theta = _problem(n=8, d=50)
+    assert linear_signs(Projection(features, theta, X, lifted=True)) is None  # n ≤ d: the read-off suffices
+
+
+def test_duplicates_and_the_weakest_give_way():
+    X, features, theta = _problem()
+    search = Search(features, theta, 8, Run(10.0), 0, "spectral", 1e-20)
+    x = X.clone()
+    x[3] = -x[0] + 0.01 * x[1]
+    weight = torch.arange(8, 0, -1, dtype=torch.float64)
+    assert search._worth_keeping(x, weight, drop=1) == [0, 1, 2, 4, 5, 6, 7]
+    assert search._worth_keeping(x, weight, drop=3) == [0, 1, 2, 4, 5]

@@ -1,0 +1,76 @@
+"""ℓ2–ℓ1 reconstruction with n unknown, and its group lasso."""
+
+import pytest
+import torch
+
+import reconlaw as rl
+from reconlaw.sparse import group_lasso
+
+
+def _problem(n, activation="relu", d=30, ratio=8, seed=0, outputs=None):
+    data = rl.data.sphere(n, d, seed=seed)
+    features = rl.RandomFeatures(d, ratio * d * n, activation, seed=seed, device="cpu")
+    generator = torch.Generator().manual_seed(seed)
+    y = data.y if outputs is None else torch.randn(n, outputs, generator=generator, dtype=torch.float64)
+    return data, features, features.fit(data.X, y)
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu+tanh", "gelu"])
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_finds_n_and_the_samples(n, activation):
+    data, features, theta = _problem(n, activation, seed=n)
+    result = rl.reconstruct(theta, features, method="sparse", seed=1, max_seconds=60)
+    assert len(result.X) == n and result.converged
+    assert float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
+def test_finds_n_from_several_outputs():
+    data, features, theta = _problem(4, outputs=3)
+    result = rl.reconstruct(theta, features, method="sparse", seed=1, max_seconds=60)
+    assert len(result.X) == 4 and result.coefficients.shape == (4, 3)
+    assert float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
+def test_reports_the_path():
+    _, features, theta = _problem(4)
+    path = rl.reconstruct(theta, features, method="sparse", seed=1, max_seconds=60).path
+    assert path and all(set(step) == {"lambda", "support", "loss"} for step in path)
+    lambdas = [step["lambda"] for step in path]
+    assert lambdas == sorted(lambdas, reverse=True) and path[-1]["support"] >= 4
+
+
+def test_one_large_l1_keeps_few_atoms():
+    _, features, theta = _problem(6)
+    coarse = rl.reconstruct(theta, features, method="sparse", seed=1, l1=[0.9], max_seconds=60)
+    assert len(coarse.path) == 1 and coarse.path[0]["support"] < 6 and not coarse.converged
+
+
+@pytest.mark.parametrize("l1", [0, -1.0, [0.5, float("nan")]])
+def test_bad_l1_is_named(l1):
+    _, features, theta = _problem(2)
+    with pytest.raises(ValueError, match="l1"):
+        rl.reconstruct(theta, features, method="sparse", l1=l1)
+
+
+def test_other_methods_need_n():
+    _, features, theta = _problem(2)
+    with pytest.raises(ValueError, match="sparse"):
+        rl.reconstruct(theta, features)
+
+
+def test_group_lasso_meets_its_optimality_conditions():
+    generator = torch.Generator().manual_seed(0)
+    B = torch.randn(12, 40, generator=generator, dtype=torch.float64)
+    target = torch.randn(2, 40, generator=generator, dtype=torch.float64)
+    groups, weight = torch.arange(6).repeat(2), 6.0
+    alpha = group_lasso(B @ B.T, B @ target.T, weight, groups, torch.zeros(12, 2, dtype=torch.float64))
+    gradient = B @ (target.T - B.T @ alpha)
+    active = 0
+    for group in range(6):
+        a, g = alpha[groups == group], gradient[groups == group]
+        if float(a.norm()) > 0:
+            active += 1
+            assert torch.allclose(g, weight * a / a.norm(), atol=1e-6)
+        else:
+            assert float(g.norm()) <= weight + 1e-6
+    assert 0 < active < 6  # the weight was chosen so that both cases are seen
