@@ -43,7 +43,7 @@ class RandomFeaturesLift:
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
         for rows in self._blocks():
-            Z = torch.mm(U, self._V(rows).T)
+            Z = torch.mm(self._V(rows), U.T).T
             self._Z[:, rows] = Z
             self.columns[: self.n, rows] = phi(Z)
             if lifted:
@@ -84,7 +84,7 @@ class RandomFeaturesLift:
         """Jδ, shape (K, p), for δ of shape (n, d)."""
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
         for rows in self._blocks():
-            T = torch.mm(delta, self._V(rows).T)
+            T = torch.mm(self._V(rows), delta.T).T  # faster than δVᵀ: V is read along its rows
             if self._S is not None:
                 out[0, rows] = (T.mul_(self._S[:, rows])).sum(0)
             else:

@@ -82,7 +82,7 @@ class MessagePassing:
         """A Vᵀ, (m, p)."""
         out = torch.empty(len(A), self.features.p, device=A.device)
         for rows in self._rows():
-            out[:, rows] = A @ self.features.V[rows].float().T
+            out[:, rows] = (self.features.V[rows].float() @ A.T).T
         return out
 
     def _multiply_transposed(self, A):

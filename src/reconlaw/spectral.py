@@ -40,7 +40,7 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         return W, torch.zeros_like(R)
 
     def normal(W):
-        return sum((W @ V.T) @ V for _, V in _blocks(features, R.dtype))
+        return sum((V @ W.T).T @ V for _, V in _blocks(features, R.dtype))
 
     r = sum(R[:, rows] @ V for rows, V in _blocks(features, R.dtype))
     q = r.clone()
@@ -54,7 +54,7 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         r -= step * Aq
         rr, previous = r.square().sum(), rr
         q = r + (rr / previous) * q
-    rest = R - torch.cat([W @ V.T for _, V in _blocks(features, R.dtype)], 1)
+    rest = R - torch.cat([(V @ W.T).T for _, V in _blocks(features, R.dtype)], 1)
     return W, rest - rest.mean(1, keepdim=True)
 
 
@@ -77,7 +77,7 @@ def _apply_moment(features, R, Q):
     return once[0] if len(R) == 1 else apply(once).sum(0)
 
 
-def second_moment_directions(features, R, k, generator, iterations=12):
+def second_moment_directions(features, R, k, generator, iterations=8):
     r"""The k unit eigenvectors of M(R) of largest |eigenvalue|, by block iteration with V read in blocks.
 
     Args:
@@ -93,7 +93,7 @@ def second_moment_directions(features, R, k, generator, iterations=12):
     if d <= _EXACT_BELOW:
         Q, iterations = torch.eye(d, dtype=R.dtype, device=R.device), 0
     else:
-        Q = torch.randn(d, min(d, 2 * k + 8), generator=generator, dtype=R.dtype).to(R.device)
+        Q = torch.randn(d, min(d, k + 8), generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations):
         Q = torch.linalg.qr(_apply_moment(features, R, Q)).Q
     small = Q.T @ _apply_moment(features, R, Q)
