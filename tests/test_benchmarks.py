@@ -50,7 +50,8 @@ def read(path):
 @pytest.mark.parametrize("script", [*SCRIPTS, "limit --foundation"])
 def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     script, *options = script.split()
-    ran = run_benchmark(script, tmp_path, *options)
+    jobs = ("--jobs", "2") if script == "limit" and not options else ("--jobs", "1")
+    ran = run_benchmark(script, tmp_path, *options, *jobs)
     assert ran.returncode == 0, ran.stderr
     (path,) = tmp_path.iterdir()
     name, results = path.stem, read(path)
@@ -64,70 +65,84 @@ def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     assert str(tmp_path) not in path.read_text() and str(ROOT) not in path.read_text()
 
 
-def test_a_rerun_computes_only_what_is_missing(tmp_path):
-    path = tmp_path / "hard_cases.json"
-    options = ("--jobs", "1", "--cases", "control", "float32", "noise 1e-3")
-    run_benchmark("hard_cases", tmp_path, *options)
-    whole = read(path)
-    assert len(whole["cells"]) == 3
-    mark = {**whole["cells"][0], "result": {**whole["cells"][0]["result"], "seconds": 123.0}}
-    path.write_text(json.dumps({**whole, "cells": [mark]}))
-    ran = run_benchmark("hard_cases", tmp_path, *options)
-    assert "3 cells, 1 of them there already" in ran.stderr
-    again = read(path)
-    assert len(again["cells"]) == 3 and mark in again["cells"] and again["commands"] == whole["commands"]
-    run_benchmark("hard_cases", tmp_path, *options, "--fresh")
-    assert mark not in read(path)["cells"]
-
-
-def test_results_of_another_version_machine_or_kind_are_not_mixed_in(tmp_path):
-    path = tmp_path / "hard_cases.json"
-    options = ("--jobs", "1", "--cases", "control")
-    run_benchmark("hard_cases", tmp_path, *options)
-    results = read(path)
-    mark = {**results["cells"][0], "result": {**results["cells"][0]["result"], "seconds": 123.0}}
-
-    def rerun(**environment):
-        changed = {**results, "cells": [mark], "environment": {**results["environment"], **environment}}
-        path.write_text(json.dumps(changed))
-        return run_benchmark("hard_cases", tmp_path, *options)
-
-    assert rerun(reconlaw="0.0.1").returncode == 0 and mark not in read(path)["cells"]
-    ran = rerun(cpu="an abacus")
-    assert ran.returncode and "measured elsewhere (cpu an abacus" in ran.stderr and mark in read(path)["cells"]
-    path.write_text('{"cells": [')
-    ran = run_benchmark("hard_cases", tmp_path, *options)
-    assert ran.returncode and "is no results file" in ran.stderr and path.read_text() == '{"cells": ['
-
-
-def test_a_failing_cell_is_recorded_and_tried_again(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["bench.py", "--tiny", "--jobs", "1", "--device", "cpu", "--out", str(tmp_path)])
-    args = common.parse(common.parser("a benchmark"))
-    broken = [True]
-
-    def work(settings):
-        if settings["k"] == 1 and broken[0]:
-            raise RuntimeError("a disk is full")
-        return {"twice": 2 * settings["k"]}
-
-    def summarise(cells):
-        return [{"sum": sum(cell["result"]["twice"] for cell in cells)}]
-
+@pytest.fixture
+def bench(tmp_path, monkeypatch):
+    """A benchmark of three cells in this process: ``bench(*options, fail=k)`` runs it, and returns what it wrote."""
     threads = torch.get_num_threads()
-    try:
-        with pytest.raises(SystemExit):
-            common.run("bench", args, [{"k": k} for k in range(3)], work, summarise)
-        content = read(tmp_path / "bench.json")
-        assert content["summary"] == [{"sum": 4}] and content["cells"][1]["error"] == "RuntimeError: a disk is full"
-        assert "a disk is full" in capsys.readouterr().err
-        broken[0] = False
-        common.run("bench", args, [{"k": k} for k in range(3)], work, summarise)
-    finally:
-        torch.set_num_threads(threads)
-    assert read(tmp_path / "bench.json")["summary"] == [{"sum": 6}]
-    assert read(tmp_path / "bench.json")["commands"] == [
-        "python benchmarks/bench.py --tiny --jobs 1 --device cpu --out PATH"
-    ]
+
+    def run(*options, fail=None):
+        def work(settings):
+            run.worked.append(settings["k"])
+            if settings["k"] == fail:
+                raise RuntimeError("a disk is full")
+            return {"twice": 2 * settings["k"]}
+
+        def summarise(cells):
+            return [{"sum": sum(cell["result"]["twice"] for cell in cells)}]
+
+        given = ["bench.py", "--tiny", "--jobs", "1", "--device", "cpu", "--out", str(tmp_path), *options]
+        monkeypatch.setattr(sys, "argv", given)
+        run.worked = []
+        common.run("bench", common.parse(common.parser("x")), [{"k": k} for k in range(3)], work, summarise)
+        return read(run.path)
+
+    run.path = tmp_path / "bench.json"
+    yield run
+    torch.set_num_threads(threads)
+
+
+def edit(path, **environment):
+    """Put a mark into the first cell of a results file, and change its environment."""
+    results = read(path)
+    results["cells"][0]["result"] = {"twice": 1000}
+    results["environment"] |= environment
+    path.write_text(json.dumps(results))
+
+
+def test_a_rerun_computes_only_what_is_missing(bench, capsys):
+    first = bench()
+    assert bench.worked == [0, 1, 2] and first["summary"] == [{"sum": 6}]
+    edit(bench.path)
+    bench.path.write_text(json.dumps(read(bench.path) | {"cells": read(bench.path)["cells"][:2]}))
+    again = bench()
+    assert bench.worked == [2] and again["summary"] == [{"sum": 1006}]
+    command = "python benchmarks/bench.py --tiny --jobs 1 --device cpu --out PATH"
+    assert again["commands"] == first["commands"] == [command]
+    assert "3 cells, 2 of them there already" in capsys.readouterr().err
+    fresh = bench("--fresh")
+    assert bench.worked == [0, 1, 2] and fresh["summary"] == [{"sum": 6}]
+
+
+def test_cells_of_another_state_of_the_code_are_announced(bench, monkeypatch, capsys):
+    bench()
+    monkeypatch.setattr(common, "CODE", "edited")
+    bench()
+    assert bench.worked == [] and "3 finished cells are of another state of the code" in capsys.readouterr().err
+
+
+def test_results_of_another_version_or_machine_are_not_mixed_in(bench):
+    bench()
+    edit(bench.path, reconlaw="0.0.1")
+    assert bench()["summary"] == [{"sum": 6}] and bench()["environment"]["reconlaw"] == rl.__version__
+    edit(bench.path, cpu="an abacus")
+    with pytest.raises(SystemExit, match="measured elsewhere .cpu an abacus"):
+        bench()
+    assert read(bench.path)["cells"][0]["result"] == {"twice": 1000}
+    for broken in ('{"cells": [', "[]", "{}"):
+        bench.path.write_text(broken)
+        with pytest.raises(SystemExit, match="is no results file"):
+            bench()
+        assert bench.path.read_text() == broken
+
+
+def test_a_failing_cell_is_recorded_and_tried_again(bench, capsys):
+    with pytest.raises(SystemExit):
+        bench(fail=1)
+    content = read(bench.path)
+    assert content["summary"] == [{"sum": 4}] and content["cells"][1]["error"] == "RuntimeError: a disk is full"
+    assert "a disk is full" in capsys.readouterr().err
+    content = bench()
+    assert bench.worked == [1] and content["summary"] == [{"sum": 6}] and "error" not in content["cells"][1]
 
 
 def test_a_killed_write_leaves_the_old_results(tmp_path, monkeypatch):

@@ -93,7 +93,7 @@ def second_moment_directions(features, R, k, generator, iterations=8):
     if d <= _EXACT_BELOW:
         Q, iterations = torch.eye(d, dtype=R.dtype, device=R.device), 0
     else:
-        Q = torch.randn(d, min(d, k + 8), generator=generator, dtype=R.dtype).to(R.device)
+        Q = torch.randn(d, min(d, 2 * k + 8), generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations):
         Q = torch.linalg.qr(_apply_moment(features, R, Q)).Q
     small = Q.T @ _apply_moment(features, R, Q)

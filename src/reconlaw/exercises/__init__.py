@@ -3,6 +3,7 @@
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
 from .images_from_weights import check_errors_up_to_sign, check_labels_from_weights, check_least_features
+from .parity_lift import check_damped_step, check_lifted_slopes, check_removal_costs
 from .projection_loss import check_largest_step, check_projection_gradient, check_projection_value
 from .random_features import (
     check_features_needed,
@@ -11,25 +12,32 @@ from .random_features import (
     check_step_kernel,
 )
 from .sign_ambiguity import check_flip_change, check_read_signs, check_unnoticed_flips
+from .the_law import check_error_bar, check_jacobian_rank, check_one_sample
 
 __all__ = [
     "check_closest_angle",
+    "check_damped_step",
     "check_derivative_coefficients",
+    "check_error_bar",
     "check_errors_up_to_sign",
     "check_feature_distance",
     "check_features_needed",
     "check_flip_change",
     "check_flip_cosine",
     "check_hermite_polynomials",
+    "check_jacobian_rank",
     "check_kernel_estimate",
     "check_labels_from_weights",
     "check_largest_step",
     "check_least_features",
+    "check_lifted_slopes",
     "check_minimum_norm",
     "check_off_span",
+    "check_one_sample",
     "check_projection_gradient",
     "check_projection_value",
     "check_read_signs",
+    "check_removal_costs",
     "check_step_kernel",
     "check_unnoticed_flips",
 ]

@@ -1,0 +1,330 @@
+"""What the benchmarks share: the command line, the environment, and a results file that survives any interruption.
+
+A benchmark is a list of cells, each a dictionary of settings, and a function from settings to a dictionary of figures.
+The results file is written anew, atomically, after every cell; a rerun computes only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import json
+import os
+import platform
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime, timezone
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from joblib import Parallel, delayed, parallel_config
+from scipy.stats import binomtest
+from tqdm import tqdm
+
+import reconlaw as rl
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = Path(__file__).resolve().parent / "results"
+MACHINE = ("cpu", "cores", "gpu")  # what must agree for timings to stand in one file
+PRIVATE = ("--cifar", "--out")  # options whose values are places on one's own disk
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The options that every benchmark has; ``description`` is the docstring of the script."""
+    options = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--tiny", action="store_true", help="seconds instead of minutes: does it run at all")
+    options.add_argument("--fresh", action="store_true", help="forget the results that are there")
+    options.add_argument("--jobs", type=int, help="processes of one thread each; 1: one process with every core")
+    options.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
+    options.add_argument("--out", type=Path, help="folder of the results (benchmarks/results; a temporary one if tiny)")
+    return options
+
+
+def parse(options: argparse.ArgumentParser, alone: bool = False) -> argparse.Namespace:
+    """Parsed options with the device and the number of processes resolved: one on a GPU, else one for each core.
+
+    Args:
+        options: of :func:`parser`, and the script's own.
+        alone: the benchmark times things that want the machine to themselves, in one process.
+    """
+    args = options.parse_args()
+    try:
+        args.device = rl.RandomFeatures(1, 1, device=args.device).device.type
+    except ValueError as error:
+        options.error(str(error))
+    if args.jobs is None:
+        args.jobs = 1 if alone or args.device != "cpu" else cores()
+    if args.jobs < 1:
+        options.error(f"--jobs {args.jobs}: at least 1")
+    if alone and args.jobs > 1:
+        options.error("this benchmark compares timings, which must not share the machine: --jobs 1")
+    if args.out is None:
+        args.out = Path(tempfile.gettempdir()) / "reconlaw-benchmarks" if args.tiny else RESULTS
+    return args
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def cpu_model() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def _git(*command: str) -> str | None:
+    try:
+        ran = subprocess.run(["git", *command], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return None
+    return ran.stdout.strip() if ran.returncode == 0 else None
+
+
+def code_digest() -> str:
+    """Identifies the state of the package's computing modules, committed or not; comments and docstrings aside."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(rl.__file__).parent.glob("*.py")):
+        if path.stem in ("__init__", "plotting"):
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+                node.body = node.body[1:]
+        digest.update(ast.dump(tree).encode())
+    return digest.hexdigest()[:12]
+
+
+CODE = code_digest()  # as imported, whatever is edited while a benchmark runs
+
+
+def environment(args) -> dict:
+    """Where and with what a benchmark runs; no name of a machine, person or folder."""
+    gpu = torch.cuda.get_device_name() if args.device == "cuda" else None if args.device == "cpu" else args.device
+    return {
+        "cpu": cpu_model(),
+        "cores": cores(),
+        "gpu": gpu,
+        "processes": args.jobs,
+        "threads": 1 if args.jobs > 1 else cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "reconlaw": rl.__version__,
+        "commit": _git("rev-parse", "--short=12", "HEAD"),
+        "uncommitted": bool(_git("status", "--porcelain", "src")),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+    }
+
+
+def command() -> str:
+    """The command that was given, with private paths masked."""
+    words = ["python", "benchmarks/" + Path(sys.argv[0]).name, *sys.argv[1:]]
+    for i, word in enumerate(words):
+        name = word.split("=")[0]
+        if name in PRIVATE:
+            if "=" in word:
+                words[i] = f"{name}=PATH"
+            elif i + 1 < len(words):
+                words[i + 1] = "PATH"
+    return shlex.join(word for word in words if word != "--fresh")
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write ``content`` with one cell, and one row of the summary, a line; a kill leaves the old file or the new."""
+
+    def lines(value):
+        return "[\n  " + ",\n  ".join(json.dumps(one, ensure_ascii=False) for one in value) + "\n ]"
+
+    rows = {name: value for name, value in content.items() if name in ("summary", "cells")}
+    parts = [f' "{name}": {lines(value)}' for name, value in rows.items()]
+    head = json.dumps({k: v for k, v in content.items() if k not in rows}, indent=1, ensure_ascii=False)
+    text = head.removesuffix("\n}") + ",\n" + ",\n".join(parts) + "\n}\n"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _key(settings: dict) -> str:
+    return json.dumps(settings, sort_keys=True)
+
+
+def _finish(work, settings: dict, threads: int, child: bool = False) -> dict:
+    """One cell: its settings, and its figures or the error it ended with."""
+    if child:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    torch.set_num_threads(threads)
+    try:
+        return {"settings": settings, "result": work(settings), "code": CODE}
+    except Exception as error:
+        return {"settings": settings, "error": f"{type(error).__name__}: {error}", "code": CODE}
+
+
+def _outcomes(todo, work, args, isolate):
+    if isolate:  # a new process each, so that its peak memory is its own
+        for settings in todo:
+            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+                yield pool.submit(_finish, work, settings, cores(), True).result()
+    elif args.jobs == 1:
+        for settings in todo:
+            yield _finish(work, settings, cores())
+    else:
+        with parallel_config("loky", inner_max_num_threads=1):
+            parallel = Parallel(args.jobs, return_as="generator_unordered")
+            yield from parallel(delayed(_finish)(work, settings, 1, True) for settings in todo)
+
+
+def _previous(path: Path, now: dict) -> dict | None:
+    """The results that are there, if they may be added to."""
+    if not path.exists():
+        return None
+    try:
+        old = json.loads(path.read_text(encoding="utf-8"))
+        there = old["environment"]
+        if there["reconlaw"] != now["reconlaw"]:
+            return None
+        cells, commands = old["cells"], old["commands"]
+        assert isinstance(cells, list) and isinstance(commands, list)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise SystemExit(f"{path} is no results file ({type(error).__name__}); --fresh starts it anew") from error
+    if any(there.get(name) != now[name] for name in MACHINE):
+        was = ", ".join(f"{name} {there.get(name)}" for name in MACHINE)
+        raise SystemExit(f"{path} was measured elsewhere ({was}); --fresh starts it anew, --out writes another")
+    return old
+
+
+def run(name: str, args, cells: list[dict], work, summarise, isolate: bool = False) -> Path:
+    """Compute the cells that are missing, each written as soon as it is there; returns the results file.
+
+    Args:
+        name: of the file, ``name``.json (``name``-cuda.json on a GPU).
+        cells: settings; the device is added to each.
+        work: settings → figures; an exception is recorded as the cell's outcome and tried again by a rerun.
+        summarise: finished cells → what the book shows.
+        isolate: a process of its own for every cell, one after the other.
+    """
+    now = environment(args)
+    path = args.out / (f"{name}.json" if args.device == "cpu" else f"{name}-{args.device}.json")
+    cells = [{**settings, "device": args.device} for settings in cells]
+    old = None if args.fresh else _previous(path, now)
+    done = {_key(cell["settings"]): cell for cell in (old or {"cells": []})["cells"] if "result" in cell}
+    todo = [settings for settings in cells if _key(settings) not in done]
+    stale = sum(cell["code"] != CODE for cell in done.values())
+    print(f"{path}: {len(cells)} cells, {len(cells) - len(todo)} of them there already", file=sys.stderr)
+    if stale:
+        print(f"{stale} finished cells are of another state of the code; --fresh recomputes them", file=sys.stderr)
+    commands = (old or {"commands": []})["commands"]
+    content = {"benchmark": name, "commands": [*(c for c in commands if c != command()), command()]}
+    content["environment"] = now if todo or old is None else old["environment"]
+
+    def save():
+        finished = [cell for cell in done.values() if "result" in cell]
+        content["codes"] = sorted({cell["code"] for cell in finished})
+        content["summary"] = summarise(finished)
+        content["cells"] = list(done.values())
+        write_json(path, content)
+
+    outcomes = _outcomes(todo, work, args, isolate)
+    try:
+        for cell in tqdm(outcomes, total=len(todo), unit="cell", file=sys.stderr, disable=not todo):
+            done[_key(cell["settings"])] = cell
+            save()
+    except KeyboardInterrupt:
+        outcomes.close()
+        save()
+        raise SystemExit(f"interrupted; {path} holds {len(done)} cells, the same command goes on from there") from None
+    save()
+    failed = [cell for cell in done.values() if "error" in cell]
+    for cell in failed:
+        print(f"failed: {cell['settings']}\n        {cell['error']}", file=sys.stderr)
+    if failed:
+        raise SystemExit(1)
+    return path
+
+
+def attack(theta, features, n, **options) -> rl.Result:
+    """``rl.reconstruct``, except that Ctrl-C is passed on: half a run is no measurement."""
+    interrupted, before = [], signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_):
+        interrupted.append(True)
+        raise KeyboardInterrupt
+
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupt)
+    try:
+        result = rl.reconstruct(theta, features, n, **options)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if interrupted:
+        raise KeyboardInterrupt
+    return result
+
+
+def scores(result, X) -> dict:
+    """What the recovered set is worth, by the truth X: counts, errors, loss and seconds."""
+    report = rl.match(result.X, X)
+    return {
+        "samples": len(X),
+        "below_1e-2": int(report.recovered(1e-2).sum()),
+        "below_1e-6": int(report.recovered(1e-6).sum()),
+        "within_0.1_up_to_sign": int(report.recovered_up_to_sign(0.1).sum()),
+        "median_error": short(report.error.median()),
+        "worst_error": short(report.error.max()),
+        "loss": short(result.loss),
+        "seconds": short(result.seconds),
+        "converged": result.converged,
+    }
+
+
+def short(x) -> float | None:
+    """A number to three digits; None where it is not finite (JSON has no infinity)."""
+    return float(f"{float(x):.3g}") if np.isfinite(float(x)) else None
+
+
+def wilson(successes: int, trials: int) -> list[float]:
+    """Wilson's 95 % interval of a proportion."""
+    interval = binomtest(successes, trials).proportion_ci(method="wilson")
+    return [round(interval.low, 4), round(interval.high, 4)]
+
+
+def median(values) -> float | None:
+    values = [v for v in values if v is not None]
+    return short(np.median(values)) if values else None
+
+
+def groups(cells: list[dict], names: tuple[str, ...]) -> list[tuple[dict, list[dict]]]:
+    """Cells that agree in these settings, with the settings, in the order of their values."""
+    found: dict[str, list[dict]] = {}
+    for cell in cells:
+        found.setdefault(_key({name: cell["settings"][name] for name in names}), []).append(cell)
+    pairs = [(json.loads(key), members) for key, members in found.items()]
+    return sorted(((({n: s[n] for n in names}), m) for s, m in pairs), key=lambda pair: tuple(pair[0].values()))
+
+
+def peak_memory() -> int | None:
+    """The most memory this process has held, in bytes; None on Windows, which does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
