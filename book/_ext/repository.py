@@ -16,9 +16,7 @@ SLUG = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?/[A-Za-z0-9_.-]+")
 
 
 def current_slug(root: Path) -> str:
-    match = re.search(
-        r"^\s+url: https://github\.com/(\S+)$", (root / "_config.yml").read_text(), re.MULTILINE
-    )
+    match = re.search(r"^\s+url: https://github\.com/(\S+)$", (root / "_config.yml").read_text(), re.MULTILINE)
     if match is None:
         raise SystemExit("_config.yml: no line `url: https://github.com/owner/name` under `repository:`")
     return match.group(1)
