@@ -174,11 +174,23 @@ def test_theta_that_is_no_fit_is_not_explained(problem):
 @pytest.mark.parametrize("budget", [0.01, 1.0])
 def test_the_budget_is_kept(problem, method, budget):
     case = problem(d=30, n=8, p=1000)
-    theta = case.theta + 1e-2 * case.theta.abs().mean() * torch.randn(1000, dtype=torch.float64)  # no exact solution
+    generator = torch.Generator().manual_seed(5)
+    theta = torch.randn(1000, generator=generator, dtype=torch.float64)  # no fit: every restart ends elsewhere
     began = time.monotonic()
     result = rl.reconstruct(theta, case.features, 8, method=method, max_seconds=budget)
     assert time.monotonic() - began < budget + 5  # a step, and the polish at the end; machines are slow at times
     assert result.seconds >= budget and result.message.startswith("budget spent") and result.loss < 1
+
+
+def test_the_floor_that_noise_makes_is_recognised(problem):
+    """Independent roads that end at one loss stop the search before its budget."""
+    case = problem(d=20, n=4, p=1000)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    noise *= 1e-3 * case.theta.norm() / noise.norm()
+    result = rl.reconstruct(case.theta + noise, case.features, 4, max_seconds=300)
+    assert result.message.startswith("stalled") and result.seconds < 150
+    assert 0.5e-6 < result.loss < 1e-6  # (1 − nd/p) of the noise
+    assert int(rl.match(result.X, case.X).recovered().sum()) >= 3  # the lightest sample drowns in the noise
 
 
 @pytest.mark.parametrize("d", [1, 2])

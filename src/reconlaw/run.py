@@ -155,7 +155,7 @@ class Run:
 
     def _load(self):
         try:
-            content = torch.load(self.checkpoint, weights_only=True)
+            content = dict(torch.load(self.checkpoint, weights_only=True))
             found = content["fingerprint"]
             best, history = content["best"], [tuple(pair) for pair in content["history"]]
             loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
