@@ -43,7 +43,7 @@ class RandomFeaturesLift:
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
         for rows in self._blocks():
-            Z = torch.mm(self._V(rows), U.T).T
+            Z = self._times_V(U, rows)
             self._Z[:, rows] = Z
             self.columns[: self.n, rows] = phi(Z)
             if lifted:
@@ -57,6 +57,10 @@ class RandomFeaturesLift:
     def _V(self, rows):
         return self.features.V[rows].to(self.dtype)
 
+    def _times_V(self, A, rows):
+        """A Vᵀ on a block; taken as (V Aᵀ)ᵀ, which reads V along its rows and is the faster for it."""
+        return torch.mm(self._V(rows), A.T).T
+
     def linearise(self, alpha: torch.Tensor) -> None:
         """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
         self.alpha = alpha
@@ -64,7 +68,7 @@ class RandomFeaturesLift:
             # S takes the place of the pre-activations, which only another call would need: it makes them again.
             again, self._S = self._S is not None, self._Z
             for rows in self._blocks():
-                Z = torch.mm(self.U, self._V(rows).T) if again else self._Z[:, rows]
+                Z = self._times_V(self.U, rows) if again else self._Z[:, rows]
                 self._S[:, rows] = self._slopes(Z, alpha)
 
     def _slopes(self, Z, weights):
@@ -84,7 +88,7 @@ class RandomFeaturesLift:
         """Jδ, shape (K, p), for δ of shape (n, d)."""
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
         for rows in self._blocks():
-            T = torch.mm(self._V(rows), delta.T).T  # faster than δVᵀ: V is read along its rows
+            T = self._times_V(delta, rows)
             if self._S is not None:
                 out[0, rows] = (T.mul_(self._S[:, rows])).sum(0)
             else:

@@ -28,7 +28,7 @@ import math
 import torch
 
 from .hermite import hermite_coefficients
-from .spectral import linear_fit
+from .spectral import blocks, linear_fit
 
 _NODES = 17  # equally spaced on ±3.5 standard deviations: exact enough, and safe for kinks
 _REACH = 3.5
@@ -74,20 +74,20 @@ class MessagePassing:
         phi = self.features.activation
         return (phi(z) - phi(-z)) / 2 - self.mu1 * z
 
-    def _rows(self, size=8192):
+    def _rows(self, size):
         for start in range(0, self.features.p, size):
             yield slice(start, min(start + size, self.features.p))
 
     def _multiply(self, A):
         """A Vᵀ, (m, p)."""
         out = torch.empty(len(A), self.features.p, device=A.device)
-        for rows in self._rows():
-            out[:, rows] = (self.features.V[rows].float() @ A.T).T
+        for rows, V in blocks(self.features, A.dtype):
+            out[:, rows] = (V @ A.T).T
         return out
 
     def _multiply_transposed(self, A):
         """A V, (m, d)."""
-        return sum(A[:, rows] @ self.features.V[rows].float() for rows in self._rows())
+        return sum(A[:, rows] @ V for rows, V in blocks(self.features, A.dtype))
 
     def _values(self, omega, tau):
         """The parts of h at the nodes: a list of (n, block, nodes)."""

@@ -23,7 +23,7 @@ from .message_passing import MessagePassing
 from .projection import Projection, SpanError
 from .random_features import RandomFeatures
 from .run import Run
-from .spectral import directions, without_linear_part
+from .spectral import directions, distinct, without_linear_part
 from .varpro import descend, to_sphere
 
 # Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
@@ -216,13 +216,8 @@ class Search:
 
     def _worth_keeping(self, x, weight, drop):
         """Indices without atoms that point along a heavier one, and without the lightest: at least ``drop`` go."""
-        directions = torch.nn.functional.normalize(x)
-        alike = (directions @ directions.T).abs() > _ALIKE
-        order = weight.argsort(descending=True).tolist()
-        kept: list[int] = []
-        for i in order:
-            if not any(alike[i, j] for j in kept):
-                kept.append(i)
+        order = weight.argsort(descending=True)
+        kept = order[distinct(x[order], _ALIKE)].tolist()
         return sorted(kept[: max(0, len(order) - drop)])
 
     def signed(self, U):

@@ -22,7 +22,7 @@ from ._checks import check_positive
 from .parity_lift import Search, pair_costs
 from .projection import Projection, SpanError
 from .run import Run
-from .spectral import without_linear_part
+from .spectral import distinct, without_linear_part
 from .varpro import descend, to_sphere
 
 _PATH = tuple(0.5 * 0.6**k for k in range(16))
@@ -70,8 +70,8 @@ class Path:
         self.U = self.theta.new_zeros(0, d)
         self.record: list[dict] = []
 
-    def _point(self, U, penalty=None):
-        return Projection(self.features, self.theta, U, self.search.lifted, penalty=penalty)
+    def _point(self, U):
+        return Projection(self.features, self.theta, U, self.search.lifted)
 
     def _correlations(self, U, residual):
         """‖⟨B_i, r⟩‖/w for every atom: an atom can lower the objective where this exceeds λ."""
@@ -83,24 +83,15 @@ class Path:
         directions = self.search.directions(without_linear_part(self.features, self.theta), 1)
         return float(self._correlations(directions, self.theta)[0])
 
-    def _join(self, lam):
+    def _join(self):
         residual = self._point(self.U).residual if len(self.U) else self.theta
         fresh = self.search.directions(without_linear_part(self.features, residual), _JOIN)
         return torch.cat([self.U, fresh])[: self.most]
 
-    def _merge(self, U):
-        """U without atoms that another, earlier one has met."""
-        cosines = (U @ U.T).abs() / U.shape[1]
-        kept: list[int] = []
-        for i in range(len(U)):
-            if all(float(cosines[i, j]) < _MEET for j in kept):
-                kept.append(i)
-        return U[kept]
-
     def _slide(self, U, lam):
         """Lasso over the coefficients, atoms without weight dropped, then atoms and coefficients moved together."""
         weight = lam * self.w
-        U = self._merge(U)
+        U = U[distinct(U, _MEET)]
         point = self._point(U)
         groups = torch.arange(len(U), device=U.device).repeat(len(point.alpha) // len(U))
         B = point.lift.columns
@@ -130,7 +121,7 @@ class Path:
             for _ in range(_SLIDES):
                 before = len(self.U)
                 try:
-                    self.U = self._slide(self._join(lam), lam)
+                    self.U = self._slide(self._join(), lam)
                 except SpanError:
                     break
                 if len(self.U) == before or run.expired:
@@ -138,7 +129,7 @@ class Path:
             if not len(self.U):
                 self.record.append({"lambda": lam, "support": 0, "loss": 1.0})
                 continue
-            free = self.search.descend(self._merge(self.U), patience=(6, 0.5))
+            free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
             self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
             if free.loss <= tol:
                 return self._needed(free)

@@ -22,10 +22,22 @@ _EXACT_BELOW = 256
 _BLOCK_ROWS = 8192
 
 
-def _blocks(features, dtype):
+def blocks(features, dtype):
+    """Slices of rows of V, and V there in ``dtype``."""
     for start in range(0, features.p, _BLOCK_ROWS):
         rows = slice(start, min(start + _BLOCK_ROWS, features.p))
         yield rows, features.V[rows].to(dtype)
+
+
+def distinct(U: torch.Tensor, cosine: float) -> list[int]:
+    """Indices of the rows of U, in order, that are not within ``cosine`` of an earlier one kept, up to sign."""
+    U = torch.nn.functional.normalize(U)
+    alike = ((U @ U.T).abs() > cosine).tolist()
+    kept: list[int] = []
+    for i, row in enumerate(alike):
+        if not any(row[j] for j in kept):
+            kept.append(i)
+    return kept
 
 
 def linear_fit(features, R: torch.Tensor, iterations: int = 60):
@@ -40,9 +52,9 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         return W, torch.zeros_like(R)
 
     def normal(W):
-        return sum((V @ W.T).T @ V for _, V in _blocks(features, R.dtype))
+        return sum((V @ W.T).T @ V for _, V in blocks(features, R.dtype))
 
-    r = sum(R[:, rows] @ V for rows, V in _blocks(features, R.dtype))
+    r = sum(R[:, rows] @ V for rows, V in blocks(features, R.dtype))
     q = r.clone()
     rr = first = r.square().sum()
     for _ in range(iterations):
@@ -54,7 +66,7 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         r -= step * Aq
         rr, previous = r.square().sum(), rr
         q = r + (rr / previous) * q
-    rest = R - torch.cat([(V @ W.T).T for _, V in _blocks(features, R.dtype)], 1)
+    rest = R - torch.cat([(V @ W.T).T for _, V in blocks(features, R.dtype)], 1)
     return W, rest - rest.mean(1, keepdim=True)
 
 
@@ -68,7 +80,7 @@ def _apply_moment(features, R, Q):
 
     def apply(Q):
         out = torch.zeros(len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
-        for rows, V in _blocks(features, Q.dtype):
+        for rows, V in blocks(features, Q.dtype):
             for k in range(len(R)):
                 out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
         return out * (features.d / features.p) - R.mean(1)[:, None, None] * Q
@@ -113,20 +125,16 @@ def third_moment_directions(features, R, k, generator, iterations=30):
     for _ in range(iterations + 1):
         U = U * (math.sqrt(d) / U.norm(dim=1, keepdim=True))
         ascent, value = torch.zeros_like(U), torch.zeros(starts, len(R), dtype=R.dtype, device=R.device)
-        for rows, V in _blocks(features, R.dtype):
+        for rows, V in blocks(features, R.dtype):
             Z = U @ V.T
             value += (Z**3 - 3 * Z) @ R[:, rows].T
-        for rows, V in _blocks(features, R.dtype):
+        for rows, V in blocks(features, R.dtype):
             Z = U @ V.T
             ascent += ((Z * Z - 1) * (value @ R[:, rows])) @ V
         final, U = U, ascent
     strength = value.norm(dim=1) / features.p
-    chosen: list[int] = []
-    for i in strength.argsort(descending=True).tolist():
-        if all(abs(float(final[i] @ final[j])) < 0.5 * d for j in chosen):
-            chosen.append(i)
-        if len(chosen) == k:
-            break
+    order = strength.argsort(descending=True)
+    chosen = order[distinct(final[order], 0.5)][:k]
     return final[chosen], strength[chosen]
 
 
