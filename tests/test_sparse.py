@@ -31,6 +31,22 @@ def test_finds_n_from_several_outputs():
     assert float(rl.match(result.X, data.X).error.max()) < 1e-6
 
 
+def test_keeps_a_sample_that_hardly_spoke():
+    data, features, _ = _problem(4)
+    a = torch.tensor([1e-5, 1.0, -1.0, 0.7], dtype=torch.float64)  # costs 1e-10 of θ: not nothing
+    result = rl.reconstruct(features(data.X).T @ a, features, method="sparse", seed=1, max_seconds=60)
+    assert len(result.X) == 4 and result.converged
+    assert float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_drops_atoms_that_keep_the_descent_from_converging(seed):
+    data, features, theta = _problem(5, "relu+tanh", d=100, ratio=4, seed=seed)  # twins: the support has 7 to 12 atoms
+    result = rl.reconstruct(theta, features, method="sparse", seed=seed, max_seconds=120)
+    assert len(result.X) == 5 and result.converged
+    assert float(rl.match(result.X, data.X).error.max()) < 1e-6
+
+
 def test_reports_the_path():
     _, features, theta = _problem(4)
     path = rl.reconstruct(theta, features, method="sparse", seed=1, max_seconds=60).path

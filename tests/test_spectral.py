@@ -169,17 +169,30 @@ def test_third_moment_finds_samples_of_odd_activations(name, K):
 def test_third_moment_strength_is_T_and_directions_are_apart():
     features, R = rl.RandomFeatures(8, 3000, "tanh", device="cpu"), normal(1, 3000)
     found, strength = spectral.third_moment_directions(features, R, 4, generator())
-    Z = found @ features.V.T
-    # h₃ without its factor 1/√6
-    torch.testing.assert_close(strength, ((Z**3 - 3 * Z) @ R[0]).abs() / 3000, rtol=1e-9, atol=1e-12)
+
+    def T(U):
+        return rl.hermite_polynomials(U @ features.V.T, 3)[..., 3] @ R[0] / 3000
+
+    torch.testing.assert_close(strength, T(found).abs(), rtol=1e-9, atol=1e-12)
     cosines = (found @ found.T / 8 - torch.eye(len(found), dtype=torch.float64)).abs()
     assert cosines.max() < 0.5
     # Each is a local maximum of |T| on the sphere: no nearby point does better.
     for k in range(len(found)):
         near = found[k] + 0.05 * normal(200, 8, seed=k)
         near = near * (math.sqrt(8) / near.norm(dim=1, keepdim=True))
-        Z = near @ features.V.T
-        assert (((Z**3 - 3 * Z) @ R[0]).abs() / 3000).max() < strength[k] * 1.02
+        assert T(near).abs().max() < strength[k] * 1.02
+
+
+def test_third_moment_strength_is_that_of_the_formula():
+    """|E T(x_i)| = |μ₃ a_i| for orthogonal samples, to the Monte Carlo error of p features."""
+    features = rl.RandomFeatures(6, 200_000, "tanh", device="cpu")
+    X = math.sqrt(6) * torch.linalg.qr(normal(6, 6, seed=4)).Q[:2]
+    theta = torch.tensor([[1.0, -2.0]], dtype=torch.float64) @ features(X)
+    R = spectral.without_linear_part(features, theta)
+    found, strength = spectral.third_moment_directions(features, R, 2, generator())
+    assert overlaps(found, X).min() > 0.97
+    mu = features.activation.hermite(3)[3].abs()
+    torch.testing.assert_close(strength, mu * torch.tensor([2.0, 1.0], dtype=torch.float64), rtol=0.1, atol=0)
 
 
 def test_the_moment_is_chosen_by_parity(problem, monkeypatch):

@@ -5,37 +5,55 @@
 The bars are the threat model: what stands between them imports nothing from ``data``, ``matching`` or ``images``.
 """
 
-from . import data, exercises, plotting
+from . import data, exercises, networks, plotting
 from .activations import ACTIVATIONS, Activation, get_activation
+from .audit import Audit, AuditError, audit
 from .hermite import hermite_coefficients, hermite_polynomials
 from .images import psnr, ssim
 from .kernel import expected_kernel
 from .matching import MatchReport, match
+from .module_features import ModuleFeatures
 from .projection import SpanError, projection_loss
+from .published import published
 from .random_features import RandomFeatures
 from .reconstruct import reconstruct
+from .replay import Replay, replay
 from .run import CheckpointError, Result
+from .sweep import SweepError, grid, sweep
+from .sweep_store import StoreError
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "Audit",
+    "AuditError",
     "CheckpointError",
     "MatchReport",
+    "ModuleFeatures",
     "RandomFeatures",
+    "Replay",
     "Result",
     "SpanError",
+    "StoreError",
+    "SweepError",
+    "audit",
     "data",
     "exercises",
     "expected_kernel",
     "get_activation",
+    "grid",
     "hermite_coefficients",
     "hermite_polynomials",
     "match",
+    "networks",
     "plotting",
     "projection_loss",
     "psnr",
+    "published",
     "reconstruct",
+    "replay",
     "ssim",
+    "sweep",
 ]

@@ -83,6 +83,17 @@ class Activation:
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         return self.f(z)
 
+    def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
+        """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given."""
+        if self.f is F.relu:  # without temporaries: z⁻ = z⁺ − z, exactly
+            torch.clamp_min(z, 0, out=plus)
+            if minus is not None:
+                torch.sub(plus, z, out=minus)
+            return
+        plus.copy_(self.f(z))
+        if minus is not None:
+            minus.copy_(self.f(-z))
+
     @cached_property
     def parity(self) -> str:
         """``"even"``, ``"odd"`` or ``"mixed"``: which Hermite coefficients are not all zero."""

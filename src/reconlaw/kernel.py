@@ -1,7 +1,7 @@
 r"""The kernel that random features approach: K(x, z) = E_v[φ(v·x) φ(v·z)] for v ~ N(0, I/d).
 
 Φ(X)Φ(Z)ᵀ/p is an average of p independent terms of this mean. K depends on x and z only by
-σ = ‖x‖/√d, τ = ‖z‖/√d and the angle θ between them.
+σ = ‖x‖/√d, τ = ‖z‖/√d and the angle ω between them.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ CHUNK = 2**17  # evaluations of φ held at a time: what a cache holds, ten times
 def expected_kernel(activation, X: torch.Tensor, Z: torch.Tensor | None = None) -> torch.Tensor:
     r"""K_ij = E_v[φ(v·x_i) φ(v·z_j)], v ~ N(0, I/d).
 
-    In closed form, with σ, τ, θ as above:
+    In closed form, with σ, τ, ω as above:
 
-    - "relu": στ/(2π) (sin θ + (π − θ) cos θ), the arc-cosine kernel of order 1 (Cho and Saul, 2009);
-    - "abs": (2στ/π) (sin θ + (π/2 − θ) cos θ), since |z| = relu(z) + relu(−z);
-    - "erf": (2/π) arcsin(2στ cos θ/√((1 + 2σ²)(1 + 2τ²))) (Williams, 1998).
+    - "relu": στ/(2π) (sin ω + (π − ω) cos ω), the arc-cosine kernel of order 1 (Cho and Saul, 2009);
+    - "abs": (2στ/π) (sin ω + (π/2 − ω) cos ω), the relu kernels of z and −z added;
+    - "erf": (2/π) arcsin(2στ cos ω/√((1 + 2σ²)(1 + 2τ²))) (Williams, 1998).
 
     For any other φ by quadrature in polar coordinates of the plane of x and z,
 
-        K = (1/2π) ∫₀^{2π} ∫₀^∞ φ(σ r cos ω) φ(τ r cos(ω − θ)) r e^{−r²/2} dr dω.
+        K = (1/2π) ∫₀^{2π} ∫₀^∞ φ(σ r cos ψ) φ(τ r cos(ψ − ω)) r e^{−r²/2} dr dψ.
 
-    A kink of φ at 0 lies on the four rays ω = ±π/2, θ ± π/2 whatever r is; with the integral over ω cut
+    A kink of φ at 0 lies on the four rays ψ = ±π/2, ω ± π/2 whatever r is; with the integral over ψ cut
     there, Gauss–Legendre is accurate at every angle, to about 1e-13 on rows of norm √d and 1e-10 at three
     times that norm (a kink elsewhere leaves some 1e-4), at 5,120 evaluations of φ for each pair of rows.
 
@@ -54,11 +54,11 @@ def expected_kernel(activation, X: torch.Tensor, Z: torch.Tensor | None = None) 
     Z = X if Z is None else check_matrix("Z", Z, X.shape[1]).detach().cpu().double()
     root_d = math.sqrt(X.shape[1])
     sigma, tau = (X.norm(dim=1, keepdim=True) / root_d, Z.norm(dim=1)[None, :] / root_d)
-    theta = _angles(X, Z)
+    omega = _angles(X, Z)
     closed_form = _closed_form(activation)
     if closed_form is not None:
-        return closed_form(sigma, tau, theta)
-    return _polar_quadrature(activation, sigma, tau, theta)
+        return closed_form(sigma, tau, omega)
+    return _polar_quadrature(activation, sigma, tau, omega)
 
 
 def _angles(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
@@ -70,17 +70,17 @@ def _angles(X: torch.Tensor, Z: torch.Tensor) -> torch.Tensor:
     return 2 * torch.atan2(apart, together)
 
 
-def _relu(sigma, tau, theta):
-    return sigma * tau / (2 * math.pi) * (torch.sin(theta) + (math.pi - theta) * torch.cos(theta))
+def _relu(sigma, tau, omega):
+    return sigma * tau / (2 * math.pi) * (torch.sin(omega) + (math.pi - omega) * torch.cos(omega))
 
 
-def _abs(sigma, tau, theta):
-    return sigma * tau * 2 / math.pi * (torch.sin(theta) + (math.pi / 2 - theta) * torch.cos(theta))
+def _abs(sigma, tau, omega):
+    return sigma * tau * 2 / math.pi * (torch.sin(omega) + (math.pi / 2 - omega) * torch.cos(omega))
 
 
-def _erf(sigma, tau, theta):
+def _erf(sigma, tau, omega):
     return (
-        2 / math.pi * torch.asin(2 * sigma * tau * torch.cos(theta) / torch.sqrt((1 + 2 * sigma**2) * (1 + 2 * tau**2)))
+        2 / math.pi * torch.asin(2 * sigma * tau * torch.cos(omega) / torch.sqrt((1 + 2 * sigma**2) * (1 + 2 * tau**2)))
     )
 
 
@@ -90,26 +90,23 @@ def _closed_form(activation: Activation) -> Callable | None:
     return form if form is not None and activation.f is get_activation(activation.name).f else None
 
 
-def _polar_quadrature(activation: Activation, sigma, tau, theta) -> torch.Tensor:
-    n, m = theta.shape
+def _polar_quadrature(activation: Activation, sigma, tau, omega) -> torch.Tensor:
+    n, m = omega.shape
     r, r_weight = _legendre(0.0, RADIUS, RADIAL_NODES)
     r_weight = r_weight * r * torch.exp(-0.5 * r * r) / (2 * math.pi)
     node, weight = _legendre(0.0, 1.0, ANGULAR_NODES)
-    sigma, tau, theta = (t.expand(n, m).reshape(-1) for t in (sigma, tau, theta))
+    sigma, tau, omega = (t.expand(n, m).reshape(-1) for t in (sigma, tau, omega))
     step = max(1, CHUNK // (RADIAL_NODES * 4 * ANGULAR_NODES))
     kernel = []
-    for s, t, angle in zip(sigma.split(step), tau.split(step), theta.split(step), strict=True):
-        # For θ in [0, π] the rays come in this order: −π/2, θ − π/2, π/2, θ + π/2, and round to 3π/2.
+    for s, t, angle in zip(sigma.split(step), tau.split(step), omega.split(step), strict=True):
+        # For ω in [0, π] the rays come in this order: −π/2, ω − π/2, π/2, ω + π/2, and round to 3π/2.
         half = torch.full_like(angle, math.pi / 2)
         rays = torch.stack([-half, angle - half, half, angle + half, 3 * half], dim=1)
         start, width = rays[:, :-1, None], rays.diff(dim=1)[:, :, None]
-        omega, omega_weight = (
-            (start + width * node).flatten(1),
-            (width * weight).flatten(1),
-        )  # (pairs, angles)
-        u = (s[:, None] * torch.cos(omega))[:, :, None] * r
-        v = (t[:, None] * torch.cos(omega - angle[:, None]))[:, :, None] * r
-        kernel.append(torch.einsum("kar,ka,r->k", activation(u) * activation(v), omega_weight, r_weight))
+        psi, psi_weight = (start + width * node).flatten(1), (width * weight).flatten(1)  # (pairs, angles)
+        u = (s[:, None] * torch.cos(psi))[:, :, None] * r
+        v = (t[:, None] * torch.cos(psi - angle[:, None]))[:, :, None] * r
+        kernel.append(torch.einsum("kar,ka,r->k", activation(u) * activation(v), psi_weight, r_weight))
     return torch.cat(kernel).reshape(n, m)
 
 

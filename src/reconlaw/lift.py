@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import torch
 
-# Rows of V handled at a time: an n × BLOCK slice and the block of V stay in a core's cache.
-_BLOCK_NUMBERS = 1 << 18
+# Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
+_BLOCK_NUMBERS = 1 << 20
+# From this d on, A Vᵀ is the faster as (V Aᵀ)ᵀ, which reads V along its rows; below, the transposition costs more.
+_LONG_ROWS = 1024
 
 
 class RandomFeaturesLift:
@@ -38,16 +40,13 @@ class RandomFeaturesLift:
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
         self.n, self.p = U.shape[0], features.p
-        self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16))
+        self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
         for rows in self._blocks():
-            Z = self._times_V(U, rows)
-            self._Z[:, rows] = Z
-            self.columns[: self.n, rows] = phi(Z)
-            if lifted:
-                self.columns[self.n :, rows] = phi(-Z)
+            Z = self._times_V(U, rows, out=self._Z[:, rows])
+            phi.write(Z, self.columns[: self.n, rows], self.columns[self.n :, rows] if lifted else None)
         self._S = None
 
     def _blocks(self):
@@ -57,9 +56,13 @@ class RandomFeaturesLift:
     def _V(self, rows):
         return self.features.V[rows].to(self.dtype)
 
-    def _times_V(self, A, rows):
-        """A Vᵀ on a block; taken as (V Aᵀ)ᵀ, which reads V along its rows and is the faster for it."""
-        return torch.mm(self._V(rows), A.T).T
+    def _times_V(self, A, rows, out=None):
+        """A Vᵀ on a block, written to ``out`` where given."""
+        V = self._V(rows)
+        if self.features.d < _LONG_ROWS:
+            return torch.mm(A, V.T, out=out)
+        product = torch.mm(V, A.T).T
+        return product if out is None else out.copy_(product)
 
     def linearise(self, alpha: torch.Tensor) -> None:
         """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""

@@ -19,6 +19,7 @@ import math
 import torch
 
 from ._random import seeded_generator
+from .feature_map import independent, parity_of
 from .message_passing import MessagePassing
 from .projection import Projection, SpanError
 from .random_features import RandomFeatures
@@ -40,6 +41,9 @@ _ALIKE = 0.7
 # As many arrivals within this factor of the lowest loss end the search.
 _ARRIVALS = 3
 _SAME_LOSS = 1.001
+# A descent in float64 runs in float32 down to this loss first, where the copy of V takes at most so many bytes.
+_COARSE_LOSS = 1e-9
+_COARSE_BYTES = 1 << 30
 # Signs that enumeration may try all of.
 _MOST_FREE_SIGNS = 16
 
@@ -100,12 +104,17 @@ class Search:
         self.generator = seeded_generator("attack", seed)
         self.start = start
         # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
-        equations, unknowns = features.p * len(theta), n * (features.d - 1) + n * len(theta)
+        unknowns = n * (features.d - 1) + n * len(theta)
+        equations = len(theta) * independent(features, -(-unknowns // len(theta)) + n)
         self.room = equations >= unknowns
         lift_room = features.p > 2 * n and equations > unknowns + n * len(theta)
-        self.lifted = features.activation.parity == "mixed" and lift_room
+        self.lifted = parity_of(features) == "mixed" and lift_room
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
         self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
+        self.coarse = None
+        if theta.dtype == torch.float64 and isinstance(features, RandomFeatures):
+            if features.V.numel() * 4 <= _COARSE_BYTES:
+                self.coarse = features.to(torch.float32), theta.float()
 
     def _random_atoms(self, count):
         draw = torch.randn(count, self.features.d, generator=self.generator, dtype=self.theta.dtype)
@@ -125,7 +134,15 @@ class Search:
                 return run.record(point.U, point.loss, note)
             return run.expired
 
-        point = descend(self.features, self.theta, U, self.lifted, self.target, on_step=on_step, **options).point
+        if self.coarse is not None:
+            target = max(self.target, _COARSE_LOSS)
+            point = descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options).point
+            if point.loss > _COARSE_LOSS or self.run.expired:
+                return point
+            U = to_sphere(point.U.to(self.theta))
+        point = descend(
+            self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options
+        ).point
         if record:  # a descent that takes no step, because U is a solution already, counts too
             run.record(point.U, point.loss, note)
         return point
@@ -139,7 +156,7 @@ class Search:
 
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
-        fresh = self.directions(point.residual, extra)
+        fresh = self.directions(without_linear_part(self.features, point.residual), extra)
         wide = self.descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
         keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
         return self.descend(wide.U[keep], "respawn")
@@ -222,7 +239,7 @@ class Search:
 
     def signed(self, U):
         """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
-        parity = self.features.activation.parity
+        parity = parity_of(self.features)
         if not self.lifted:
             point = Projection(self.features, self.theta, U)
             return point, False if parity != "mixed" else True if point.loss <= self.tol else None

@@ -8,6 +8,7 @@ import torch
 
 from . import parity_lift, sgd, sparse
 from ._checks import as_tensor, check_count, check_moved, check_positive
+from .feature_map import independent
 from .run import Result, Run, fingerprint
 
 _METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve, "sparse": sparse.solve}
@@ -81,7 +82,8 @@ def reconstruct(
     finally:
         run.close()
     n, K = len(point.U), len(theta)
-    equations, unknowns = K * features.p, n * (features.d - 1) + n * K
+    unknowns = n * (features.d - 1) + n * K
+    equations = K * independent(features, -(-unknowns // K) + n)
     converged, determined = point.loss <= tol, equations >= unknowns
     return Result(
         X=point.U,

@@ -12,6 +12,7 @@ import torch
 
 from ._checks import check_count, check_positive
 from ._random import seeded_generator
+from .feature_map import parity_of
 from .projection import Projection, SpanError
 from .run import Run
 from .varpro import to_sphere
@@ -39,7 +40,8 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     leak = check_positive("leak", leak, allow_zero=True)
     check_count("max_steps", max_steps, minimum=0)
     derivative = None
-    if features.activation.name == "relu" and leak > 0:
+    activation = getattr(features, "activation", None)  # a module has none of its own
+    if activation is not None and activation.name == "relu" and leak > 0:
 
         def derivative(Z):
             return torch.where(Z > 0, 1.0, leak).to(Z.dtype)
@@ -67,6 +69,6 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
     point = Projection(features, theta, run.best.to(theta))
-    if features.activation.parity != "mixed":
+    if parity_of(features) != "mixed":
         return point, False, interrupted
     return point, True if point.loss <= tol else None, interrupted

@@ -21,6 +21,7 @@ import torch
 from ._checks import check_positive
 from .parity_lift import Search, pair_costs
 from .projection import Projection, SpanError
+from .random_features import RandomFeatures
 from .run import Run
 from .spectral import distinct, without_linear_part
 from .varpro import descend, to_sphere
@@ -30,7 +31,8 @@ _JOIN = 3  # directions that may join at a time
 _SLIDES = 3  # rounds of join, lasso and slide at each λ
 _MEET = 0.98  # atoms within this cosine, up to sign, are one
 _TWINS = 0.9  # atoms within this cosine may be one sample's
-_FREE = 1e-9  # an atom whose removal raises the loss by less is not needed
+_NEAR = 1e-6  # below this loss a support is searched for atoms that are not needed
+_TRIED = 2  # atoms whose removal is tried before all are taken to be needed
 
 
 def group_lasso(gram, correlation, weight, groups, alpha, iterations=2000):
@@ -62,13 +64,21 @@ class Path:
 
     def __init__(self, search: Search):
         self.search, self.features, self.theta = search, search.features, search.theta
-        z = torch.randn(1 << 16, generator=search.generator, dtype=torch.float64)
-        self.w = (float(self.features.activation(z).square().mean()) * self.features.p) ** 0.5
+        self.w = self._norm_of_a_column()
         d, K = self.features.d, len(self.theta)
         # More atoms than this would fit any θ: keep the unknowns to two thirds of the equations.
         self.most = max(1, int(2 * self.features.p * K / (3 * (d - 1 + 2 * K))))
         self.U = self.theta.new_zeros(0, d)
         self.record: list[dict] = []
+
+    def _norm_of_a_column(self):
+        """w: the norm of an atom's column, in the mean."""
+        features, generator = self.features, self.search.generator
+        if isinstance(features, RandomFeatures):
+            z = torch.randn(1 << 16, generator=generator, dtype=torch.float64)
+            return (float(features.activation(z).square().mean()) * features.p) ** 0.5
+        atoms = to_sphere(torch.randn(256, features.d, generator=generator, dtype=torch.float64)).to(self.theta)
+        return float(features(atoms).square().sum(1).mean()) ** 0.5
 
     def _point(self, U):
         return Projection(self.features, self.theta, U, self.search.lifted)
@@ -131,30 +141,35 @@ class Path:
                 continue
             free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
             self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
-            if free.loss <= tol:
-                return self._needed(free)
+            if free.loss <= max(tol, _NEAR):
+                free = self._needed(free)
+                if free.loss <= tol:
+                    return free.U
             if run.expired:
                 break
         return run.best
 
     def _needed(self, point):
-        """Atoms without those whose removal costs nothing, and with twins made one.
+        """The point without the atoms it can do without, and with twins made one.
 
-        ReLU is linear between kinks: a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)) where no v_j tells the three apart, so a
-        sample can come back as two atoms close to it, at no loss.
+        A cheap atom is dropped for as long as the others, descending without it, make up for it. ReLU is linear
+        between kinks: a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)) where no v_j tells the three apart, so a sample can come
+        back as two atoms close to it, at no loss; where few v_j do, the descent crawls until one of them has gone.
         """
-        while len(point.U) > 1:
-            costs = pair_costs(point) / point.scale
-            cheapest = int(costs.argmin())
-            if float(costs[cheapest]) > max(_FREE, 1e3 * self.search.tol):
-                break
-            rest = torch.arange(len(point.U), device=point.U.device) != cheapest
-            point = self.search.descend(point.U[rest])
-        for fewer in self._unions(point):
-            trial = self.search.descend(fewer)
+        fewer = True
+        while fewer and len(point.U) > 1:
+            for cheapest in pair_costs(point).argsort()[:_TRIED].tolist():
+                rest = [i for i in range(len(point.U)) if i != cheapest]
+                trial = self.search.descend(point.U[rest])
+                fewer = trial.loss <= max(self.search.tol, point.loss)
+                if fewer:
+                    point = trial
+                    break
+        for merged in self._unions(point):
+            trial = self.search.descend(merged)
             if trial.loss <= self.search.tol:
                 return self._needed(trial)
-        return point.U
+        return point
 
     def _unions(self, point):
         """Sets of atoms with one pair of near twins replaced by their weighted sum."""

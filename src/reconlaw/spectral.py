@@ -4,12 +4,16 @@ By Stein's lemma, for v ~ N(0, I/d) and θ_j = Σ_i a_i φ(v_j·x_i),
 
     E M = μ₂√2 Σ_i a_i x_i x_iᵀ / d,        M = (1/p) Σ_j θ_j (d v_j v_jᵀ − I),
 
-so the eigenvectors of M with the largest |eigenvalues| point along the samples once they stand out of the noise, of
-size ‖θ‖√(d/p)/√p. Where μ₂ = 0 (odd φ) the third moment T(u) = (1/p) Σ_j θ_j h₃(v_j·u) takes its place. What is
-constant or linear in v carries no such information, only noise, and is projected out first.
+so the eigenvectors of M whose eigenvalues are the largest, of either sign, span the samples' subspace once they stand
+out of the noise, whose eigenvalues reach to about ±2σ√(d/p) with σ² = ‖θ‖²/p. Where μ₂ = 0 (odd φ) the third moment
+takes its place,
 
-Source: the phase-retrieval spectral method (Netrapalli, Jain and Sanghavi 2013; Lu and Li 2020), in the setting of
-Iurada et al., arXiv 2509.22214.
+    E T(u) = μ₃ Σ_i a_i (x_i·u/d)³,         T(u) = (1/p) Σ_j θ_j h₃(v_j·u),  ‖u‖ = √d.
+
+What is constant or linear in v adds nothing to either mean, only noise, and is projected out first.
+
+Source: the phase-retrieval spectral method (Netrapalli, Jain and Sanghavi 2013; Lu and Li 2020; for several samples
+Kovačević, Zhang and Mondelli 2025), in the setting of Iurada et al., arXiv 2509.22214.
 """
 
 from __future__ import annotations
@@ -71,8 +75,8 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
 
 
 def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
-    """R minus its fit by the constant and the columns of V (:func:`linear_fit`)."""
-    return linear_fit(features, R)[1]
+    """R minus its fit by the constant and the columns of V (:func:`linear_fit`); R where the features have no V."""
+    return linear_fit(features, R)[1] if hasattr(features, "V") else R
 
 
 def _apply_moment(features, R, Q):
@@ -115,10 +119,14 @@ def second_moment_directions(features, R, k, generator, iterations=8):
 
 
 def third_moment_directions(features, R, k, generator, iterations=30):
-    r"""k directions with large |T(u)|, T(u) = (1/p) Σ_j R_j h₃(v_j·u), by tensor power iteration from random starts.
+    r"""At most k directions with large |T(u)|, T(u) = (1/p) Σ_j R_j h₃(v_j·u), by power iteration from random starts.
 
-    Returns the same as :func:`second_moment_directions`, with |T| in place of eigenvalues; directions are pairwise
-    within 60 degrees of no other.
+    An iteration moves u to the direction of Σ_k T_k(u) ∇T_k(u), ∇T_k(u) = (√3/p) Σ_j R_kj h₂(v_j·u) v_j, with one k
+    for each output. R must be without its linear part, which would add a multiple of u to the mean of that:
+    E ∇T(u) = (3 μ₃ Σ_i a_i ρ_i² x_i + √6 μ₁ Σ_i a_i ρ_i u)/d, ρ_i = x_i·u/d.
+
+    Returns the same as :func:`second_moment_directions`, with the norm of T over the outputs in place of eigenvalues;
+    no two of the lines through the directions are within 60 degrees.
     """
     d, starts = features.d, 4 * k + 8
     U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
@@ -132,13 +140,16 @@ def third_moment_directions(features, R, k, generator, iterations=30):
             Z = U @ V.T
             ascent += ((Z * Z - 1) * (value @ R[:, rows])) @ V
         final, U = U, ascent
-    strength = value.norm(dim=1) / features.p
+    strength = value.norm(dim=1) / (math.sqrt(6) * features.p)  # h₃(z) = (z³ − 3z)/√6
     order = strength.argsort(descending=True)
     chosen = order[distinct(final[order], 0.5)][:k]
     return final[chosen], strength[chosen]
 
 
 def directions(features, R, k, generator):
-    """Candidate atoms for a residual R (K, p): the lowest moment of φ that carries them, second or third."""
+    """Candidate atoms for a residual R (K, p): the lowest moment of φ that carries them, second or third; or what the
+    features themselves have for it."""
+    if hasattr(features, "directions"):
+        return features.directions(R, k, generator)
     find = third_moment_directions if features.activation.parity == "odd" else second_moment_directions
     return find(features, R, k, generator)

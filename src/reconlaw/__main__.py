@@ -1,0 +1,143 @@
+"""The command line: ``python -m reconlaw audit before.pt after.pt …``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from .audit import audit
+from .checkpoints import AuditError, import_module
+
+_AUDIT = """\
+Try to read the samples that a classifier's head was fine-tuned on back out of two checkpoints, the one before and the
+one after, and write an HTML report of what came back and how sure that is. The training data are not needed.
+
+The head must be a torch.nn.Linear; the rest of the model, its body, should not have changed. Checkpoints are state
+dictionaries, saved by torch.save(model.state_dict(), …) or as .safetensors. Files that hold anything but tensors are
+refused, because loading them could run code; the model given by --model is imported and called, so name your own.
+"""
+_STATUS = """\
+exit status:
+  0  no data can be named: the head did not change, or its change has fewer numbers than the inputs
+  1  data came back
+  2  an argument or a file does not serve; the message says which
+  3  data may be there: partly found, or not found by this attack, which proves nothing
+
+example:
+  python -m reconlaw audit before.pt after.pt --model mypackage.model:build --head fc --input-shape 3,32,32 --n 20
+"""
+
+
+def _shape(text: str) -> tuple[int, ...]:
+    try:
+        shape = tuple(int(side) for side in text.replace("x", ",").split(","))
+    except ValueError:
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no shape; write whole numbers with commas, such as 3,32,32")
+    return shape
+
+
+def _positive(kind):
+    def parse(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = 0
+        if not 0 < value < float("inf"):
+            what = "whole number" if kind is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} must be a {what} above 0")
+        return value
+
+    return parse
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of the command line."""
+    whole = argparse.ArgumentParser(prog="python -m reconlaw", description="Reading training data out of parameters.")
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
+    made = commands.add_parser(
+        "audit",
+        help="does a fine-tuned head give its training data away?",
+        description=_AUDIT,
+        epilog=_STATUS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.add_argument("before", help="checkpoint before fine-tuning")
+    made.add_argument("after", help="checkpoint after fine-tuning")
+    made.add_argument(
+        "--model",
+        required=True,
+        metavar="PACKAGE.MODULE:FACTORY",
+        help="a function without arguments that makes the torch.nn.Module, or the module itself; it is imported",
+    )
+    made.add_argument("--head", default="fc", help="name of the fine-tuned linear layer (default: fc)")
+    made.add_argument(
+        "--input-shape", required=True, type=_shape, metavar="C,H,W", help="shape of one input, without the batch"
+    )
+    made.add_argument(
+        "--n",
+        type=_positive(int),
+        help="how many samples the head was fine-tuned on; estimated if left out, where possible",
+    )
+    made.add_argument(
+        "--norm",
+        type=_positive(float),
+        help="Euclidean norm of an input as the model sees it (default: the root of its dimension); it matters if the "
+        "model has biases",
+    )
+    made.add_argument(
+        "--image-shape", type=_shape, metavar="H,W", help="how to draw an input, if its shape does not tell"
+    )
+    made.add_argument(
+        "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="time budget in all (default: 120)"
+    )
+    made.add_argument(
+        "--references",
+        type=_positive(int),
+        default=3,
+        metavar="R",
+        help="attacks with nothing to find, to compare with (default: 3)",
+    )
+    made.add_argument("--seed", type=int, default=0, help="of everything that is drawn at random (default: 0)")
+    made.add_argument("--device", default="auto", help="cpu, cuda, … (default: what there is)")
+    made.add_argument(
+        "--report", default="audit.html", type=Path, help="where to write the report (default: audit.html)"
+    )
+    made.add_argument("--quiet", action="store_true", help="no progress on stderr")
+    return whole
+
+
+def main(arguments=None) -> int:
+    """Run the command; returns the exit status."""
+    given = parser().parse_args(arguments)
+    try:
+        done = audit(
+            given.before,
+            given.after,
+            given.head,
+            given.input_shape,
+            given.n,
+            import_module(given.model),
+            given.max_seconds,
+            given.report,
+            given.norm,
+            given.image_shape,
+            given.references,
+            given.seed,
+            given.device,
+            not given.quiet,
+        )
+    except (AuditError, ValueError, TypeError, OSError) as error:
+        print(f"python -m reconlaw audit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("python -m reconlaw audit: interrupted before there was anything to report", file=sys.stderr)
+        return 130
+    print(f"{done.verdict}: {done.summary}\nreport: {done.report}")
+    return done.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

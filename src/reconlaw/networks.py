@@ -1,0 +1,425 @@
+r"""Networks to read data out of, and the training that leaves it there.
+
+A network is a body below a linear head, f(x) = W φ_body(x) with W ∈ R^{K×p}. Training on X by gradient descent adds to
+every row of W a combination of the samples' features: with the body frozen, θ = ΔW = AᵀΦ(X) exactly, the setting of
+random features; where the body is trained along, the features move on the way and θ is only near their span.
+
+Sources: Iurada et al., arXiv 2509.22214, for the two architectures (the residual one has a stem of 7×7 positions, four
+blocks, no normalisation); He et al. (2016) for residual blocks.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import math
+import sys
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from ._checks import (
+    as_tensor,
+    check_count,
+    check_finite,
+    check_float_dtype,
+    check_matrix,
+    check_positive,
+    resolve_device,
+)
+from ._random import seeded_generator
+from .activations import get_activation
+from .random_features import RandomFeatures
+from .varpro import to_sphere
+
+
+class _Phi(nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        self.activation = get_activation(activation)
+
+    def forward(self, z):
+        return self.activation(z)
+
+    def extra_repr(self):
+        return self.activation.name
+
+
+def _draw(layer, variance, generator):
+    """Weights N(0, variance), biases N(0, 1/4), drawn in float64 whatever the dtype."""
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64) * variance**0.5)
+        if layer.bias is not None:
+            layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator, dtype=torch.float64) / 2)
+
+
+class _Network(nn.Module):
+    """``body``, a module from rows (n, d) to (n, p), and ``head``, linear without bias."""
+
+    def _with_head(self, p, outputs, generator):
+        self.p, self.outputs = p, check_count("outputs", outputs)
+        self.head = nn.Linear(p, self.outputs, bias=False)
+        _draw(self.head, 1 / p, generator)
+
+    def forward(self, X):
+        return self.head(self.body(X))
+
+
+class TwoLayer(_Network):
+    r"""f(x) = W₂ φ(W₁ x + b): W₁ ∈ R^{width×d} of entries N(0, 1/d), W₂ ∈ R^{K×width} of entries N(0, 1/width).
+
+    Args:
+        d: dimension of an input.
+        width: neurons, which are the features of one output (the paper counts p as all weights of W₂, K·width).
+        outputs: K.
+        activation: as for :class:`~reconlaw.random_features.RandomFeatures`.
+        bias: add b, entries N(0, 1/4).
+        seed: of all weights.
+        dtype: torch.float64 or torch.float32.
+
+    Attributes:
+        body: rows (n, d) to features (n, p). head: linear, K × p. p: ``width``.
+    """
+
+    def __init__(self, d, width, outputs=1, activation="relu", bias=False, seed=0, dtype=torch.float64):
+        super().__init__()
+        generator = seeded_generator("network", seed)
+        layer = nn.Linear(check_count("d", d), check_count("width", width), bias=bias).to(check_float_dtype(dtype))
+        _draw(layer, 1 / d, generator)
+        self.body = nn.Sequential(layer, _Phi(activation))
+        self._with_head(width, outputs, generator)
+        self.to(dtype)
+
+
+class _Pictures(nn.Module):
+    """Rows (n, d), flattened with the channel fastest, to pictures (n, C, H, W)."""
+
+    def __init__(self, image_shape):
+        super().__init__()
+        self.shape = (*image_shape, 1)[:3]
+
+    def forward(self, X):
+        return X.reshape(-1, *self.shape).permute(0, 3, 1, 2)
+
+
+class _Block(nn.Module):
+    """h ← φ(h + C₂ φ(C₁ h)), 3×3 convolutions."""
+
+    def __init__(self, width, activation, bias, blocks, generator):
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.phi = _Phi(activation)
+        _draw(self.first, 2 / (9 * width), generator)
+        _draw(self.second, 1 / (9 * width * blocks), generator)
+
+    def forward(self, h):
+        return self.phi(h + self.second(self.phi(self.first(h))))
+
+
+class ResNet(_Network):
+    r"""Stem convolution, residual blocks h ← φ(h + C₂φ(C₁h)) without normalisation, linear head on all activations.
+
+    Weights are Gaussian: variance 1/fan-in in the stem, 2/fan-in in C₁, 1/(fan-in·blocks) in C₂.
+
+    Args:
+        image_shape: (H, W) or (H, W, 3), as :class:`~reconlaw.data.Dataset` has it; inputs are its flattened rows.
+        width: channels; the features are p = width × positions.
+        blocks: residual blocks, ≥ 0.
+        kernel: side of the stem's kernel, with padding 1; the smaller side of the picture less 4 where None, which
+            leaves 7×7 positions of a square one: the paper's 28 for 32×32, and 4 for 8×8.
+        outputs: K.
+        activation: as for :class:`~reconlaw.random_features.RandomFeatures`.
+        bias: give every convolution a bias, N(0, 1/4).
+        seed: of all weights.
+        dtype: torch.float64 or torch.float32.
+
+    Attributes:
+        body: rows (n, d) to features (n, p). head: linear, K × p. p: features of one output.
+
+    Raises:
+        ValueError: no such picture, or a kernel larger than it with its padding.
+    """
+
+    def __init__(
+        self,
+        image_shape=(32, 32, 3),
+        width=64,
+        blocks=4,
+        kernel=None,
+        outputs=1,
+        activation="relu",
+        bias=False,
+        seed=0,
+        dtype=torch.float64,
+    ):
+        super().__init__()
+        shape = tuple(check_count("image_shape", side) for side in image_shape)
+        if len(shape) not in (2, 3):
+            raise ValueError(f"image_shape={image_shape} is no picture; pass (H, W) or (H, W, C)")
+        kernel = max(1, min(shape[:2]) - 4) if kernel is None else check_count("kernel", kernel)
+        if kernel > min(shape[:2]) + 2:
+            raise ValueError(f"kernel={kernel} is larger than the picture {shape[:2]} with its padding of 1")
+        check_count("width", width), check_count("blocks", blocks, minimum=0), check_float_dtype(dtype)
+        channels, generator = (*shape, 1)[2], seeded_generator("network", seed)
+        stem = nn.Conv2d(channels, width, kernel, padding=1, bias=bias)
+        _draw(stem, 1 / (kernel**2 * channels), generator)
+        body = [_Block(width, activation, bias, blocks, generator) for _ in range(blocks)]
+        self.body = nn.Sequential(_Pictures(shape), stem, _Phi(activation), *body, nn.Flatten())
+        self._with_head(width * math.prod(side + 3 - kernel for side in shape[:2]), outputs, generator)
+        self.to(dtype)
+
+
+class TrainingError(RuntimeError):
+    """Training that diverged or met NaN."""
+
+
+@dataclass(eq=False)
+class Training:
+    r"""How a training went.
+
+    Attributes:
+        network: the trained one, a copy; the one handed over is as it was.
+        theta: the head after less the head before, (K, p).
+        loss: mean over the samples of ‖f(x) − y‖², at the end.
+        losses: the same before every step, and at the end.
+        moved: ‖W after − W before‖/‖W before‖ of every parameter, by name.
+        converged: the loss reached the tolerance.
+        message: in words.
+    """
+
+    network: nn.Module
+    theta: torch.Tensor
+    loss: float
+    losses: list[float]
+    moved: dict[str, float]
+    converged: bool
+    message: str
+
+    def __repr__(self):
+        return f"Training({self.message})"
+
+
+def train(
+    network, X, y, layers="all", tol=1e-6, step=0.2, momentum=0.0, max_steps=100_000, progress=False, head="head"
+) -> Training:
+    r"""Full-batch gradient descent on (1/n) Σ_i ‖f(x_i) − y_i‖² until it is at most ``tol``.
+
+    The rate is η = step·n/(2λ), λ the largest eigenvalue of JJᵀ at the start (J: derivative of all outputs along the
+    trained parameters), so that ``step`` = 2 is where descent turns unstable, whatever the network. Nothing is drawn
+    at random. With the body frozen and tol → 0 the head ends at the least-squares solution nearest its start, which
+    ``features.fit(X, y, theta0=head)`` gives in one step.
+
+    Args:
+        network: a module with a linear ``head``; left as it is.
+        X: (n, d), or whatever the network takes. y: (n,) or (n, K).
+        layers: "all", or "head" with the body frozen.
+        tol: of the loss. step: see above; small steps follow the gradient flow.
+        momentum: heavy-ball momentum, 0 for plain descent.
+        max_steps: end after so many.
+        progress: show a bar on stderr.
+        head: name of the head in the network.
+
+    Returns:
+        :class:`Training`; Ctrl-C ends it early with what is there.
+
+    Raises:
+        TrainingError: the loss grew tenfold, or is NaN.
+        TypeError, ValueError: what is wrong with an argument.
+    """
+    if layers not in ("all", "head"):
+        raise ValueError(f"layers={layers!r} is unknown; use 'all' or 'head'")
+    layer = getattr(network, head, None)
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"the network's {head!r} is a {type(layer).__name__}; name its last linear layer by head=")
+    tol, step = check_positive("tol", tol), check_positive("step", step)
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum} must be at least 0 and below 1")
+    check_count("max_steps", max_steps)
+    trained = copy.deepcopy(network)
+    weight = getattr(trained, head).weight
+    if not isinstance(X, torch.Tensor) or X.ndim == 2:
+        check_matrix("X", X)
+    X = check_finite("X", X).to(weight)
+    y = check_finite("y", as_tensor(y)).to(weight)
+    y = y[:, None] if y.ndim == 1 else y
+    if y.shape != (len(X), weight.shape[0]):
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(X)}, {weight.shape[0]}), a row for each sample")
+    trained.requires_grad_(layers == "all")
+    weight.requires_grad_(True)
+    parameters = [p for p in trained.parameters() if p.requires_grad]
+    before = {name: p.detach().clone() for name, p in trained.named_parameters()}
+    model = trained
+    if layers == "head":
+        with torch.no_grad():
+            inputs = _input_of(trained, getattr(trained, head), X)
+        model, X = getattr(trained, head), inputs
+    rate = step * len(X) / (2 * _largest_curvature(model, parameters, X))
+    losses, velocity, message = [], [torch.zeros_like(p) for p in parameters], ""
+    bar = tqdm(total=max_steps, file=sys.stderr, disable=not progress, unit="step")
+    try:
+        while True:
+            loss = (model(X) - y).square().sum() / len(X)
+            losses.append(float(loss.detach()))
+            if not math.isfinite(losses[-1]) or losses[-1] > 10 * losses[0] + tol:
+                raise TrainingError(
+                    f"training diverged: loss {losses[-1]:.1e} after {len(losses) - 1} steps, from {losses[0]:.1e}; "
+                    f"lower step={step}"
+                )
+            if losses[-1] <= tol or len(losses) > max_steps:
+                break
+            for p, v, g in zip(parameters, velocity, torch.autograd.grad(loss, parameters), strict=True):
+                v.mul_(momentum).add_(g)
+                p.data.sub_(rate * v)
+            bar.update()
+            if progress:
+                bar.set_description_str(f"loss {losses[-1]:.1e}", refresh=False)
+    except KeyboardInterrupt:
+        message = "interrupted at "
+    finally:
+        bar.close()
+    if not losses:
+        raise KeyboardInterrupt
+    converged = losses[-1] <= tol
+    if not message:
+        message = "" if converged else "steps spent at "
+    moved = {
+        name: float((p.detach() - before[name]).norm() / before[name].norm().clamp_min(1e-300))
+        for name, p in trained.named_parameters()
+    }
+    trained.requires_grad_(True)
+    theta = (weight.detach() - before[f"{head}.weight"]).clone()
+    message += f"loss {losses[-1]:.1e} after {len(losses) - 1} steps"
+    return Training(trained, theta, losses[-1], losses, moved, converged, message)
+
+
+def _input_of(network, layer, X):
+    """What the network feeds to one of its layers."""
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        network(X)
+    finally:
+        hook.remove()
+    return seen[-1]
+
+
+def _largest_curvature(model, parameters, X, iterations=30):
+    """Largest eigenvalue of JJᵀ, by power iteration; J: derivative of the outputs along the parameters."""
+    out = model(X)
+    c = torch.zeros_like(out, requires_grad=True)
+    pulled = torch.autograd.grad(out, parameters, c, create_graph=True)
+    u = torch.ones_like(out) + 0.1 * torch.randn(
+        out.shape, generator=seeded_generator("curvature", 0), dtype=torch.float64
+    ).to(out)
+    value = u.new_tensor(0.0)
+    for _ in range(iterations):
+        u = u / u.norm()
+        along = torch.autograd.grad(out, parameters, u, retain_graph=True)
+        (u,) = torch.autograd.grad(pulled, c, along, retain_graph=True)
+        value = u.norm()
+    return float(value)
+
+
+def between(before, after, t=0.5) -> nn.Module:
+    """The network whose parameters are (1 − t) of ``before`` and t of ``after``.
+
+    Where all layers were trained, θ is a mean over the way of features that moved; those at t = 1/2 lie nearer to it
+    than those at either end.
+    """
+    middle, end = copy.deepcopy(before), dict(after.named_parameters())
+    with torch.no_grad():
+        for name, p in middle.named_parameters():
+            p.lerp_(end[name].to(p), t)
+    return middle
+
+
+def input_span(change, n=None, gap=1e3):
+    r"""An orthonormal basis of the span of the samples, read off the change of a first layer, ΔW₁ = Σ_i g_i x_iᵀ.
+
+    Every gradient of the first layer is a combination of inputs, so that for n < d the row space of ΔW₁ is
+    span{x_i}, and its rank is n.
+
+    Args:
+        change: ΔW₁, (width, d).
+        n: dimension of the span, at most d; where None, the count before the largest drop between successive
+            singular values, if that is by a factor of ``gap`` or more, else d.
+
+    Returns:
+        (n, d) with orthonormal rows, and the singular values.
+
+    Source: the row space of first-layer updates, arXiv 2605.06519.
+    """
+    change = check_matrix("change", change)
+    _, s, Vh = torch.linalg.svd(change, full_matrices=False)
+    if n is None:
+        drops = s[:-1] / s[1:].clamp_min(torch.finfo(s.dtype).eps * s[0])
+        at = int(drops.argmax()) if len(drops) else 0
+        n = at + 1 if len(drops) and float(drops[at]) >= gap else len(s)
+    return Vh[: check_count("n", n)], s
+
+
+class LayerFeatures(RandomFeatures):
+    r"""Φ(X) = φ(X Vᵀ) with V given, such as the first layer of a :class:`TwoLayer` network without bias.
+
+    Faster than :class:`~reconlaw.module_features.ModuleFeatures` on the same layer. The spectral start and message
+    passing take the rows of V for draws from N(0, I/d): near it, as after small steps of training, they still serve.
+
+    Args:
+        V: (p, d). activation: as for :class:`~reconlaw.random_features.RandomFeatures`.
+        basis: (r, d) orthonormal rows, see :func:`input_span`: seek samples in their span, as c Q √(d/r) with c of
+            norm √r; :meth:`inputs` maps c back.
+        device: as for RandomFeatures; the dtype is V's.
+    """
+
+    def __init__(self, V, activation="relu", basis=None, device="auto"):
+        V = check_matrix("V", V).detach()
+        self.basis = None
+        if basis is not None:
+            self.basis = basis.to(V) * math.sqrt(basis.shape[1] / basis.shape[0])
+            V = V @ self.basis.T
+        self.p, self.d = V.shape
+        self.activation, self.dtype = get_activation(activation), check_float_dtype(V.dtype)
+        self.device = resolve_device(device, self.dtype)
+        self.V = V.clone().to(self.device)
+        self.fingerprint = hashlib.sha256(V.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+    def __repr__(self):
+        return (
+            f"LayerFeatures(d={self.d}, p={self.p}, activation={self.activation.name!r}, dtype={self.dtype}, "
+            f"device='{self.device}', fingerprint='{self.fingerprint}')"
+        )
+
+    def inputs(self, C):
+        """Inputs of coordinates C: C itself without a basis."""
+        return C if self.basis is None else C @ self.basis.to(C)
+
+    def coordinates(self, X):
+        """Coordinates of inputs X, on the sphere of radius √d of these features."""
+        return X if self.basis is None else to_sphere(X @ torch.linalg.pinv(self.basis.to(X)))
+
+
+class Restricted(nn.Module):
+    r"""A body on the inputs of a subspace: c ↦ body(√(d/r)·c Q), Q (r, d) orthonormal rows.
+
+    A c of norm √r becomes an input of norm √d. ``reconstruct`` on its features finds X̂ = C Q √(d/r), r numbers a sample
+    in place of d; :meth:`inputs` maps them back.
+    """
+
+    def __init__(self, body, basis):
+        super().__init__()
+        self.body = body
+        self.register_buffer("basis", basis.detach().clone() * math.sqrt(basis.shape[1] / basis.shape[0]))
+
+    def inputs(self, C):
+        """Inputs of coordinates C, (n, r) to (n, d)."""
+        return C @ self.basis.to(C)
+
+    def coordinates(self, X):
+        """Coordinates of inputs X, (n, d) to (n, r), at norm √r."""
+        return to_sphere(X @ torch.linalg.pinv(self.basis.to(X)))
+
+    def forward(self, C):
+        return self.body(C @ self.basis)

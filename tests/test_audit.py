@@ -1,0 +1,480 @@
+"""The audit: what comes back, what is said where nothing can, which files are refused, and the report."""
+
+import dataclasses
+import os
+import pickle
+import re
+import signal
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+import reconlaw as rl
+from reconlaw import __main__ as command
+from reconlaw.checkpoints import HeadInput, import_module, read_state
+
+AUDIT = sys.modules["reconlaw.audit"]
+N = 4
+MODEL = """
+import torch
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, width=2560, outputs=3):
+        super().__init__()
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.GELU())
+        self.fc = nn.Linear(width, outputs)
+
+    def forward(self, x):
+        return self.fc(self.body(x)).softmax(-1)
+
+def build():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        return Net()
+
+number = 3
+"""
+scope = {"__name__": "auditedmodel"}
+exec(MODEL, scope)
+Net = scope["Net"]
+
+
+def data():
+    return rl.data.digits(N, (3, 5, 8), seed=0)
+
+
+def net(width=2560, outputs=3):
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        return Net(width, outputs)
+
+
+def state(model):
+    return {key: value.clone() for key, value in model.state_dict().items()}
+
+
+def finetune(model, steps=60, rate=0.005):
+    """The head trained by plain gradient descent in float32, as a user would."""
+    X, y = data().X.float().reshape(-1, 1, 8, 8), data().y.argmax(1)
+    H = model.body(X).detach()
+    optimiser = torch.optim.SGD(model.fc.parameters(), lr=rate)
+    for _ in range(steps):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model.fc(H), y).backward()
+        optimiser.step()
+    return model
+
+
+@pytest.fixture(scope="module")
+def pair():
+    model = net()
+    before = state(model)
+    return before, state(finetune(model))
+
+
+def run(before, after, **options):
+    options = {"module": net(), "input_shape": (1, 8, 8), "n": N, "report": None, "max_seconds": 60} | options
+    return rl.audit(before, after, **options)
+
+
+class Page(HTMLParser):
+    """Tags opened and closed in order, pictures with their text, and everything a browser would fetch."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.images, self.fetched, self.tags = [], [], [], []
+        self.feed(text)
+        assert not self.open, self.open
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+        if tag == "img":
+            self.images.append(attributes)
+        self.fetched += [attributes[name] for name in ("src", "href", "data", "srcset") if name in attributes]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def page(path):
+    text = path.read_text(encoding="utf-8")
+    parsed = Page(text)
+    assert text.startswith("<!DOCTYPE html>")
+    assert all(address.startswith("data:image/png;base64,") for address in parsed.fetched)
+    assert not re.search(r"https?://|@import|url\(", text) and "script" not in parsed.tags and "link" not in parsed.tags
+    assert all(image["alt"].strip() for image in parsed.images)
+    assert "prefers-color-scheme: dark" in text and 'name="viewport"' in text and "@media print" in text
+    return text, parsed
+
+
+# --- what comes back ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recovered(pair, tmp_path_factory):
+    return run(*pair, report=tmp_path_factory.mktemp("report") / "deep" / "audit.html")
+
+
+def test_training_data_come_back_through_float32_files(recovered):
+    assert (recovered.verdict, recovered.exit_code) == ("recovered", 1)
+    error = rl.match(recovered.X, data().X).error
+    assert error.max() < 1e-4
+    assert recovered.rank == 2  # a softmax of three outputs moves two of them freely
+    assert recovered.ratio == pytest.approx(20)
+
+
+def test_how_sure_is_judged_without_the_truth(recovered):
+    assert recovered.result.loss < recovered.tolerance < 1e-3 * min(recovered.references)
+    assert len(recovered.references) == 3 and len(recovered.guesses) == 100
+    assert recovered.bias_mismatch < 1e-4
+    error = rl.match(recovered.X, data().X).error
+    assert error.max() < 10 * recovered.standard_errors.max() < 1e-3
+    assert recovered.control is None
+
+
+def test_report_of_recovered_data_is_self_contained(recovered):
+    text, parsed = page(recovered.report)
+    assert "Training data came back" in text and len(parsed.images) == N
+    assert "A check that the attack has not seen" in text and "What this audit does not say" in text
+
+
+def test_with_n_too_large_the_others_are_found_and_the_rest_is_said_not_to_be_needed(pair):
+    done = run(*pair, n=N + 1, references=1)
+    assert done.verdict == "recovered" and len(done.X) == N and "probably 4 of them, not 5" in done.summary
+    assert rl.match(done.X, data().X).error.max() < 1e-3
+
+
+def test_partial_finds_are_shown_folded_and_not_called_recovered(recovered, tmp_path):
+    from reconlaw.audit_report import write
+
+    made = dataclasses.replace(recovered, X=None)
+    pair = SimpleNamespace(tolerance=1e-30, moved=0.0, changed=[], features=recovered)
+    AUDIT._judge(made, pair)
+    assert made.verdict == "partial" and made.exit_code == 3 and made.X is None
+    text, _ = page(write(made, tmp_path / "partial.html"))
+    assert "not confirmed" in text and "came back" not in text
+
+
+def test_fewer_parameters_than_inputs_cannot_name_them(tmp_path):
+    model = net(60)
+    before = state(model)
+    done = run(before, finetune(model), module=None, report=tmp_path / "few.html")
+    assert (done.verdict, done.exit_code, done.X, done.result) == ("not determined", 0, None, None)
+    text, parsed = page(done.report)
+    assert not parsed.images and "any would be made up" in text and "came back" not in text
+
+
+def test_a_head_that_did_not_change(pair, tmp_path):
+    done = run(pair[0], pair[0], report=tmp_path / "same.html")
+    assert (done.verdict, done.exit_code) == ("unchanged", 0)
+    assert "Nothing was learned" in page(done.report)[0]
+
+
+def test_a_change_below_rounding_is_told(pair):
+    after = dict(pair[0])
+    after["fc.weight"] = after["fc.weight"].clone()
+    after["fc.weight"][0, 0] *= 1 + 2e-7
+    done = run(pair[0], after)
+    assert done.verdict == "inconclusive" and "rounding" in done.summary
+
+
+def test_a_changed_body_is_told_and_a_wild_one_is_never_recovered(pair, monkeypatch):
+    monkeypatch.setattr(AUDIT, "reconstruct", _fake(loss=1e-25))
+    after = dict(pair[1])
+    after["body.1.weight"] = after["body.1.weight"] + 0.5 * torch.randn_like(after["body.1.weight"])
+    done = run(pair[0], after)
+    assert done.moved > 0.1 and done.verdict == "inconclusive"
+    check = next(c for c in done.checks if "body" in c.question)
+    assert "body.1.weight" in check.answer and check.kind == "shut"
+    after["body.1.weight"] = pair[0]["body.1.weight"] * (1 + 1e-3)
+    assert 0 < run(pair[0], after).moved < 0.01
+
+
+def _fake(loss, message="stalled", n=N):
+    """An attack that ends at a loss of our choice, with random samples."""
+
+    def reconstruct(theta, features, n=n, *args, **options):
+        X = features.probes(n or N, "fake")
+        K = len(theta)
+        return rl.Result(X, torch.ones(n or N, K).double(), loss, [], True, True, True, message, 0.1, "varpro")
+
+    return reconstruct
+
+
+@pytest.mark.parametrize("loss", [1e-25, 1e-4, 0.5])
+def test_a_loss_at_the_level_of_the_references_is_never_recovered(pair, monkeypatch, loss):
+    """The references run through the same attack: one that explains anything proves nothing."""
+    monkeypatch.setattr(AUDIT, "reconstruct", _fake(loss))
+    done = run(*pair)
+    assert done.verdict == "inconclusive" and done.X is None and done.exit_code == 3
+    assert (done.control == 0) == (loss > done.tolerance)
+
+
+def test_ctrl_c_reports_the_best_so_far(pair, monkeypatch, tmp_path):
+    monkeypatch.setattr(AUDIT, "reconstruct", _fake(1e-25, "interrupted at loss"))
+    done = run(*pair, report=tmp_path / "stopped.html")
+    assert done.interrupted and done.verdict == "partial" and not done.references
+    assert "interrupted" in page(done.report)[0]
+
+
+def test_n_must_be_given_where_it_cannot_be_estimated(pair, monkeypatch):
+    def refuse(*args, **options):
+        raise rl.SpanError("columns are dependent")
+
+    monkeypatch.setattr(AUDIT, "reconstruct", refuse)
+    with pytest.raises(rl.AuditError, match="pass n"):
+        run(*pair, n=None)
+
+
+def test_n_that_was_estimated_is_used(pair, monkeypatch):
+    monkeypatch.setattr(AUDIT, "reconstruct", _fake(0.5))
+    assert run(*pair, n=None).n == N
+
+
+def test_an_even_body_shows_both_signs(pair, monkeypatch, tmp_path):
+    class Even(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(2560, 3)
+            self.register_buffer("V", torch.randn(64, 2560, generator=torch.Generator().manual_seed(0)))
+
+        def forward(self, x):
+            return self.fc((x.flatten(1) @ self.V).abs())
+
+    model = Even()
+    before = state(model)
+    with torch.no_grad():
+        features = HeadInput(model, "fc")(data().X.float())
+        model.fc.weight += torch.randn(3, N, generator=torch.Generator().manual_seed(1)) @ features * 1e-4
+    calls = []
+
+    def reconstruct(theta, features, n, **options):  # the first call is the attack: let it find the data
+        calls.append(n)
+        made = _fake(1e-15 if len(calls) == 1 else 0.4)(theta, features, n)
+        return made
+
+    monkeypatch.setattr(AUDIT, "reconstruct", reconstruct)
+    monkeypatch.setattr(AUDIT, "standard_errors", lambda pair, result: torch.full((N,), 1e-3))
+    done = run(before, model, module=Even(), input_shape=64, image_shape=(8, 8), report=tmp_path / "even.html")
+    assert done.parity == "even" and done.verdict == "recovered"
+    text, parsed = page(done.report)
+    assert len(parsed.images) == 2 * N and "its negative" in text and "up to its sign" in done.summary
+    calls.clear()
+    done = run(before, model, module=Even(), input_shape=64, report=tmp_path / "rows.html")
+    assert done.picture is None and "strip of grey values" in page(done.report)[0]
+
+
+# --- files and layers that do not serve -------------------------------------------------------------------------------
+
+
+def edited(pair, key, change):
+    after = dict(pair[1])
+    after[key] = change(after[key])
+    return after
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "message"),
+    [
+        ("fc.weight", lambda w: w[:, :10], r"'fc.weight' has shape \(3, 2560\) in before and \(3, 10\)"),
+        ("fc.weight", lambda w: w.double(), "'fc.weight' is torch.float32 in before and torch.float64"),
+        ("fc.bias", lambda b: b * float("nan"), "'fc.bias' holds NaN"),
+        ("body.1.bias", lambda b: b * float("inf"), "'body.1.bias' holds NaN or infinite values in after"),
+        ("fc.bias", lambda b: 3, "after: 'fc.bias' is a int, no tensor"),
+    ],
+)
+def test_entries_that_do_not_fit_are_named(pair, key, change, message):
+    with pytest.raises(rl.AuditError, match=message):
+        run(pair[0], edited(pair, key, change))
+
+
+def test_missing_and_foreign_keys_are_named(pair):
+    with pytest.raises(rl.AuditError, match="before has fc.bias, which after lacks; after has: body.1.weight"):
+        run(pair[0], {key: value for key, value in pair[1].items() if key != "fc.bias"})
+    with pytest.raises(rl.AuditError, match="after has extra, which before lacks"):
+        run(pair[0], pair[1] | {"extra": torch.zeros(1)})
+    with pytest.raises(
+        rl.AuditError, match=r"'body.1.weight' has shape \(2560, 64\) in before and \(60, 64\) in the model"
+    ):
+        run(*pair, module=net(60))
+    with pytest.raises(rl.AuditError, match=r"before has no 'fc.weight'; there are: classifier.weight"):
+        run({"classifier.weight": torch.zeros(3, 3)}, {"classifier.weight": torch.zeros(3, 3)})
+
+
+def test_quantised_heads_are_refused(pair):
+    before, after = (dict(part) | {"fc.weight": part["fc.weight"].to(torch.int8)} for part in pair)
+    with pytest.raises(rl.AuditError, match="'fc.weight' has dtype torch.int8"):
+        run(before, after)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"head": "classifier"}, "no layer 'classifier'; its linear layers are: body.1, fc"),
+        ({"head": "body.2"}, "'body.2' is a GELU"),
+        ({"module": None}, "holds no architecture"),
+        ({"input_shape": None}, "input_shape is missing"),
+        ({"image_shape": (3, 3)}, "has 9 numbers; an input has 64"),
+        ({"image_shape": (64,)}, "no picture"),
+        ({"input_shape": (1, 9, 9)}, "does input_shape fit"),
+        ({"n": 0}, "n=0 must be a whole number"),
+        ({"max_seconds": -1}, "max_seconds"),
+        ({"norm": 0}, "norm"),
+        ({"references": 0}, "references"),
+    ],
+)
+def test_arguments_that_do_not_serve_are_named(pair, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(*pair, **options)
+
+
+def test_a_head_on_every_token_is_refused():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(8, 2)
+
+        def forward(self, x):
+            return self.fc(x.reshape(-1, 8, 8)).mean(1)
+
+    model, other = Tokens(), Tokens()
+    with pytest.raises(ValueError, match="called once"):
+        rl.audit(model, other, input_shape=64, n=1, report=None)
+
+
+class Shell:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (self.path,)
+
+
+def test_a_malicious_pickle_is_refused_and_not_run(pair, tmp_path):
+    bad, trace = tmp_path / "after.pt", tmp_path / "ran"
+    torch.save(pair[1] | {"fc.weight": Shell(str(trace))}, bad)
+    with pytest.raises(rl.AuditError, match="more than tensors"):
+        run(pair[0], bad)
+    bad.write_bytes(pickle.dumps(Shell(str(trace))))
+    with pytest.raises(rl.AuditError, match="more than tensors"):
+        run(pair[0], bad)
+    assert not trace.exists()
+    torch.save(nn.Linear(2, 2), bad)  # a whole module is a pickle of code too
+    with pytest.raises(rl.AuditError, match="state_dict"):
+        run(pair[0], bad)
+
+
+def test_damaged_and_missing_files_are_named(pair, tmp_path):
+    file = tmp_path / "after.pt"
+    with pytest.raises(rl.AuditError, match="there is no file .*after.pt"):
+        run(pair[0], file)
+    torch.save(pair[1], file)
+    whole = file.read_bytes()
+    for content in (b"", whole[: len(whole) // 2], b"no checkpoint at all"):
+        file.write_bytes(content)
+        with pytest.raises(rl.AuditError, match="after: .*after.pt cannot be read"):
+            run(pair[0], file)
+    torch.save(torch.zeros(3), file)
+    with pytest.raises(rl.AuditError, match="after holds a Tensor"):
+        run(pair[0], file)
+
+
+def test_files_as_training_scripts_write_them(pair, tmp_path):
+    file = tmp_path / "nested.pt"
+    torch.save({"epoch": 3, "state_dict": {f"module.{key}": value for key, value in pair[1].items()}}, file)
+    for source in (file, str(file), pair[1]):
+        assert all(torch.equal(value, pair[1][key]) for key, value in read_state(source, "after").items())
+
+
+def test_safetensors(pair, tmp_path):
+    file = tmp_path / "after.safetensors"
+    safetensors = pytest.importorskip("safetensors.torch")
+    safetensors.save_file(pair[1], file)
+    assert all(torch.equal(value, pair[1][key]) for key, value in read_state(file, "after").items())
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(rl.AuditError, match="no readable safetensors"):
+        read_state(file, "after")
+
+
+def test_safetensors_without_the_package(tmp_path, monkeypatch):
+    (tmp_path / "a.safetensors").write_bytes(b"x")
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(rl.AuditError, match="pip install safetensors"):
+        read_state(tmp_path / "a.safetensors", "after")
+
+
+def test_the_body_is_what_the_head_is_fed(pair):
+    model, X = net(), data().X.float()
+    torch.testing.assert_close(HeadInput(model, "fc")(X), model.body(X))
+    torch.testing.assert_close(HeadInput(model, "fc", 2.0)(X), model.body(2 * X))
+    assert isinstance(model.fc, nn.Linear)  # the user's model is left as it was
+
+
+# --- the command line -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(pair, tmp_path):
+    (tmp_path / "auditedmodel.py").write_text(MODEL)
+    torch.save(pair[0], tmp_path / "before.pt")
+    torch.save(pair[1], tmp_path / "after.pt")
+    return tmp_path
+
+
+COMMON = ["--model", "auditedmodel:build", "--input-shape", "1,8,8", "--n", str(N)]
+
+
+def test_command_line_end_to_end(folder):
+    few = [sys.executable, "-m", "reconlaw", "audit", "before.pt", "after.pt", *COMMON, "--references", "1"]
+    ran = subprocess.run(
+        few, cwd=folder, capture_output=True, text=True, env=os.environ | {"PYTHONIOENCODING": "utf-8"}
+    )
+    assert ran.returncode == 1, ran.stderr
+    assert ran.stdout.startswith("recovered: All 4 pictures were read out") and "attack: looking" in ran.stderr
+    assert len(page(folder / "audit.html")[1].images) == N
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_in_the_command_writes_a_report(folder):
+    wrong = ["--norm", "1", "--max-seconds", "120"]  # a search that does not end by itself
+    call = [sys.executable, "-m", "reconlaw", "audit", "before.pt", "after.pt", *COMMON, *wrong]
+    ran = subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    seen = ""
+    while "loss" not in seen and ran.poll() is None:
+        seen += ran.stderr.read(1)
+    time.sleep(1.0)
+    ran.send_signal(signal.SIGINT)
+    out, err = ran.communicate(timeout=60)
+    assert ran.returncode == 3, err
+    assert "Interrupted" in out and "Interrupted" in page(folder / "audit.html")[0]
+
+
+def test_command_line_errors_are_one_line_and_status_2(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    assert command.main(["audit", "before.pt", "nowhere.pt", *COMMON]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    for model in ("auditedmodel", "nomodule:x", "auditedmodel:none", "auditedmodel:number"):
+        with pytest.raises(rl.AuditError, match="--model"):
+            import_module(model)
+    for wrong in (["--input-shape", "a,b"], ["--n", "0"], ["--max-seconds", "nan"], []):
+        with pytest.raises(SystemExit) as ended:
+            command.main(["audit", "before.pt", "after.pt", "--model", "auditedmodel:build", *wrong])
+        assert ended.value.code == 2
+
+
+def test_help_tells_the_exit_status(capsys):
+    with pytest.raises(SystemExit):
+        command.main(["audit", "--help"])
+    text = capsys.readouterr().out
+    assert "exit status" in text and "data came back" in text and "--input-shape" in text
