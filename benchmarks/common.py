@@ -1,7 +1,8 @@
-"""What the benchmarks share: the command line, the environment, and a results file that survives any interruption.
+"""What the benchmarks share: the command line, the environment, and the results file.
 
 A benchmark is a list of cells, each a dictionary of settings, and a function from settings to a dictionary of figures.
-The results file is written anew, atomically, after every cell; a rerun computes only what is missing.
+``rl.sweep`` computes them and keeps each finished one in a store beside the results file, a JSON that is written anew,
+atomically, every few seconds and at the end. The JSON is what is committed: cells that the store lacks come from there.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ import signal
 import subprocess
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+import time
 from datetime import datetime, timezone
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
-from joblib import Parallel, delayed, parallel_config
 from scipy.stats import binomtest
-from tqdm import tqdm
 
 import reconlaw as rl
+from reconlaw.sweep_store import Store, cell_key
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
+NOT_MEASURED = ("__init__", "plotting", "published", "sweep", "sweep_store")  # modules that no figure depends on
 MACHINE = ("cpu", "cores", "gpu")  # what must agree for timings to stand in one file
+EVERY = 5.0  # seconds from one writing of the results file to the next
 PRIVATE = ("--cifar", "--out")  # options whose values are places on one's own disk
 
 
@@ -94,7 +95,7 @@ def code_digest() -> str:
     """Identifies the state of the package's computing modules, committed or not; comments and docstrings aside."""
     digest = hashlib.sha256()
     for path in sorted(Path(rl.__file__).parent.glob("*.py")):
-        if path.stem in ("__init__", "plotting"):
+        if path.stem in NOT_MEASURED:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
@@ -163,35 +164,6 @@ def write_json(path: Path, content: dict) -> None:
         raise
 
 
-def _key(settings: dict) -> str:
-    return json.dumps(settings, sort_keys=True)
-
-
-def _finish(work, settings: dict, threads: int, child: bool = False) -> dict:
-    """One cell: its settings, and its figures or the error it ended with."""
-    if child:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    torch.set_num_threads(threads)
-    try:
-        return {"settings": settings, "result": work(settings), "code": CODE}
-    except Exception as error:
-        return {"settings": settings, "error": f"{type(error).__name__}: {error}", "code": CODE}
-
-
-def _outcomes(todo, work, args, isolate):
-    if isolate:  # a new process each, so that its peak memory is its own
-        for settings in todo:
-            with ProcessPoolExecutor(1, get_context("spawn")) as pool:
-                yield pool.submit(_finish, work, settings, cores(), True).result()
-    elif args.jobs == 1:
-        for settings in todo:
-            yield _finish(work, settings, cores())
-    else:
-        with parallel_config("loky", inner_max_num_threads=1):
-            parallel = Parallel(args.jobs, return_as="generator_unordered")
-            yield from parallel(delayed(_finish)(work, settings, 1, True) for settings in todo)
-
-
 def _previous(path: Path, now: dict) -> dict | None:
     """The results that are there, if they may be added to."""
     if not path.exists():
@@ -212,7 +184,7 @@ def _previous(path: Path, now: dict) -> dict | None:
 
 
 def run(name: str, args, cells: list[dict], work, summarise, isolate: bool = False) -> Path:
-    """Compute the cells that are missing, each written as soon as it is there; returns the results file.
+    """Compute the cells that are missing; returns the results file.
 
     Args:
         name: of the file, ``name``.json (``name``-cuda.json on a GPU).
@@ -223,41 +195,63 @@ def run(name: str, args, cells: list[dict], work, summarise, isolate: bool = Fal
     """
     now = environment(args)
     path = args.out / (f"{name}.json" if args.device == "cpu" else f"{name}-{args.device}.json")
+    store = path.with_name(f".{path.stem}.sqlite")
+    here = {"name": name, "version": ", ".join(str(now[part]) for part in ("reconlaw", *MACHINE))}
     cells = [{**settings, "device": args.device} for settings in cells]
     old = None if args.fresh else _previous(path, now)
-    done = {_key(cell["settings"]): cell for cell in (old or {"cells": []})["cells"] if "result" in cell}
-    todo = [settings for settings in cells if _key(settings) not in done]
-    stale = sum(cell["code"] != CODE for cell in done.values())
-    print(f"{path}: {len(cells)} cells, {len(cells) - len(todo)} of them there already", file=sys.stderr)
-    if stale:
-        print(f"{stale} finished cells are of another state of the code; --fresh recomputes them", file=sys.stderr)
-    commands = (old or {"commands": []})["commands"]
-    content = {"benchmark": name, "commands": [*(c for c in commands if c != command()), command()]}
-    content["environment"] = now if todo or old is None else old["environment"]
+    known = old or {"commands": [], "cells": []}
+    content = {"benchmark": name, "commands": [*(c for c in known["commands"] if c != command()), command()]}
+    written = 0.0
 
     def save():
-        finished = [cell for cell in done.values() if "result" in cell]
+        nonlocal written
+        with Store(store) as kept:
+            there = list(kept.records(**here).values())
+        finished = [cell for cell in there if "result" in cell]
         content["codes"] = sorted({cell["code"] for cell in finished})
         content["summary"] = summarise(finished)
-        content["cells"] = list(done.values())
+        content["cells"] = [{part: cell[part] for part in cell if part != "seconds"} for cell in there]
         write_json(path, content)
+        written = time.monotonic()
 
-    outcomes = _outcomes(todo, work, args, isolate)
-    try:
-        for cell in tqdm(outcomes, total=len(todo), unit="cell", file=sys.stderr, disable=not todo):
-            done[_key(cell["settings"])] = cell
+    def save_now_and_then(_):
+        if time.monotonic() - written > EVERY:
             save()
-    except KeyboardInterrupt:
-        outcomes.close()
+
+    try:
+        there = _gather(store, here, known["cells"], args.fresh)
+        missing = sum("result" not in there.get(cell_key(settings), {}) for settings in cells)
+        print(f"{path}: {len(cells)} cells, {len(cells) - missing} of them there already", file=sys.stderr)
+        content["environment"] = now if missing or old is None else old["environment"]
+        how = {"jobs": args.jobs, "threads": 1 if args.jobs > 1 else cores(), "isolate": isolate, "code": CODE}
+        records = rl.sweep(work, cells, store, **here, **how, errors="keep", on_record=save_now_and_then)
         save()
-        raise SystemExit(f"interrupted; {path} holds {len(done)} cells, the same command goes on from there") from None
-    save()
-    failed = [cell for cell in done.values() if "error" in cell]
-    for cell in failed:
-        print(f"failed: {cell['settings']}\n        {cell['error']}", file=sys.stderr)
+    except rl.StoreError as error:
+        raise SystemExit(str(error)) from error
+    except KeyboardInterrupt:
+        save()
+        raise SystemExit(f"interrupted; the same command goes on from {path}") from None
+    failed = [record for record in records if "error" in record]
+    for record in failed:
+        print(f"failed: {record['settings']}\n        {record['error']}", file=sys.stderr)
     if failed:
         raise SystemExit(1)
     return path
+
+
+def _gather(store: Path, here: dict, published: list[dict], fresh: bool) -> dict[str, dict]:
+    """The cells of the store, with those of the results file, which count where the two differ."""
+    with Store(store) as kept:
+        if fresh:
+            kept.forget(**here)
+        there = kept.records(**here)
+        with kept.at_once():
+            for cell in published:
+                key = cell_key(cell["settings"])
+                if "result" in cell and there.get(key, {}).get("result") != cell["result"]:
+                    result = json.dumps(cell["result"], ensure_ascii=False)
+                    kept.add(**here, key=key, settings=cell["settings"], result=result, code=cell["code"], replace=True)
+        return kept.records(**here)
 
 
 def attack(theta, features, n, **options) -> rl.Result:
@@ -313,11 +307,11 @@ def median(values) -> float | None:
 
 def groups(cells: list[dict], names: tuple[str, ...]) -> list[tuple[dict, list[dict]]]:
     """Cells that agree in these settings, with the settings, in the order of their values."""
-    found: dict[str, list[dict]] = {}
+    found: dict[str, tuple[dict, list[dict]]] = {}
     for cell in cells:
-        found.setdefault(_key({name: cell["settings"][name] for name in names}), []).append(cell)
-    pairs = [(json.loads(key), members) for key, members in found.items()]
-    return sorted(((({n: s[n] for n in names}), m) for s, m in pairs), key=lambda pair: tuple(pair[0].values()))
+        settings = {name: cell["settings"][name] for name in names}
+        found.setdefault(cell_key(settings), (settings, []))[1].append(cell)
+    return sorted(found.values(), key=lambda pair: tuple(pair[0].values()))
 
 
 def peak_memory() -> int | None:

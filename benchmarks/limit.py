@@ -4,8 +4,9 @@ A set counts as recovered if every sample's signed relative error is below 1e-6.
 paper's descent, allowed to go on past its L ≤ 1e-7, gets less time and fewer seeds; the summary also says how many of
 its sets have nine samples in ten within ±0.1 up to sign.
 
-    python benchmarks/limit.py                 the sweep
-    python benchmarks/limit.py --foundation    p/dn = 10 and 3 from random starts, as the first chapters rely on
+    python benchmarks/limit.py                     the sweep, samples uniform on the sphere
+    python benchmarks/limit.py --dataset digits    pictures instead: digits (d = 64) or faces (d = 625)
+    python benchmarks/limit.py --foundation        p/dn = 10 and 3 from random starts, as the first chapters rely on
 """
 
 from __future__ import annotations
@@ -15,12 +16,23 @@ import common
 import reconlaw as rl
 
 RATIOS = [1.05, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 5, 10]
-SIZES = ["100x20", "50x10", "200x10"]
+SIZES = {"sphere": ["100x20", "50x10", "200x10"], "digits": ["64x5", "64x10"], "faces": ["625x5"]}
+
+
+def load(s: dict):
+    """The samples; a cell that names no data set is of the sphere."""
+    name = s.get("dataset", "sphere")
+    if name == "sphere":
+        return rl.data.sphere(s["n"], s["d"], seed=s["seed"])
+    data = getattr(rl.data, name)(s["n"], seed=s["seed"])
+    if data.X.shape[1] != s["d"]:
+        raise ValueError(f"{name} has d = {data.X.shape[1]}, not {s['d']}; say --sizes {data.X.shape[1]}x{s['n']}")
+    return data
 
 
 def work(s: dict) -> dict:
     features = rl.RandomFeatures(s["d"], s["p"], s["activation"], seed=s["seed"], device=s["device"])
-    data = rl.data.sphere(s["n"], s["d"], seed=s["seed"])
+    data = load(s)
     theta = features.fit(data.X, data.y)
     options = {"start": s["start"]} if s["method"] == "varpro" else {"tol": 1e-25}
     result = common.attack(
@@ -56,13 +68,14 @@ def summarise(cells: list[dict]) -> list[dict]:
 
 def grid(args) -> list[dict]:
     """The cells, seed by seed, so that an unfinished sweep covers every ratio."""
-    cells = []
+    cells, dataset = [], {} if args.dataset == "sphere" else {"dataset": args.dataset}
     methods = (("varpro", args.start, args.seconds, args.seeds), ("sgd", "random", args.sgd_seconds, args.sgd_seeds))
     for size in args.sizes:
         d, n = map(int, size.split("x"))
         for method, start, budget, seeds in methods:
             cells += [
                 {
+                    **dataset,
                     **{"method": method, "start": start, "activation": activation, "d": d, "n": n},
                     **{"ratio": ratio, "p": round(ratio * d * n), "seed": seed, "budget": budget},
                 }
@@ -76,6 +89,7 @@ def grid(args) -> list[dict]:
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--foundation", action="store_true", help="the small table of the first chapters")
+    options.add_argument("--dataset", choices=SIZES, default="sphere")
     options.add_argument("--sizes", nargs="+", metavar="DxN")
     options.add_argument("--ratios", nargs="+", type=float, metavar="P/DN")
     options.add_argument("--activations", nargs="+", default=["relu", "relu+tanh"])
@@ -85,17 +99,19 @@ def main() -> None:
     options.add_argument("--sgd-seeds", type=int, help="of the paper's descent (3)")
     options.add_argument("--sgd-seconds", type=float, help="a set, of the paper's descent (30)")
     args = common.parse(options)
-    defaults = {"sizes": SIZES, "ratios": RATIOS, "start": "spectral", "seeds": 20, "seconds": 60.0}
+    sizes = SIZES[args.dataset]
+    defaults = {"sizes": sizes, "ratios": RATIOS, "start": "spectral", "seeds": 20, "seconds": 60.0}
     defaults |= {"sgd_seeds": 3, "sgd_seconds": 30.0}
     if args.foundation:
-        defaults |= {"sizes": SIZES[:1], "ratios": [3, 10], "start": "random", "seeds": 10, "sgd_seeds": 0}
+        defaults |= {"sizes": sizes[:1], "ratios": [3, 10], "start": "random", "seeds": 10, "sgd_seeds": 0}
     if args.tiny:
-        defaults |= {"sizes": ["15x3"], "ratios": [2, 10], "seeds": 2, "seconds": 1.0, "sgd_seconds": 0.3}
-        defaults["sgd_seeds"] = 0 if args.foundation else 1
+        defaults |= {"sizes": ["15x3"] if args.dataset == "sphere" else sizes[:1], "ratios": [2, 10]}
+        defaults |= {"seeds": 2, "seconds": 1.0, "sgd_seeds": 0 if args.foundation else 1, "sgd_seconds": 0.3}
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    common.run("foundation" if args.foundation else "limit", args, grid(args), work, summarise)
+    name = "foundation" if args.foundation else "limit"
+    common.run(name if args.dataset == "sphere" else f"{name}-{args.dataset}", args, grid(args), work, summarise)
 
 
 if __name__ == "__main__":

@@ -33,9 +33,10 @@ SHOWN = {
     },
     "kernels": {"kind", "pass", "best", "gflops", "matmul_gflops", "share", "dtype", "lifted", "threads"},
     "sparse": {"n", "ratio", "sets", "n_exact", "recovered", "interval", "n_found", "median_seconds"},
+    "networks": {"what", "n", "outputs", "ratio", "sets", "sets_below_1e-4", "worst_errors", "replayed_worst_errors"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }
-SHOWN["foundation"] = SHOWN["limit"]
+SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
 def run_benchmark(script, folder, *options, **popen):
@@ -47,15 +48,18 @@ def read(path):
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("script", [*SCRIPTS, "limit --foundation"])
+@pytest.mark.parametrize(
+    "script", [*SCRIPTS, "limit --foundation", "limit --dataset digits --ratios 2", "networks --what two-layer"]
+)
 def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     script, *options = script.split()
     jobs = ("--jobs", "2") if script == "limit" and not options else ("--jobs", "1")
     ran = run_benchmark(script, tmp_path, *options, *jobs)
     assert ran.returncode == 0, ran.stderr
-    (path,) = tmp_path.iterdir()
+    (path,) = tmp_path.glob("*.json")
     name, results = path.stem, read(path)
-    assert name == ("foundation" if options else script)
+    names = {"limit --foundation": "foundation", "limit --dataset digits --ratios 2": "limit-digits"}
+    assert name == names.get(" ".join([script, *options]), script)
     assert results["benchmark"] == name and results["commands"] and len(results["codes"]) == 1
     assert {"cpu", "cores", "gpu", "processes", "threads", "python", "torch", "reconlaw", "commit", "date"} <= set(
         results["environment"]
@@ -70,11 +74,13 @@ def bench(tmp_path, monkeypatch):
     """A benchmark of three cells in this process: ``bench(*options, fail=k)`` runs it, and returns what it wrote."""
     threads = torch.get_num_threads()
 
-    def run(*options, fail=None):
+    def run(*options, fail=None, interrupt=None):
         def work(settings):
             run.worked.append(settings["k"])
             if settings["k"] == fail:
                 raise RuntimeError("a disk is full")
+            if settings["k"] == interrupt:
+                raise KeyboardInterrupt
             return {"twice": 2 * settings["k"]}
 
         def summarise(cells):
@@ -86,7 +92,7 @@ def bench(tmp_path, monkeypatch):
         common.run("bench", common.parse(common.parser("x")), [{"k": k} for k in range(3)], work, summarise)
         return read(run.path)
 
-    run.path = tmp_path / "bench.json"
+    run.path, run.store = tmp_path / "bench.json", tmp_path / ".bench.sqlite"
     yield run
     torch.set_num_threads(threads)
 
@@ -104,6 +110,7 @@ def test_a_rerun_computes_only_what_is_missing(bench, capsys):
     assert bench.worked == [0, 1, 2] and first["summary"] == [{"sum": 6}]
     edit(bench.path)
     bench.path.write_text(json.dumps(read(bench.path) | {"cells": read(bench.path)["cells"][:2]}))
+    bench.store.unlink()  # a fresh clone has the results file alone
     again = bench()
     assert bench.worked == [2] and again["summary"] == [{"sum": 1006}]
     command = "python benchmarks/bench.py --tiny --jobs 1 --device cpu --out PATH"
@@ -113,11 +120,40 @@ def test_a_rerun_computes_only_what_is_missing(bench, capsys):
     assert bench.worked == [0, 1, 2] and fresh["summary"] == [{"sum": 6}]
 
 
-def test_cells_of_another_state_of_the_code_are_announced(bench, monkeypatch, capsys):
+def test_store_and_results_file_make_one(bench):
+    """What either holds is not computed again; where they differ, what is published counts."""
+    first = bench()
+    cut = first | {"cells": first["cells"][1:]}
+    bench.path.write_text(json.dumps(cut))
+    assert bench()["cells"] == first["cells"] and bench.worked == []
+    edit(bench.path)
+    assert bench()["summary"] == [{"sum": 1006}] and bench.worked == []
+    bench.path.unlink()  # killed before the first writing, say
+    assert bench()["summary"] == [{"sum": 1006}] and bench.worked == []
+    bench.store.write_text("my notes")
+    with pytest.raises(SystemExit, match="is damaged, or no SQLite file"):
+        bench()
+    assert bench.store.read_text() == "my notes"
+
+
+def test_an_interrupted_benchmark_is_published_and_goes_on(bench):
+    with pytest.raises(SystemExit, match="interrupted; the same command goes on"):
+        bench(interrupt=1)
+    assert [cell["settings"]["k"] for cell in read(bench.path)["cells"]] == [0]
+    assert bench()["summary"] == [{"sum": 6}] and bench.worked == [1, 2]
+
+
+def test_equal_numbers_are_one_setting():
+    cells = [{"settings": {"ratio": ratio, "seed": seed}} for seed, ratio in enumerate((2, 1.5, 2.0))]
+    assert [(s["ratio"], len(members)) for s, members in common.groups(cells, ("ratio",))] == [(1.5, 1), (2, 2)]
+
+
+def test_cells_of_another_state_of_the_code_are_announced(bench, monkeypatch):
     bench()
     monkeypatch.setattr(common, "CODE", "edited")
-    bench()
-    assert bench.worked == [] and "3 finished cells are of another state of the code" in capsys.readouterr().err
+    with pytest.warns(UserWarning, match="3 of the finished cells are of another state of the code"):
+        bench()
+    assert bench.worked == []
 
 
 def test_results_of_another_version_or_machine_are_not_mixed_in(bench):

@@ -1,0 +1,187 @@
+"""Trained networks and modules that the package has never seen, on 8×8 digits.
+
+"resnet head": the head of a residual network trained over a frozen body. "resnet all": all layers trained by small
+steps; midpoint features, then replay. "two-layer": n = 20, K = 10, all layers trained; midpoint features in the span
+read off the first layer's change, then replay. The others: a linear head fitted over a frozen random body of a
+user's own. p counts all weights of the head.
+
+    python benchmarks/networks.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import common
+import torch
+from torch import nn
+
+import reconlaw as rl
+from reconlaw import networks
+from reconlaw.replay import replay
+
+SIDE = 8
+TRAINING = {"tol": 1e-6, "step": 0.3, "max_steps": 100_000}
+
+
+class Transformer(nn.Module):
+    """One encoder layer on the sixteen 2×2 patches of a digit."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.embed, self.place = nn.Linear(4, width), nn.Parameter(torch.randn(16, width) / 2)
+        self.layer = nn.TransformerEncoderLayer(width, 4, 2 * width, 0.0, "gelu", batch_first=True)
+
+    def forward(self, X):
+        patches = X.reshape(-1, 4, 2, 4, 2).transpose(2, 3).reshape(-1, 16, 4)
+        return self.layer(self.embed(patches) + self.place)
+
+
+def cnn(p):
+    stem = [nn.Conv2d(1, 32, 3, padding=1), nn.GELU(), nn.Conv2d(32, math.ceil(p / 64), 3, padding=1), nn.GELU()]
+    return nn.Sequential(nn.Unflatten(1, (1, SIDE, SIDE)), *stem)
+
+
+def mlp(activation):
+    def make(p):
+        sizes = (SIDE**2, 256, 256, p)
+        layers = [(nn.Linear(a, b), activation()) for a, b in zip(sizes, sizes[1:], strict=False)]
+        return nn.Sequential(*(part for pair in layers for part in pair))
+
+    return make
+
+
+BODIES = {
+    "cnn, GELU": cnn,
+    "mlp, GELU, biases": mlp(nn.GELU),
+    "mlp, SiLU, biases": mlp(nn.SiLU),
+    "transformer": lambda p: Transformer(4 * math.ceil(p / 64)),
+}
+
+
+def digits(s):
+    return rl.data.digits(n=s["n"], classes=tuple(range(10)) if s["outputs"] > 1 else (3, 8), seed=s["seed"])
+
+
+def figures(result, X, data) -> dict:
+    report = rl.match(X, data.X)
+    pictures = data.to_images(X[report.order])
+    return {
+        **common.scores(dataclasses.replace(result, X=X), data.X),
+        "below_1e-4": int(report.recovered(1e-4).sum()),
+        "below_0.1": int(report.recovered(0.1).sum()),
+        "median_error": common.short(report.error.median()),
+        "worst_error": common.short(report.error.max()),
+        "least_ssim": common.short(rl.ssim(pictures, data.to_images(data.X)).min()),
+    }
+
+
+def frozen(s, data):
+    """A head over a frozen body: a user's own, or a residual network's."""
+    if s["what"] == "resnet head":
+        p = round(s["ratio"] * s["n"] * SIDE**2)
+        network = networks.ResNet((SIDE, SIDE), math.ceil(p / 49), s["blocks"], activation="relu", seed=s["seed"])
+        body, theta0 = network.body, network.head.weight.detach()
+    else:
+        torch.manual_seed(1_000_003 + s["seed"])
+        body, theta0 = BODIES[s["what"]](round(s["ratio"] * s["n"] * SIDE**2)), None
+    features = rl.ModuleFeatures(body.eval(), SIDE**2, device=s["device"])
+    y = data.y.reshape(s["n"], -1)
+    theta = features.fit(data.X, y, theta0=theta0)
+    theta = theta if theta0 is None else theta - theta0.to(theta)
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"])
+    return figures(result, result.X, data) | {"p": features.p * len(theta)}
+
+
+def trained(s, data):
+    """All layers trained: midpoint features, then replay."""
+    p = s["ratio"] * s["n"] * SIDE**2
+    if s["what"] == "two-layer":
+        network = networks.TwoLayer(SIDE**2, round(p / s["outputs"]), s["outputs"], seed=s["seed"])
+    else:
+        network = networks.ResNet(
+            (SIDE, SIDE), math.ceil(p / 49), s["blocks"], activation="relu", seed=s["seed"], outputs=s["outputs"]
+        )
+    training = networks.train(network, data.X, data.y, **TRAINING)
+    middle, maps = networks.between(network, training.network), {}
+    if s["what"] == "two-layer":
+        change = training.network.body[0].weight - network.body[0].weight
+        basis, _ = networks.input_span(change.detach())
+        features = networks.LayerFeatures(middle.body[0].weight, "relu", basis, device=s["device"])
+        maps = {"inputs": features.inputs}
+    else:
+        features = rl.ModuleFeatures(middle.body, SIDE**2, device=s["device"])
+    result = common.attack(training.theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"], tol=s["floor"])
+    inputs = maps.get("inputs", lambda U: U)
+    after = replay(training.theta, features, result.X, network, training.network, **maps, **TRAINING)
+    return figures(result, inputs(result.X), data) | {
+        "p": features.p * s["outputs"],
+        "moved": {name: common.short(value) for name, value in training.moved.items()},
+        "training_loss": common.short(training.loss),
+        "replayed": figures(result, inputs(after.X), data),
+        "mismatch": [common.short(value) for value in after.mismatch],
+    }
+
+
+def work(s: dict) -> dict:
+    data = digits(s)
+    return trained(s, data) if s["what"] in ("two-layer", "resnet all") else frozen(s, data)
+
+
+def summarise(cells: list[dict]) -> list[dict]:
+    rows = []
+    for settings, members in common.groups(cells, ("what", "n", "outputs", "ratio", "budget")):
+        results = [cell["result"] for cell in members]
+
+        def whole(figures, count):
+            return sum(r[count] == r["samples"] for r in figures)
+
+        row = settings | {
+            "sets": len(results),
+            "sets_below_1e-4": whole(results, "below_1e-4"),
+            "sets_below_0.1": whole(results, "below_0.1"),
+            "worst_errors": sorted(r["worst_error"] for r in results),
+            "least_ssim": min(r["least_ssim"] for r in results),
+            "median_seconds": common.median(r["seconds"] for r in results),
+        }
+        if "replayed" in results[0]:
+            again = [r["replayed"] for r in results]
+            row |= {
+                "replayed_worst_errors": sorted(r["worst_error"] for r in again),
+                "replayed_sets_below_0.1": whole(again, "below_0.1"),
+                "replayed_least_ssim": min(r["least_ssim"] for r in again),
+            }
+        rows.append(row)
+    return rows
+
+
+def main() -> None:
+    options = common.parser(__doc__)
+    names = ["resnet head", "resnet all", "two-layer", *BODIES]
+    options.add_argument("--what", nargs="+", choices=names, default=names, metavar="WHAT")
+    options.add_argument("--ratios", nargs="+", type=float, help="p/dn (each its own)")
+    options.add_argument("--sizes", nargs="+", type=int, help="samples (each its own)")
+    options.add_argument("--seeds", type=int, help="sets (5)")
+    options.add_argument("--seconds", type=float, help="a set (60)")
+    args = common.parse(options)
+    ratios = {"resnet head": [8, 3], "resnet all": [8, 3], "two-layer": [32, 8, 4]}
+    sizes = {"resnet head": [6, 10], "resnet all": [6, 10], "two-layer": [20]}
+    cells = []
+    for seed in range(args.seeds or (1 if args.tiny else 5)):
+        for what in args.what:
+            for ratio in (args.ratios or ratios.get(what, [10, 5]))[: 1 if args.tiny else None]:
+                for n in [2] if args.tiny else args.sizes or sizes.get(what, [5]):
+                    several = what == "two-layer" and not args.tiny
+                    cell = {"what": what, "n": n, "ratio": ratio, "seed": seed, "outputs": 10 if several else 1}
+                    cell["budget"] = args.seconds or (2.0 if args.tiny else 60.0)
+                    if what.startswith("resnet"):
+                        cell["blocks"] = 1 if args.tiny else 2
+                    if what in ("resnet all", "two-layer"):
+                        cell["floor"] = 1e-5  # no loss below it: the features moved
+                    cells.append(cell)
+    common.run("networks", args, cells, work, summarise)
+
+
+if __name__ == "__main__":
+    main()
