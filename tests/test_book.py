@@ -1,5 +1,6 @@
 """The book's sources hold together: notebooks, table of contents, links to the repository."""
 
+import json
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ except ModuleNotFoundError:  # on Colab, say
     %pip install -q "reconlaw @ git+https://github.com/{SLUG}"
     import reconlaw as rl"""
 LONGEST_CELL = 25
+PLOTLY = "application/vnd.plotly.v1+json"
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
 
@@ -58,6 +60,18 @@ def test_notebook_images_have_alternative_text(path):
         if any(mime.startswith("image/") for output in cell.outputs for mime in output.get("data", {})):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert alt.strip(), f"no mystnb.image.alt in the metadata of the cell\n{cell.source}"
+
+
+@each_notebook
+def test_interactive_figures_are_small_with_a_picture_and_a_caption(path):
+    for cell in code_cells(path):
+        for data in (output.get("data", {}) for output in cell.outputs):
+            assert len(data.get("text/html", "")) < 100_000, f"a script in the stored output of\n{cell.source}"
+            if PLOTLY in data:
+                assert "image/png" in data, f"no still picture; show it by rl.plotting.interactive:\n{cell.source}"
+                assert len(json.dumps(data[PLOTLY])) < 400_000, f"plot fewer points:\n{cell.source}"
+                figure = cell.metadata.get("mystnb", {}).get("figure", {})
+                assert figure.get("caption") and figure.get("name"), f"no mystnb.figure in\n{cell.source}"
 
 
 @each_notebook
