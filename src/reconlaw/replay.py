@@ -21,8 +21,8 @@ from dataclasses import dataclass
 import torch
 
 from ._checks import check_count
-from .networks import train
 from .projection import Projection, SpanError
+from .training import train
 from .varpro import descend
 
 
