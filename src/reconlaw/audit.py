@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from ._checks import check_count, check_positive
+from .audit_checks import Check, check_body, check_change, check_counts, as_power
 from .checkpoints import AuditError, check_pair, read_state
 from .evidence import INPUTS, guesses, prune, random_theta, standard_errors
 from .head_change import MOST_MOVED, HeadChange
@@ -36,15 +37,6 @@ _ATTACK, _REFERENCES = 0.5, 0.3
 _BEYOND = 1e-3
 # A sample is held in place where its standard error is below this, relative to its norm.
 _HELD = 0.1
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the audit: what was asked, the answer, and whether that helps the attack ("open", "shut", "note")."""
-
-    question: str
-    answer: str
-    kind: str = "note"
 
 
 @dataclass(eq=False)
@@ -210,7 +202,7 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
         tolerance=pair.tolerance,
         picture=picture,
     )
-    _check_body(made, pair)
+    check_body(made, pair)
     if pair.size == 0:
         made.checks.append(Check("Did the head's weights change?", "No, not in one digit.", "shut"))
         return made
@@ -223,14 +215,14 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
             ),
         )
         return made
-    _check_change(made, pair)
+    check_change(made, pair)
     if n is None:
         result = _estimate(pair, max_seconds * _ATTACK, seed, progress, say)
         n = made.n = len(result.X)
     else:
         result = None
     made.ratio = pair.rank * p / (features.d * n)
-    if not _check_counts(made, pair, n):
+    if not check_counts(made, pair, n):
         made.verdict, made.summary = (
             "not determined",
             (
@@ -244,96 +236,6 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
     _attack(made, pair, n, result, max_seconds, references, seed, progress, say)
     _judge(made, pair)
     return made
-
-
-def _check_body(made, pair):
-    if not pair.changed:
-        made.checks.append(Check("Is the body the same in both?", "Yes, in every digit.", "open"))
-    else:
-        names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
-        much = (
-            "That is too much for this attack, which takes the features to be nearly the same throughout training."
-            if pair.moved > MOST_MOVED
-            else "The attack uses the body midway between both, which leaves an error of about the square of that."
-        )
-        made.checks.append(
-            Check(
-                "Is the body the same in both?",
-                f"No: {names} changed, and the features of random inputs with them, by {_percent(pair.moved)}. {much}",
-                "shut",
-            )
-        )
-    if pair.random_layers:
-        made.checks.append(
-            Check(
-                "Does the body act the same in training?",
-                f"It holds {', '.join(pair.random_layers)}. Features are taken in evaluation mode; a head that was "
-                "trained in training mode saw others.",
-            )
-        )
-
-
-def _check_change(made, pair):
-    K, p = pair.change.shape
-    made.checks.append(
-        Check(
-            "How large is the head's change?",
-            f"θ is {K} × {p}, of norm {pair.size:.2g}, stored with a rounding of about {_power(pair.noise)} of it "
-            f"({str(pair.dtype).removeprefix('torch.')}). θ counts as explained at a loss of "
-            f"{_power(pair.tolerance)}.",
-            "open" if pair.noise < 1e-3 else "shut",
-        )
-    )
-    made.checks.append(
-        Check(
-            "What is the rank of θ?",
-            f"{pair.rank} of {K}: at least {pair.rank} {'samples' if pair.rank > 1 else 'sample'}, if the body is "
-            "frozen.",
-        )
-    )
-    if pair.bias_change is not None:
-        size = float(pair.bias_change.norm())
-        text = f"By {size:.2g}. The attack does not use it; it serves as a check." if size else "No."
-        made.checks.append(Check("Did the head's bias change?", text))
-    parity = {
-        "mixed": "No: the sign of an input can be told.",
-        "even": "Yes, it answers x and −x alike: no method can tell an input from its negative.",
-        "odd": "Yes, −x gives the negative of what x gives: no method can tell an input from its negative.",
-    }[pair.features.parity]
-    made.checks.append(Check("Is the body even or odd?", parity, "open" if pair.features.parity == "mixed" else "note"))
-    made.checks.append(
-        Check(
-            "Does the length of an input matter?",
-            "No, only its direction."
-            if pair.homogeneous
-            else f"Yes. The attack looks for inputs of norm {pair.norm:.4g}. If the model was trained on others, it "
-            "will fail, and the failure means nothing.",
-        )
-    )
-
-
-def _check_counts(made, pair, n):
-    """Whether there are as many equations as unknowns."""
-    features, p = pair.features, pair.features.p
-    equations, unknowns = pair.equations(), pair.unknowns(n)
-    determined = equations >= unknowns and p > n
-    made.checks.append(
-        Check(
-            "Are there as many equations as unknowns?",
-            f"{'Yes' if determined else 'No'}: {equations:,} for {unknowns:,} (rank × p for n inputs of dimension d "
-            f"= {features.d} and their weights); rank·p/dn = {made.ratio:.2g}, p/dn = {p / (features.d * n):.2g}.",
-            "open" if determined else "shut",
-        )
-    )
-    if pair.rank > n:
-        made.checks.append(
-            Check(
-                f"Can θ come from n = {n} samples?",
-                f"Not by gradient descent on a frozen body: its rank {pair.rank} is larger. Is n right?",
-                "shut",
-            )
-        )
-    return determined
 
 
 def _estimate(pair, seconds, seed, progress, say):
@@ -410,8 +312,8 @@ def _judge(made, pair):
         sign = "" if pair.features.parity == "mixed" else ", each up to its sign,"
         how = "read, approximately, out" if pair.changed else "read out"
         made.summary = (
-            f"{which} {what}{sign} were {how} of the head's change alone. They explain it to a loss of {_power(loss)}; "
-            f"where there is nothing to find, the same attack ends at {_power(lowest)} or above."
+            f"{which} {what}{sign} were {how} of the head's change alone. They explain it to a loss of "
+            f"{as_power(loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or above."
         )
         if found < n:
             made.summary += f" No more are needed to explain it: there were probably {found} of them, not {n}."
@@ -424,9 +326,9 @@ def _judge(made, pair):
     elif usable and loss > tol:
         made.verdict = "partial"
         made.summary = (
-            f"The head's change is explained to a loss of {_power(loss)}, far better than where there is nothing to "
-            f"find ({_power(lowest)}), but not down to {_power(tol)}. Some of the training data may be close to the "
-            "candidates; which ones, this audit cannot say. Treat the head as leaking."
+            f"The head's change is explained to a loss of {as_power(loss)}, far better than where there is nothing "
+            f"to find ({as_power(lowest)}), but not down to {as_power(tol)}. Some of the training data may be close to "
+            "the candidates; which ones, this audit cannot say. Treat the head as leaking."
         )
     else:
         made.verdict = "inconclusive"
@@ -437,33 +339,13 @@ def _judge(made, pair):
         elif not made.references:
             how = "is not low enough to tell"
         elif loss > 0.1 * lowest:
-            how = f"is about what it attains where there is nothing to find ({_power(lowest)})"
+            how = f"is about what it attains where there is nothing to find ({as_power(lowest)})"
         else:
-            how = f"is below what it attains where there is nothing to find ({_power(lowest)}), but not by far"
+            how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
         made.summary = (
-            f"This attack did not find the training data: its loss of {_power(loss)} {how}. By counting, the data are "
-            "determined by the head's change, so a better attack, more time, or the right n and norm may find them. "
+            f"This attack did not find the training data: its loss of {as_power(loss)} {how}. By counting, the "
+            "data are determined by the head's change, so a better attack, more time, or the right n and norm may find them. "
             "This is no proof of safety."
         )
     if made.interrupted:
         made.summary += " (Interrupted: this is the best so far.)"
-
-
-def _percent(value):
-    return f"{100 * value:.2g} %"
-
-
-def _power(value: float) -> str:
-    """A positive number as people read it: 0.3, or 2 × 10⁻⁸."""
-    if not math.isfinite(value):
-        return "∞"
-    if value >= 0.01:
-        return f"{value:.2g}"
-    if value <= 0:
-        return "0"
-    exponent = math.floor(math.log10(value))
-    lead = round(value / 10.0**exponent)
-    if lead == 10:
-        lead, exponent = 1, exponent + 1
-    digits = str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-    return f"{lead}\u00a0×\u00a010{digits}"

@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from .audit import _HELD, Audit, _percent, _power
+from .audit import _HELD, Audit
+from .audit_checks import as_percent, as_power
 from .evidence import INPUTS
 
 _TITLES = {
@@ -100,7 +101,7 @@ def _figures(made: Audit, X: torch.Tensor, confirmed: bool) -> str:
             elif errors is None:
                 caption = f"input {i + 1}"
             else:
-                caption = f"input {i + 1}, off by about {_power(float(errors[i]))} of its length"
+                caption = f"input {i + 1}, off by about {as_power(float(errors[i]))} of its length"
             caption += f"; {note}" if note else ""
             alt = f"{kind}: {caption}"
             numbers = ""
@@ -133,23 +134,23 @@ def _scale(made: Audit) -> str:
     rows.append(("This head", [loss], "this"))
     body = "".join(f"<p>{label}</p>{track(values, kind)}" for label, values, kind in rows)
     ticks = "".join(
-        f'<span style="left:{100 * (1 - e / lowest):.2f}%">{_power(10.0**e) if e else "1"}</span>'
+        f'<span style="left:{100 * (1 - e / lowest):.2f}%">{as_power(10.0**e) if e else "1"}</span>'
         for e in range(lowest, 1, step)
     ).replace("1\u00a0×\u00a010", "10")
-    words = f"loss of this head {_power(made.result.loss)}; guesses {_span(made.guesses)}; references " + (
+    words = f"loss of this head {as_power(made.result.loss)}; guesses {_span(made.guesses)}; references " + (
         _span(made.references) if made.references else "not run"
     )
     return (
         f'<div class="scale" role="img" aria-label="Losses on a logarithmic axis: {words}.">{body}'
         f'<div class="ticks">{ticks}</div></div>'
         "<p><small>Loss: the share of the head's change that the candidates leave unexplained, on a logarithmic "
-        f"axis. The upright line marks {_power(made.tolerance)}, where nothing but "
+        f"axis. The upright line marks {as_power(made.tolerance)}, where nothing but "
         f"rounding{' and the movement of the body' if made.moved else ''} is left.</small></p>"
     )
 
 
 def _span(values):
-    low, high = _power(min(values)), _power(max(values))
+    low, high = as_power(min(values)), as_power(max(values))
     return low if low == high else f"{low} to {high}"
 
 
@@ -166,7 +167,7 @@ def _how_sure(made: Audit) -> str:
             f"{len(made.references)} attacks of up to {made.reference_seconds:.0f} s",
             _span(made.references) if made.references else "not run",
         ),
-        ("This head", f"one attack of {result.seconds:.0f} s", _power(result.loss)),
+        ("This head", f"one attack of {result.seconds:.0f} s", as_power(result.loss)),
     ]
     cells = "".join(f"<tr><th scope='row'>{a}</th><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
@@ -183,7 +184,7 @@ def _how_sure(made: Audit) -> str:
         parts.append(
             "<p><strong>A check that the attack has not seen.</strong> Under plain gradient descent the head's bias "
             "moves by the sum of the weights with which the samples entered the head. Those of the candidates add "
-            f"up to the bias change to within {_power(made.bias_mismatch)} of it"
+            f"up to the bias change to within {as_power(made.bias_mismatch)} of it"
             + (", so it confirms them.</p>" if good else ": they do not match, or the bias was trained otherwise.</p>")
         )
     if told and made.standard_errors is not None:
@@ -204,7 +205,7 @@ def _how_sure(made: Audit) -> str:
         )
         parts.append(
             f"<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on {made.n} "
-            f"random inputs, it found {_percent(made.control)} of them. {power}</p>"
+            f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
         )
     return "".join(parts)
 
