@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from ._checks import check_count, check_positive
-from .audit_checks import Check, check_body, check_change, check_counts, as_power
+from .audit_checks import Check, as_power, check_body, check_change, check_counts
 from .checkpoints import AuditError, check_pair, read_state
 from .evidence import INPUTS, guesses, prune, random_theta, standard_errors
 from .head_change import MOST_MOVED, HeadChange

@@ -233,7 +233,7 @@ class LayerFeatures(_InSpan, RandomFeatures):
     Args:
         V: (p, d). activation: as for :class:`~reconlaw.random_features.RandomFeatures`.
         basis: (r, d) orthonormal rows, see :func:`input_span`: seek samples in their span, as c Q √(d/r) with c of
-            norm √r; :meth:`inputs` maps c back.
+            norm √r; ``inputs`` maps c back.
         device: as for RandomFeatures; the dtype is V's.
     """
 
@@ -260,7 +260,7 @@ class Restricted(_InSpan, nn.Module):
     r"""A body on the inputs of a subspace: c ↦ body(√(d/r)·c Q), Q (r, d) orthonormal rows.
 
     A c of norm √r becomes an input of norm √d. ``reconstruct`` on its features finds X̂ = C Q √(d/r), r numbers a sample
-    in place of d; :meth:`inputs` maps them back.
+    in place of d; ``inputs`` maps them back.
     """
 
     def __init__(self, body, basis):
