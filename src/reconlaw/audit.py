@@ -344,8 +344,8 @@ def _judge(made, pair):
             how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
         made.summary = (
             f"This attack did not find the training data: its loss of {as_power(loss)} {how}. By counting, the "
-            "data are determined by the head's change, so a better attack, more time, or the right n and norm may find them. "
-            "This is no proof of safety."
+            "data are determined by the head's change, so a better attack, more time, or the right n and norm may find "
+            "them. This is no proof of safety."
         )
     if made.interrupted:
         made.summary += " (Interrupted: this is the best so far.)"
