@@ -20,7 +20,9 @@ try:
     import reconlaw as rl
 except ModuleNotFoundError:  # on Colab, say
     %pip install -q "reconlaw @ git+https://github.com/{SLUG}"
-    import reconlaw as rl"""
+    import reconlaw as rl
+
+print(rl.device_note())"""
 LONGEST_CELL = 25
 PLOTLY = "application/vnd.plotly.v1+json"
 

@@ -6,6 +6,7 @@ The bars are the threat model: what stands between them imports nothing from ``d
 """
 
 from . import data, exercises, networks, plotting
+from ._checks import device_note
 from .activations import ACTIVATIONS, Activation, get_activation
 from .audit import Audit, AuditError, audit
 from .hermite import hermite_coefficients, hermite_polynomials
@@ -40,6 +41,7 @@ __all__ = [
     "SweepError",
     "audit",
     "data",
+    "device_note",
     "exercises",
     "expected_kernel",
     "get_activation",
