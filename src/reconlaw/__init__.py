@@ -5,15 +5,19 @@
 The bars are the threat model: what stands between them imports nothing from ``data``, ``matching`` or ``images``.
 """
 
-from . import data, exercises, networks, plotting
+from . import counting, data, exercises, networks, plotting, privacy
 from ._checks import device_note
 from .activations import ACTIVATIONS, Activation, get_activation
 from .audit import Audit, AuditError, audit
 from .hermite import hermite_coefficients, hermite_polynomials
 from .images import psnr, ssim
 from .kernel import expected_kernel
+from .kkt import kkt
 from .matching import MatchReport, match
 from .module_features import ModuleFeatures
+from .ntk import ntk
+from .partial import known
+from .perturbation import Perturbation
 from .projection import SpanError, projection_loss
 from .published import published
 from .random_features import RandomFeatures
@@ -33,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "MatchReport",
     "ModuleFeatures",
+    "Perturbation",
     "RandomFeatures",
     "Replay",
     "Result",
@@ -40,6 +45,7 @@ __all__ = [
     "StoreError",
     "SweepError",
     "audit",
+    "counting",
     "data",
     "device_note",
     "exercises",
@@ -48,9 +54,13 @@ __all__ = [
     "grid",
     "hermite_coefficients",
     "hermite_polynomials",
+    "kkt",
+    "known",
     "match",
     "networks",
+    "ntk",
     "plotting",
+    "privacy",
     "projection_loss",
     "psnr",
     "published",

@@ -1,0 +1,64 @@
+r"""The counts of the law for a recipe of fine-tuning: parameters p, unknown coordinates dn, and p/dn.
+
+An architecture is a dictionary as in ``book/_assets/calculator/architectures.js``: ``width`` m of the features below
+the head, and ``layers``, each with ``shape``, ``times``, and possibly ``head`` (replaced in fine-tuning) or ``lora``
+(gets adapters). The calculator in the book computes the same in the reader's browser, and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ._checks import check_count
+
+RECIPES = ("head", "lora", "full")
+
+
+def parameter_count(layers) -> int:
+    """Parameters of all layers: the product of each shape, as many times as the layer is there."""
+    return sum(layer["times"] * math.prod(layer["shape"]) for layer in layers)
+
+
+def trained_parameters(architecture: dict, recipe: str, outputs: int, rank: int = 8) -> int:
+    r"""p: parameters that a recipe trains, the new head's biases aside.
+
+    Args:
+        architecture: see the module.
+        recipe: "head" trains a new head of K·m weights; "lora" that and, for each adapted matrix of o×i, two factors
+            of rank r, r(o + i) numbers (a convolution counts as o × (i·height·width)); "full" everything.
+        outputs: K. rank: r, of the adapters.
+    """
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe={recipe!r} is unknown; use one of {', '.join(map(repr, RECIPES))}")
+    head = check_count("outputs", outputs) * architecture["width"]
+    layers = architecture["layers"]
+    if recipe == "full":
+        return head + parameter_count(layer for layer in layers if not layer.get("head"))
+    if recipe == "head":
+        return head
+    check_count("rank", rank)
+    adapted = (layer for layer in layers if layer.get("lora"))
+    sides = ((layer["times"], layer["shape"][0], math.prod(layer["shape"][1:])) for layer in adapted)
+    return head + sum(times * rank * (out + into) for times, out, into in sides)
+
+
+def law_ratio(p: int, d: int, n: int) -> float:
+    """p/dn."""
+    return check_count("p", p) / (check_count("d", d) * check_count("n", n))
+
+
+def equation_ratio(p: int, width: int, outputs: int, d: int, n: int, softmax: bool = True) -> float:
+    r"""Equations for each unknown, where the head among the p parameters counts by the rank of its change.
+
+    (p − Km + Rm) / (n(d − 1) + nR) with R = min(n, K), or min(n, K − 1) after a softmax: the head's K rows lie in the
+    span of n features, and after a softmax they add up to nothing (the chapter *Your own model*). For K > n far below
+    p/dn, and for a head alone the number that its audit gives.
+
+    Args:
+        p: trained parameters, the head's K·m included.
+        width: m. outputs: K. d, n: of the samples.
+        softmax: the loss is a cross-entropy after one.
+    """
+    check_count("n", n)
+    rank = min(n, outputs - 1 if softmax and outputs > 1 else check_count("outputs", outputs))
+    return (check_count("p", p) - (outputs - rank) * check_count("width", width)) / (n * (d - 1 + rank))
