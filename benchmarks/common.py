@@ -256,13 +256,18 @@ def _gather(store: Path, here: dict, published: list[dict], fresh: bool) -> dict
 
 
 def attack(theta, features, n, **options) -> rl.Result:
-    """``rl.reconstruct``, except that Ctrl-C is passed on, since half a run is no measurement.
+    """``rl.reconstruct``, measured as :func:`measure` does."""
+    return measure(lambda: rl.reconstruct(theta, features, n, **options), features.device.type)[0]
 
-    On one thread of a CPU its seconds are the processor's, which other work on the machine does not stretch.
+
+def measure(run, device="cpu"):
+    """What ``run()`` returns, and its seconds; Ctrl-C is passed on, since half a run is no measurement.
+
+    On one thread of a CPU seconds are the processor's, which other work on the machine does not stretch.
     """
-    alone = features.device.type == "cpu" and torch.get_num_threads() == 1
-    reconlaw.run.clock = time.process_time if alone else time.monotonic
-    interrupted, before = [], signal.getsignal(signal.SIGINT)
+    alone = device == "cpu" and torch.get_num_threads() == 1
+    reconlaw.run.clock = clock = time.process_time if alone else time.monotonic
+    interrupted, before, start = [], signal.getsignal(signal.SIGINT), clock()
 
     def interrupt(*_):
         interrupted.append(True)
@@ -271,12 +276,12 @@ def attack(theta, features, n, **options) -> rl.Result:
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        result = rl.reconstruct(theta, features, n, **options)
+        result = run()
     finally:
         signal.signal(signal.SIGINT, before)
     if interrupted:
         raise KeyboardInterrupt
-    return result
+    return result, clock() - start
 
 
 def scores(result, X) -> dict:

@@ -17,7 +17,8 @@ import race
 
 import reconlaw as rl
 
-SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases")
+SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
+SCRIPTS += ("partial", "defences")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -33,7 +34,13 @@ SHOWN = {
     },
     "kernels": {"kind", "pass", "best", "gflops", "matmul_gflops", "share", "dtype", "lifted", "threads"},
     "sparse": {"n", "ratio", "sets", "n_exact", "recovered", "interval", "n_found", "median_seconds"},
+    "noise": {"data", "what", "level", "noise", "sets", "samples", "median_error", "predicted_median", "label_error"},
+    "normalisation": {"case", "what", "rate", "step", "off_span", "samples", "median_error", "predicted_median"},
     "networks": {"what", "n", "outputs", "ratio", "sets", "sets_below_1e-4", "worst_errors", "replayed_worst_errors"},
+    "roads": {"training", "road", "n", "p", "knows", "samples", "below_0.1", "ssim_above_0.9", "median_error", "loss"},
+    "partial": {"case", "level", "ratio", "what", "sets", "recovered", "interval", "median_error", "median_loss"},
+    "defences": {"defence", "level", "sets", "accuracy", "error", "within_0.1", "below_1e-2", "epsilon", "local_error"},
+    "depth": {"activation", "scaled", "blocks", "ratio", "sets", "recovered", "median_weakest", "median_steps"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
