@@ -1,9 +1,13 @@
 """Checkers of the book's exercises: each says "correct", or which mistake an answer looks like."""
 
+from .defences import check_clipped_sum, check_noise_multiplier, check_success_bound
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
 from .images_from_weights import check_errors_up_to_sign, check_labels_from_weights, check_least_features
+from .noise import check_int8_noise, check_noise_bound, check_stopped_coefficients
+from .normalisation_and_dropout import check_another_batch, check_dropout_minimiser, check_steps_needed
 from .parity_lift import check_damped_step, check_lifted_slopes, check_removal_costs
+from .partial_information import check_blurred_relu, check_linear_share, check_partial_count, check_start_noise
 from .phase_transition import check_log_likelihood, check_separated, check_wilson_interval
 from .projection_loss import check_largest_step, check_projection_gradient, check_projection_value
 from .random_features import (
@@ -12,49 +16,72 @@ from .random_features import (
     check_minimum_norm,
     check_step_kernel,
 )
+from .residual_networks import check_corrected, check_head_width, check_tangents, check_weakest
 from .sign_ambiguity import check_flip_change, check_read_signs, check_unnoticed_flips
 from .spectral_start import check_apply_moment, check_outlier_ratio, check_third_moment_gradient
 from .the_law import check_error_bar, check_jacobian_rank, check_one_sample
+from .two_layer import check_first_layer_gradient, check_least_width, check_movement_bounds, check_read_n
 from .unknown_n import check_certificate, check_duality_gap, check_one_atom, check_shrunk_coefficients
 from .your_own_model import check_head_count, check_standard_errors, check_undo_decay
 
 __all__ = [
+    "check_another_batch",
     "check_apply_moment",
+    "check_blurred_relu",
     "check_certificate",
+    "check_clipped_sum",
     "check_closest_angle",
+    "check_corrected",
     "check_damped_step",
     "check_derivative_coefficients",
+    "check_dropout_minimiser",
     "check_duality_gap",
     "check_error_bar",
     "check_errors_up_to_sign",
     "check_feature_distance",
     "check_features_needed",
+    "check_first_layer_gradient",
     "check_flip_change",
     "check_flip_cosine",
     "check_head_count",
+    "check_head_width",
     "check_hermite_polynomials",
+    "check_int8_noise",
     "check_jacobian_rank",
     "check_kernel_estimate",
     "check_labels_from_weights",
     "check_largest_step",
     "check_least_features",
+    "check_least_width",
     "check_lifted_slopes",
+    "check_linear_share",
     "check_log_likelihood",
     "check_minimum_norm",
+    "check_movement_bounds",
+    "check_noise_bound",
+    "check_noise_multiplier",
     "check_off_span",
     "check_one_atom",
     "check_one_sample",
     "check_outlier_ratio",
+    "check_partial_count",
     "check_projection_gradient",
     "check_projection_value",
+    "check_read_n",
     "check_read_signs",
     "check_removal_costs",
     "check_separated",
     "check_shrunk_coefficients",
     "check_standard_errors",
+    "check_start_noise",
     "check_step_kernel",
+    "check_steps_needed",
+    "check_stopped_coefficients",
+    "check_success_bound",
+    "check_tangents",
     "check_third_moment_gradient",
     "check_undo_decay",
     "check_unnoticed_flips",
+    "check_weakest",
     "check_wilson_interval",
 ]

@@ -1,4 +1,4 @@
-"""The playground's modules in one classic script: browsers refuse modules to a page that was opened from disk."""
+"""A page's modules in one classic script: browsers refuse modules to a page that was opened from disk."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-ENTRY = "playground.js"
+PAGES = ("playground", "calculator")  # folders of the assets, each with a module of its own name to begin with
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:const|class|function\*?) (\w+))", re.MULTILINE)
 
@@ -26,14 +26,15 @@ def in_one(folder: Path) -> str:
         body = EXPORT.sub("", IMPORT.sub(r'const {\1} = modules["\2"];\n', source))
         done[name] = f'modules["{name}"] = (() => {{\n{body}return {{ {exported} }};\n}})();\n'
 
-    add(ENTRY)
+    add(f"{folder.name}.js")
     return '"use strict";\nconst modules = {};\n' + "".join(done.values())
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    folder = Path(app.outdir, "_static", "playground")
-    if error is None and (folder / ENTRY).is_file():
-        (folder / "from-disk.js").write_text(in_one(folder), encoding="utf-8")
+    for name in PAGES:
+        folder = Path(app.outdir, "_static", name)
+        if error is None and (folder / f"{name}.js").is_file():
+            (folder / "from-disk.js").write_text(in_one(folder), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -1,0 +1,112 @@
+// The page: what is chosen → counts → chart, table, verdicts and caveats. Nothing is fetched, nothing is sent.
+import { architectures } from "./architectures.js";
+import { drawChart } from "./chart.js";
+import { equationRatio, lawRatio, trainedParameters } from "./counts.js";
+import { caveats, short, verdict, whole } from "./verdict.js";
+
+const RECIPES = { head: "Head only", lora: "LoRA", full: "Everything" };
+const KINDS = { below: "below the count", rank: "below, by rank", near: "above, near", above: "far above" };
+const MOST = 1e12;
+
+const page = document.getElementById("calculator");
+const part = (name) => page.querySelector(`[data-part="${name}"]`);
+const chosen = () => architectures.find(({ id }) => id === part("architecture").value);
+
+/** A whole number from a field, or null, in which case the field says what is wrong. */
+function numberFrom(name) {
+  const field = part(name), value = Number(field.value);
+  const fine = field.value.trim() !== "" && Number.isInteger(value) && value >= Number(field.min) && value <= MOST;
+  field.setAttribute("aria-invalid", !fine);
+  return fine ? value : null;
+}
+
+function make(name, properties = {}, ...children) {
+  const element = Object.assign(document.createElement(name), properties);
+  element.append(...children);
+  return element;
+}
+
+function recipesOf(architecture, { p, d, n, outputs, rank, softmax }) {
+  if (!architecture) {
+    const ratio = lawRatio(p, d, n);
+    return [{ recipe: "own", name: "Your p", p, ratio, equations: ratio }];
+  }
+  const many = architecture.layers.some((layer) => !layer.head);
+  const names = many ? Object.keys(RECIPES) : ["head"];
+  return names.map((recipe) => {
+    const count = trainedParameters(architecture, recipe, outputs, rank);
+    const equations = equationRatio(count, architecture.width, outputs, d, n, softmax);
+    const name = recipe === "lora" ? `LoRA, rank ${rank}` : RECIPES[recipe];
+    return { recipe, name, p: count, ratio: lawRatio(count, d, n), equations };
+  });
+}
+
+function update() {
+  const architecture = chosen();
+  for (const element of page.querySelectorAll("[data-for]")) {
+    element.hidden = (element.dataset.for === "own") === Boolean(architecture);
+  }
+  const names = architecture ? ["d", "n", "outputs", "rank"] : ["d", "n", "p"];
+  const values = Object.fromEntries(names.map((name) => [name, numberFrom(name)]));
+  const wrong = names.filter((name) => values[name] === null);
+  part("complaint").textContent = wrong.length
+    ? `Enter a whole number of at least ${part(wrong[0]).min} for ${part(wrong[0]).dataset.says}.`
+    : "";
+  part("results").hidden = wrong.length > 0;
+  if (wrong.length) return;
+
+  part("n-slider").value = Math.log10(values.n);
+  part("n-slider").setAttribute("aria-valuetext", `${whole(values.n)} samples`);
+  const rows = recipesOf(architecture, { ...values, softmax: part("softmax").checked });
+  const told = rows.map((row) => ({ ...row, value: short(row.ratio), ...verdict({ ...row, n: values.n }) }));
+  part("counts").replaceChildren(
+    make("dt", {}, "n"), make("dd", {}, `${whole(values.n)}, to fit the labels`),
+    make("dt", {}, "dn"), make("dd", {}, `${whole(values.d * values.n)}, to write the samples down`),
+    make("dt", {}, "≫ dn"), make("dd", {}, "what the theorems ask; their constants are not small"),
+  );
+  part("rows").replaceChildren(...told.map((row) => make(
+    "tr", {},
+    make("th", { scope: "row" }, row.name),
+    make("td", {}, whole(row.p)),
+    make("td", {}, row.value),
+    make("td", {}, make("span", { className: `rc-tag rc-${row.kind}` }, KINDS[row.kind])),
+    make("td", {}, whole(Math.floor(row.p / values.d))),
+  )));
+  const texts = [...new Set(told.map((row) => row.text))];
+  part("verdict").replaceChildren(...texts.map((text) => {
+    const names = told.filter((row) => row.text === text).map((row) => `${row.name}: p/dn = ${row.value}`);
+    return make("p", {}, make("strong", {}, `${names.join("; ")}.`), ` ${text}`);
+  }));
+  part("caveats").replaceChildren(...caveats(architecture?.input ?? "own", values.n).map((text) => make("li", {}, text)));
+  drawChart(part("chart"), told, values.d);
+}
+
+function choose() {
+  const architecture = chosen();
+  if (architecture) {
+    part("d").value = architecture.d;
+    part("outputs").value = architecture.outputs;
+    part("inputs").textContent = architecture.inputs;
+    part("source").replaceChildren(make("a", { href: architecture.source }, "Where its shapes are from"));
+  } else {
+    part("inputs").textContent = "numbers that describe one input";
+    part("source").replaceChildren();
+  }
+  update();
+}
+
+part("architecture").append(
+  ...architectures.map(({ id, name }) => make("option", { value: id }, name)),
+  make("option", { value: "own" }, "My own numbers"),
+);
+part("architecture").value = "resnet-18";
+part("architecture").addEventListener("change", choose);
+part("n-slider").addEventListener("input", () => {
+  part("n").value = Math.max(1, Number((10 ** Number(part("n-slider").value)).toPrecision(2)));
+  update();
+});
+for (const name of ["d", "n", "p", "outputs", "rank", "softmax"]) part(name).addEventListener("input", update);
+new ResizeObserver(() => part("results").hidden || update()).observe(page);
+page.hidden = false;
+document.getElementById("calculator-waiting").hidden = true;
+choose();

@@ -1,0 +1,212 @@
+"""The risk calculator: its counts against published ones and the package's, and the page in a browser."""
+
+import json
+import math
+import re
+
+import pytest
+import test_pages
+from playwright.sync_api import expect
+from test_book import BOOK
+
+from reconlaw import counting
+
+site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
+
+SOURCE = (BOOK / "_assets" / "calculator" / "architectures.js").read_text(encoding="utf-8")
+ARCHITECTURES = {
+    one["id"]: one for one in json.loads(re.search(r"^export const architectures = (.*);\n", SOURCE, re.M | re.S)[1])
+}
+CALL = """async ([id, recipe, outputs, rank, d, n, softmax]) => {
+  const from = async (module) => import(new URL(`../_static/calculator/${module}.js`, location.href));
+  const { architectures } = await from("architectures");
+  const { equationRatio, lawRatio, parameterCount, trainedParameters } = await from("counts");
+  const one = architectures.find((a) => a.id === id);
+  const p = trainedParameters(one, recipe, outputs, rank);
+  return [parameterCount(one.layers), p, lawRatio(p, d, n), equationRatio(p, one.width, outputs, d, n, softmax)];
+}"""
+
+
+@pytest.mark.parametrize("one", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_layers_add_up_to_the_published_count(one):
+    total = counting.parameter_count(one["layers"])
+    assert one["source"].startswith("https://") and one["d"] > 0 and one["inputs"]
+    if "published" in one:
+        assert total == one["published"]
+    head = [layer for layer in one["layers"] if layer.get("head")]
+    assert all(layer["shape"][1] == one["width"] for layer in head if len(layer["shape"]) == 2)
+
+
+def test_the_papers_settings():
+    """CIFAR-10: random features p/dn = 3.3 for n = 10, the two-layer network 4.0 for n = 100."""
+    for name, n, ratio in (("random-features", 10, 3.3), ("two-layer", 100, 4.0)):
+        one = ARCHITECTURES[name]
+        p = counting.trained_parameters(one, "head", one["outputs"])
+        assert round(counting.law_ratio(p, one["d"], n), 1) == ratio
+
+
+def test_adapters_by_hand():
+    llama = ARCHITECTURES["llama-2-7b"]
+    queries_and_values = 2 * 32 * 8 * (4096 + 4096)
+    assert counting.trained_parameters(llama, "lora", 2, 8) == queries_and_values + 2 * 4096 == 4_194_304 + 8192
+    convolutions = {"width": 3, "layers": [{"shape": [8, 4, 3, 3], "times": 2, "lora": True}]}
+    assert counting.trained_parameters(convolutions, "lora", 1, 5) == 2 * 5 * (8 + 36) + 3
+    assert counting.trained_parameters(convolutions, "full", 1) == 2 * 288 + 3
+    with pytest.raises(ValueError, match="'head', 'lora', 'full'"):
+        counting.trained_parameters(llama, "prompt", 2)
+
+
+def test_a_head_has_no_more_equations_than_its_rank_allows():
+    def head(width, outputs, *rest, **options):
+        return counting.equation_ratio(width * outputs, width, outputs, *rest, **options)
+
+    assert head(512, 3, 64, 6) == pytest.approx(2 * 512 / (6 * 65))  # as in Your own model
+    assert head(2048, 1000, 150528, 1) == pytest.approx(2048 / 150528)
+    assert head(100_000, 1, 3072, 10) == pytest.approx(counting.law_ratio(100_000, 3072, 10))
+    assert head(50, 4, 9, 2, softmax=False) == 2 * 50 / (2 * 10)
+    assert counting.equation_ratio(7000, 50, 4, 9, 2, softmax=False) == (7000 - 2 * 50) / (2 * 10)
+
+
+@pytest.fixture(scope="module")
+def call(site, browser):
+    page = browser.new_page()
+    page.goto(f"{site}/limits/risk-calculator.html")
+    yield lambda *arguments: page.evaluate(CALL, list(arguments))
+    page.close()
+
+
+@pytest.mark.parametrize("one", ARCHITECTURES.values(), ids=ARCHITECTURES)
+def test_the_browser_counts_as_the_package_does(call, one):
+    for outputs, rank, n, softmax in ((1, 8, 1, True), (10, 1, 25, True), (1000, 64, 4321, False)):
+        for recipe in counting.RECIPES:
+            p = counting.trained_parameters(one, recipe, outputs, rank)
+            expected = [
+                counting.parameter_count(one["layers"]),
+                p,
+                counting.law_ratio(p, one["d"], n),
+                counting.equation_ratio(p, one["width"], outputs, one["d"], n, softmax),
+            ]
+            found = call(one["id"], recipe, outputs, rank, one["d"], n, softmax)
+            assert found[:2] == expected[:2] and found[2:] == pytest.approx(expected[2:], rel=1e-14)
+
+
+class Calculator:
+    """The page as a reader uses it."""
+
+    def __init__(self, page):
+        self.page = page
+        expect(page.locator("#calculator")).to_be_visible()
+
+    def part(self, name):
+        return self.page.locator(f"[data-part={name}]")
+
+    def fill(self, **values):
+        for name, value in values.items():
+            self.part(name).fill(str(value))
+
+    def table(self):
+        rows = self.part("rows").locator("tr").all()
+        return [[cell.inner_text() for cell in row.locator("th, td").all()] for row in rows]
+
+
+@pytest.fixture
+def calculator(open_page):
+    return lambda **options: Calculator(open_page("limits/risk-calculator", **options))
+
+
+def test_a_choice_is_counted_drawn_and_put_in_words(calculator):
+    one = calculator()
+    one.part("architecture").select_option("random-features")
+    one.fill(n=10)
+    assert one.table() == [["Head only", "100,000", "3.3", "above, near", "32"]]
+    one.part("architecture").select_option("resnet-50")
+    one.fill(n=1, outputs=1000)
+    head, lora, full = one.table()
+    assert head[:3] == ["Head only", "2,048,000", "14"] and head[3] == "below, by rank"
+    assert full[1] == f"{25_557_032 - 1000:,}" and full[3] == "far above" and lora[0] == "LoRA, rank 8"
+    expect(one.part("verdict")).to_contain_text("The plain count flatters")
+    one.fill(outputs=10, n=200)
+    assert one.table()[0][3] == "below the count"
+    expect(one.part("caveats")).to_contain_text("nobody has recovered this many samples")
+    one.part("architecture").select_option("bert-base")
+    expect(one.part("caveats")).to_contain_text("Tokens come from a finite list")
+    assert one.part("d").input_value() == str(128 * 768)
+    assert one.part("chart").get_attribute("aria-label").startswith("p/dn on a logarithmic axis: Head only ")
+    assert one.part("chart").locator("circle").count() == 3
+    assert one.page.complaints == []
+
+
+def test_own_numbers_and_wrong_ones(calculator):
+    one = calculator(color_scheme="dark")
+    one.part("architecture").select_option("own")
+    expect(one.part("outputs")).to_be_hidden()
+    one.fill(d=100, n=20, p=20000)
+    assert one.table() == [["Your p", "20,000", "10", "far above", "200"]]
+    for wrong in ("", "0", "2.5", "-3"):
+        one.fill(n=wrong)
+        expect(one.part("complaint")).to_contain_text("whole number of at least 1 for n")
+        expect(one.part("results")).to_be_hidden()
+        assert one.part("n").get_attribute("aria-invalid") == "true"
+    one.fill(n=3)
+    expect(one.part("results")).to_be_visible()
+    expect(one.part("complaint")).to_be_empty()
+    one.fill(n=20001)
+    expect(one.part("verdict")).to_contain_text("Fewer parameters than samples")
+    assert one.page.complaints == []
+
+
+def test_the_keyboard_and_a_screen_reader_suffice(calculator):
+    one = calculator()
+    one.part("architecture").focus()
+    reached = []
+    for _ in range(9):
+        reached.append(one.page.evaluate("() => document.activeElement.dataset.part ?? document.activeElement.tagName"))
+        one.page.keyboard.press("Tab")
+    wanted = ["architecture", "d", "n", "n-slider", "outputs", "rank", "softmax"]
+    assert [name for name in reached if name in wanted] == wanted
+    slider = one.part("n-slider")
+    slider.focus()
+    one.page.keyboard.press("Home")
+    assert one.part("n").input_value() == "1"
+    one.page.keyboard.press("End")
+    assert one.part("n").input_value() == "1000000" and slider.get_attribute("aria-valuetext") == "1,000,000 samples"
+    tree = one.page.locator("#calculator").aria_snapshot()
+    for line in (
+        'combobox "Architecture"',
+        'spinbutton "Dimension d of an input"',
+        'spinbutton "Training samples n"',
+        'slider "n, on a logarithmic scale"',
+        'checkbox "Cross-entropy after a softmax (else squared loss)" [checked]',
+        'img "p/dn on a logarithmic axis',
+        "status",
+        'rowheader "Everything"',
+    ):
+        assert line in tree, tree
+
+
+@pytest.mark.parametrize("width", [390, 320])
+def test_it_fits_a_phone(calculator, width):
+    one = calculator(viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True)
+    for name in (*ARCHITECTURES, "own"):
+        one.part("architecture").select_option(name)
+        assert one.page.evaluate("() => document.scrollingElement.scrollWidth <= innerWidth"), name
+        box = one.part("chart").bounding_box()
+        for label in one.part("chart").locator("text").all():
+            place = label.bounding_box()
+            assert place["x"] >= box["x"] - 4 and place["x"] + place["width"] <= box["x"] + box["width"] + 4, (
+                name,
+                label.text_content(),
+            )
+
+
+def test_it_works_from_disk(browser):
+    page = browser.new_page()
+    complaints = []
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.goto((test_pages.SITE / "limits" / "risk-calculator.html").as_uri())
+    one = Calculator(page)
+    one.part("architecture").select_option("two-layer")
+    one.fill(n=100)
+    assert one.table()[0][:3] == ["Head only", "1,228,800", "4"] and math.isclose(float(one.table()[0][2]), 4.0)
+    assert complaints == []
+    page.close()
