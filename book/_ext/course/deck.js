@@ -1,0 +1,171 @@
+// Lays a chapter's blocks out on slides of 1280 by 720, then hands them to reveal.js.
+"use strict";
+
+const BOTTOM = 720 - 46; // above the number of the slide
+const SMALLEST = 0.55; // no block is shrunk below this
+
+window.MathJax = {
+  tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
+  options: { enableMenu: false },
+  startup: { typeset: false },
+};
+
+const script = (source) =>
+  new Promise((resolve, reject) => {
+    const element = Object.assign(document.createElement("script"), { src: source, onload: resolve, onerror: reject });
+    document.head.append(element);
+  });
+
+function newPage(stage, title, first) {
+  const page = document.createElement("section");
+  page.className = first ? "page first" : "page";
+  page.innerHTML = '<h2></h2><div class="body"></div>';
+  page.querySelector("h2").innerHTML = title;
+  stage.append(page);
+  return page;
+}
+
+const body = (page) => page.querySelector(".body");
+const tooWide = (element) =>
+  [element, ...element.querySelectorAll("pre, .formula, table")].some((part) => part.scrollWidth > part.clientWidth + 1);
+
+function fits(page) {
+  const low = body(page).lastElementChild;
+  const bottom = low ? low.getBoundingClientRect().bottom - page.getBoundingClientRect().top : 0;
+  return bottom <= BOTTOM && !tooWide(page);
+}
+
+/** Move the last rows of a table, or items of a list, to a copy of it; null if it has none to spare. */
+function trim(page, element) {
+  const items = (one) => (one.matches("table") ? one.tBodies[0] : one);
+  if (!element.matches("table, ul, ol") || items(element).childElementCount < 2) return null;
+  const copy = element.cloneNode(true);
+  items(copy).replaceChildren();
+  while (!fits(page) && items(element).childElementCount > 1) items(copy).prepend(items(element).lastElementChild);
+  if (element.matches("ol")) copy.start = (element.start || 1) + element.childElementCount;
+  return copy;
+}
+
+/** Move what does not fit from the end of `block` to a copy of it; null if that cannot be done. */
+function split(page, block) {
+  const rest = block.cloneNode(false);
+  delete rest.dataset.page;
+  while (!fits(page) && block.childElementCount > 1) rest.prepend(block.lastElementChild);
+  if (!fits(page)) {
+    const copy = trim(page, block.lastElementChild);
+    if (copy) rest.prepend(copy);
+    return rest.childElementCount ? rest : null;
+  }
+  const last = rest.firstElementChild;
+  if (last?.matches("ul, ol") && last.childElementCount > 1) {
+    const head = last.cloneNode(false);
+    block.append(head);
+    while (last.childElementCount > 1) {
+      head.append(last.firstElementChild);
+      if (!fits(page)) {
+        last.prepend(head.lastElementChild);
+        break;
+      }
+    }
+    if (head.childElementCount === 0) head.remove();
+    else if (last.matches("ol")) last.start = (head.start || 1) + head.childElementCount;
+  }
+  return rest.childElementCount ? rest : null;
+}
+
+function shrink(page, block, smallest = SMALLEST) {
+  for (let zoom = 0.95; !fits(page) && zoom >= smallest; zoom -= 0.05) block.style.zoom = zoom;
+  return fits(page);
+}
+
+/** A block on the page, or on as many new pages as it needs; the page to go on with. */
+function place(stage, page, block, title) {
+  body(page).append(block);
+  if (fits(page)) return page;
+  if (body(page).querySelectorAll(":scope > .block").length > 1) {
+    const before = [...body(page).querySelectorAll(":scope > .block")].at(-2);
+    page = newPage(stage, title, false);
+    if (before.matches(".subheading")) body(page).append(before);
+    body(page).append(block);
+    if (fits(page)) return page;
+  }
+  if (block.matches(".computation, .figure") && shrink(page, block, 0.75)) return page;
+  block.style.zoom = "";
+  const rest = split(page, block);
+  shrink(page, block); // one child alone can be too much
+  if (!rest) return page;
+  return place(stage, newPage(stage, title, false), rest, title);
+}
+
+/** One section of the chapter as a column of pages. */
+function lay(stage, topic, first) {
+  const pages = document.createElement("div");
+  stage.append(pages);
+  let title = topic.dataset.title;
+  let page = newPage(pages, title, first);
+  let closed = false;
+  for (const block of [...topic.children]) {
+    if (block.matches(".notes")) {
+      body(page).after(block);
+      continue;
+    }
+    const elsewhere = title !== topic.dataset.title && block.matches(".computation, .figure, .statement");
+    if ("page" in block.dataset || closed || elsewhere) {
+      title = block.dataset.page || topic.dataset.title;
+      const empty = !body(page).childElementCount;
+      if (empty) page.querySelector("h2").innerHTML = title;
+      else page = newPage(pages, title, false);
+    }
+    closed = block.matches(".exercise");
+    page = place(pages, page, block, title);
+  }
+  const all = [...pages.children].filter((one) => body(one).childElementCount || one.querySelector(".notes"));
+  for (const one of all) {
+    one.dataset.fits = fits(one);
+    const same = all.filter((other) => other.querySelector("h2").textContent === one.querySelector("h2").textContent);
+    one.place = [same.indexOf(one) + 1, same.length];
+  }
+  for (const one of all) {
+    const [k, of] = one.place;
+    if (of > 1 && !first) one.querySelector("h2").insertAdjacentHTML("beforeend", `<span class="of">${k} of ${of}</span>`);
+  }
+  const column = document.createElement("section");
+  column.append(...all);
+  return column;
+}
+
+async function show() {
+  const stage = document.querySelector(".stage");
+  stage.classList.add("measuring");
+  await script("_deck/mathjax/tex-mml-chtml.js");
+  await MathJax.startup.promise;
+  await MathJax.typesetPromise([stage]);
+  await Promise.all([...stage.querySelectorAll("img")].map((image) => image.decode().catch(() => null)));
+  await document.fonts.ready;
+  for (const topic of stage.querySelectorAll(".topic")) {
+    // titles hold formulas, too: typeset them where they will stand
+    const heading = document.createElement("h2");
+    heading.innerHTML = topic.dataset.title;
+    topic.before(heading);
+    await MathJax.typesetPromise([heading]);
+    topic.dataset.title = heading.innerHTML;
+    heading.remove();
+  }
+  const topics = [...stage.querySelectorAll(".topic")];
+  const slides = topics.map((topic, k) => lay(stage, topic, k === 0));
+  document.querySelector(".slides").append(...slides);
+  stage.remove();
+  await Reveal.initialize({
+    width: 1280,
+    height: 720,
+    margin: 0,
+    center: false,
+    hash: true,
+    slideNumber: "c/t",
+    transition: "none",
+    plugins: [RevealNotes],
+  });
+  document.documentElement.dataset.ready = "yes";
+}
+
+show();

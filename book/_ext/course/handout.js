@@ -1,0 +1,27 @@
+// Makes the one long page a handout: no solutions, a title, a table of contents, formulas with their sources.
+([title, words, parts]) => {
+  document.documentElement.dataset.theme = 'light';
+  for (const solution of document.querySelectorAll('.solution, .onlyprint')) solution.remove();
+  for (const image of document.images) image.loading = 'eager';
+  // colours of code would make every word an element of the PDF; comments stay set off
+  for (const span of document.querySelectorAll('pre span:not(.c1)')) span.replaceWith(...span.childNodes);
+  for (const code of document.querySelectorAll('pre')) code.normalize();
+  for (const item of MathJax.startup.document.math) {  // for a reader that speaks: the source of each formula
+    item.typesetRoot.setAttribute('role', 'img');
+    item.typesetRoot.setAttribute('aria-label', item.math);
+    item.typesetRoot.querySelector('mjx-assistive-mml')?.remove();
+  }
+  const article = document.querySelector('.bd-article');
+  const lines = [];
+  [...article.querySelectorAll('.toctree-wrapper')].forEach((wrapper, k) => {
+    wrapper.insertAdjacentHTML('afterbegin', `<h1 class="part">${parts[k]}</h1>`);
+    lines.push(`<li class="part">${parts[k]}</li>`);
+    for (const section of wrapper.querySelectorAll(':scope > section')) {
+      const heading = section.querySelector('h2').cloneNode(true);
+      heading.querySelector('.headerlink')?.remove();
+      lines.push(`<li><a href="#${section.id}">${heading.innerHTML}</a></li>`);
+    }
+  });
+  article.insertAdjacentHTML('afterbegin', `<div class="front"><p class="title">${title}</p>${words}</div>
+    <div class="contents"><h1>Contents</h1><ol>${lines.join('')}</ol></div>`);
+}
