@@ -11,7 +11,7 @@ export PYTHONHASHSEED ?= 0
 unexport MPLBACKEND
 
 .DEFAULT_GOAL := help
-.PHONY: help install book test lint unit nbtest lab serve notebooks repository clean
+.PHONY: help install book course test lint unit nbtest lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -35,12 +35,17 @@ lint: $(ENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	.venv/bin/zizmor --quiet --offline .github/workflows
 
 unit: $(ENV)
 	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope
 
 nbtest: $(ENV)
 	.venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
+
+course: $(ENV) ## write notebooks for students, slides, answers and the handout into _build/course
+	PYTHONPATH=book/_ext .venv/bin/python -m course
 
 lab: $(ENV) ## open the notebooks in JupyterLab
 	env -u OMP_NUM_THREADS .venv/bin/jupyter lab --notebook-dir book

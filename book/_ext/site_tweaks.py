@@ -1,4 +1,4 @@
-"""What the site needs beyond the theme: links from the environment, MathJax from disk, lazy images."""
+"""What the site needs beyond the theme: links from the environment, MathJax from disk, lazy images, a lighter page."""
 
 from __future__ import annotations
 
@@ -21,13 +21,19 @@ MATHJAX_PARTS = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts
 def point_to_repository(app: Sphinx, config: Config) -> None:
     """In a fork's CI the buttons lead to the fork: GITHUB_REPOSITORY wins over `_config.yml`."""
     slug, branch = os.environ.get("GITHUB_REPOSITORY"), os.environ.get("GITHUB_REF_NAME")
-    if not slug:
-        return
-    config.html_theme_options["repository_url"] = f"https://github.com/{slug}"
-    if branch and os.environ.get("GITHUB_REF_TYPE") == "branch" and not branch.endswith("/merge"):
-        config.html_theme_options["repository_branch"] = branch
-    owner, name = slug.split("/")
-    config.html_baseurl = f"https://{owner.lower()}.github.io/{name}/"
+    if slug:
+        config.html_theme_options["repository_url"] = f"https://github.com/{slug}"
+        if branch and os.environ.get("GITHUB_REF_TYPE") == "branch" and not branch.endswith("/merge"):
+            config.html_theme_options["repository_branch"] = branch
+    owner, name = config.html_theme_options["repository_url"].removeprefix("https://github.com/").split("/")
+    host = f"{owner.lower()}.github.io"
+    config.html_baseurl = f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+
+def keep_stored_outputs(app: Sphinx, config: Config) -> None:
+    """`make book EXECUTE=off` builds from the outputs in the notebooks: seconds instead of minutes."""
+    if os.environ.get("EXECUTE") == "off":
+        config.nb_execution_mode = "off"
 
 
 def mathjax_folder() -> Path | None:
@@ -71,9 +77,27 @@ def load_images_lazily(app: Sphinx, doctree: nodes.document) -> None:
         image["loading"] = "lazy"
 
 
+def leave_out_icon_script(app: Sphinx, exception: Exception | None) -> None:
+    """The theme brings its icons twice: as fonts, and as a script of 1.5 MB. The fonts do."""
+    script = Path(app.outdir, "_static", "scripts", "fontawesome.js")
+    if exception is None and script.is_file():
+        script.write_text("/* Icons come from the fonts. */\n", encoding="utf-8")
+        for rest in script.parent.glob("*.map"):
+            rest.unlink()
+
+
+def mend_roles(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """docutils gives the entries of a bibliography a role that ARIA has withdrawn."""
+    if 'class="citation-list"' in context.get("body", ""):
+        context["body"] = context["body"].replace(' role="doc-biblioentry"', ' role="listitem"')
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", point_to_repository)
+    app.connect("config-inited", keep_stored_outputs)
     app.connect("builder-inited", serve_mathjax_locally)
     app.connect("builder-inited", leave_out_thebe)
     app.connect("doctree-read", load_images_lazily)
+    app.connect("html-page-context", mend_roles)
+    app.connect("build-finished", leave_out_icon_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

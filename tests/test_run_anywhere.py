@@ -1,0 +1,114 @@
+"""Notebooks open on Colab, Binder, JupyterLab and VS Code with what is there; the workflows that watch over it hold."""
+
+import ast
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+from test_book import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    tomllib = pytest.importorskip("tomli")
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+IMPORTED_AS = {"scikit-learn": "sklearn", "scikit-image": "skimage"}
+
+
+def names(requirements):
+    return {re.match(r"[\w-]+", line)[0].lower() for line in requirements}
+
+
+def test_readme_has_the_other_launch_buttons():
+    readme = (ROOT / "README.md").read_text()
+    assert f"(https://mybinder.org/v2/gh/{SLUG}/main?urlpath=lab/tree/book/index.ipynb)" in readme
+    assert f"(https://vscode.dev/github/{SLUG})" in readme
+    assert CONFIG["launch_buttons"]["notebook_interface"] == "jupyterlab"
+    assert {"colab_url", "binderhub_url"} <= set(CONFIG["launch_buttons"])
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_notebook_runs_where_the_package_does(path):
+    """Any kernel called python3 will do, and nothing is imported that the package does not bring along."""
+    metadata = nbformat.read(path, as_version=4).metadata
+    assert metadata.kernelspec.name == "python3" and metadata.language_info.name == "python"
+    ours = {IMPORTED_AS.get(name, name) for name in names(PROJECT["dependencies"])}
+    known = ours | {"reconlaw", "IPython", "mynet"} | set(sys.stdlib_module_names)
+    for cell in code_cells(path):
+        source = re.sub(r"^(\s*)[%!].*$", r"\1pass", cell.source, flags=re.MULTILINE)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Import):
+                assert {alias.name.split(".")[0] for alias in node.names} <= known, cell.source
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module.split(".")[0] in known, cell.source
+
+
+def test_first_cell_installs_once_and_can_be_run_again(monkeypatch, capsys):
+    from IPython.core.interactiveshell import InteractiveShell
+
+    shell, installed = InteractiveShell(), []
+
+    def pip(line):
+        installed.append(line)
+        monkeypatch.undo()  # now it is there
+
+    shell.register_magic_function(pip, magic_name="pip")
+    monkeypatch.setitem(sys.modules, "reconlaw", None)  # as where it was never installed
+    for _ in range(3):
+        assert shell.run_cell(FIRST_CELL).success
+    assert installed == [f'install -q "reconlaw @ git+https://github.com/{SLUG}"']
+    said = capsys.readouterr().out
+    assert said.count("Device: ") == 3 and "minute" in said
+
+
+def test_binder_installs_the_pinned_versions():
+    lines = (ROOT / ".binder" / "requirements.txt").read_text().splitlines()
+    assert (
+        "--constraint ../requirements.txt" in lines
+        and "-e .[book]" in lines
+        and "book" in PROJECT["optional-dependencies"]
+    )
+    pinned = names(line for line in (ROOT / "requirements.txt").read_text().splitlines() if re.match(r"[\w-]", line))
+    wanted = names(line for line in lines if re.match(r"\w", line))
+    assert wanted | names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["book"]) <= pinned
+    python = (ROOT / ".binder" / "runtime.txt").read_text().strip()
+    steps = WORKFLOWS["tests"]["jobs"]["tests"]["steps"]
+    assert python == f"python-{next(s['with']['python-version'] for s in steps if 'setup-python' in s.get('uses', ''))}"
+
+
+def test_workflows_do_what_is_there():
+    assert set(WORKFLOWS) == {"tests", "publish", "links", "colab"}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    for name, workflow in WORKFLOWS.items():
+        assert workflow["permissions"] == {"contents": "read"}, name
+        for job in workflow["jobs"].values():
+            assert job["timeout-minutes"] <= 120
+            for run in filter(None, (step.get("run") for step in job["steps"])):
+                assert set(re.findall(r"make ([a-z]+)", run)) <= targets
+                assert all((ROOT / script).is_file() for script in re.findall(r"\.ci/\w+", run))
+        weekly = [entry["cron"].split() for entry in workflow[True].get("schedule", [])]  # YAML reads `on` as true
+        assert bool(weekly) == (name in ("links", "colab")) and all(day != "*" for *_, day in weekly)
+
+
+def test_colab_run_takes_this_checkout_and_names_what_failed(tmp_path):
+    """With a `jupyter` that fails on one notebook and writes down what it was asked."""
+    log, tool = tmp_path / "log", tmp_path / "jupyter"
+    address = f"https://github.com/{SLUG}"
+    tool.write_text(
+        f'#!/bin/sh\necho "$(git ls-remote --get-url {address}) $*" >> {log}\n'
+        'case "$*" in *index.ipynb) exit 1;; esac\n'
+    )
+    tool.chmod(0o755)
+    environment = os.environ | {"PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    ran = subprocess.run(["bash", ROOT / ".ci" / "colab"], env=environment, capture_output=True, text=True)
+    assert ran.returncode == 1 and ran.stdout.endswith("failed: book/index.ipynb\n")
+    calls = log.read_text().splitlines()
+    assert sorted(Path(call.split()[-1]) for call in calls) == [p.relative_to(ROOT) for p in NOTEBOOKS]
+    assert all(call.startswith(f"file://{ROOT} nbconvert") and "--execute" in call for call in calls)
