@@ -81,6 +81,26 @@ def test_notebook_begins_with_the_install_cell(path):
     assert code_cells(path)[0].source == FIRST_CELL
 
 
+@each_notebook
+def test_notebook_defines_the_macros_that_it_uses(path, monkeypatch):
+    """JupyterLab, VS Code and Colab do not read `_config.yml`."""
+    monkeypatch.syspath_prepend(BOOK / "_ext")
+    from notebooks import set_macros
+
+    notebook = nbformat.read(path, as_version=4)
+    sources = [cell.source for cell in notebook.cells]
+    set_macros(notebook)
+    assert [cell.source for cell in notebook.cells] == sources, f"run `make notebooks NB={path.relative_to(ROOT)}`"
+
+
+@each_notebook
+def test_notebook_reads_well_without_the_book(path):
+    """JupyterLab and Colab show a fenced statement as code, and a link without words as nothing."""
+    text = "\n".join(c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown")
+    assert not re.search(r"^`{3,}\{prf:", text, re.MULTILINE), "open and close statements with ::::"
+    assert "[](" not in text, "give the link the title of its page"
+
+
 def test_toc_and_folder_hold_the_same_pages():
     entries = toc_entries()
     assert len(entries) == len(set(entries))

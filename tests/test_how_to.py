@@ -1,0 +1,47 @@
+"""Every block of code on the page of recipes runs, with the large sizes made small."""
+
+import re
+
+import pytest
+from test_book import BOOK
+
+PAGE = (BOOK / "how-to.md").read_text(encoding="utf-8")
+RECIPES = dict(re.findall(r"^## (.+?)$.*?^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
+SMALLER = {
+    "Use a bigger p on a GPU": [
+        ("n, d, p = 20, 3_072, 1_000_000", "n, d, p = 4, 30, 1_200"),
+        ("max_seconds=3_600", "max_seconds=30"),
+        ("progress=True", "progress=False"),
+    ],
+    "Run a sweep on a cluster": [
+        ("n=[20], d=[100], ratio=[1.25, 1.5, 2, 3], seed=range(20)", "n=[3], d=[20], ratio=[3, 6], seed=range(2)"),
+        ("in (1.25, 1.5, 2, 3)", "in (3, 6)"),
+        (
+            'records = rl.sweep(trial, cells, "trials.sqlite")',
+            'records = rl.sweep(trial, cells, "t.sqlite", progress=0)',
+        ),
+    ],
+}
+
+
+def test_each_recipe_has_its_block():
+    assert len(RECIPES) == PAGE.count("\n## ") == PAGE.count("```python") >= 5
+    assert set(SMALLER) <= set(RECIPES)
+
+
+@pytest.mark.parametrize("title", RECIPES)
+def test_recipe_runs(title, tmp_path, monkeypatch, capsys):
+    code = RECIPES[title]
+    for large, small in SMALLER.get(title, ()):
+        assert large in code, f"{title}: {large!r} is gone"
+        code = code.replace(large, small)
+    monkeypatch.chdir(tmp_path)
+    if "tcp://scheduler:8786" not in code:
+        exec(compile(code, title, "exec"), {"__name__": "__main__"})
+        return
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None) as cluster:
+        names = {"__name__": "recipe"}
+        exec(compile(code.replace("tcp://scheduler:8786", cluster.scheduler_address), title, "exec"), names)
+    assert all(record["result"]["recovered"] for record in names["records"])
+    assert "6 2 of 2" in capsys.readouterr().out
