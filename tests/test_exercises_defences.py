@@ -1,6 +1,5 @@
 import math
 
-import pytest
 from scipy.optimize import brentq
 from scipy.special import ndtr, ndtri
 
@@ -69,16 +68,3 @@ WRONG = [
     (BOUND, lambda k, m: min(1.0, k + m), "do not shift"),
     (BOUND, lambda k, m: ndtr(-ndtri(k) + m), "keep its sign"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""

@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
@@ -66,16 +65,3 @@ WRONG = [
     (exercises.check_labels_from_weights, lambda X, f, theta: X @ f.V.T @ theta, "activation"),
     (exercises.check_labels_from_weights, lambda X, f, theta: f(X), "features"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""

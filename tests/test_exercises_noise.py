@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from reconlaw import exercises
@@ -55,16 +54,3 @@ WRONG = [
     (BOUND, lambda e, s, w: bound(e, s, w, top=lambda q: 2), "part 1"),
     (BOUND, lambda e, s, w: (1 + 3 * w * e / s**2) / (1 - 3 * w * e / s**2) * e / s, "math.inf"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""

@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from reconlaw import exercises
@@ -105,18 +104,6 @@ WRONG = [
     (exercises.check_removal_costs, lambda G, a: costs(G, a).sqrt(), "not its root"),
     (exercises.check_removal_costs, lambda G, a: costs(G, a) / 2, "half of it"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, message):
-    with pytest.raises(AssertionError, match=message):
-        check(answer)
 
 
 def test_removal_costs_are_what_removal_costs():

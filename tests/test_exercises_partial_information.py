@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from reconlaw import exercises
@@ -76,19 +75,6 @@ WRONG = [
     (NOISE, lambda P, y, t: 1 / noise(P, y, t), "other way round"),
     (NOISE, lambda P, y, t: parts(P, y, t)[1].norm(), "divide by"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""
 
 
 def test_a_blurred_relu_is_the_mean_that_it_claims_to_be():

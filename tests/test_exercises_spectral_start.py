@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from reconlaw import exercises, hermite_polynomials
@@ -80,18 +79,6 @@ WRONG = [
     (GRADIENT, lambda V, t, u: value(V, t, u) * gradient(V, t, u), "step of the power iteration"),
     (GRADIENT, lambda V, t, u: -gradient(V, t, u), "other way round"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "message"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, message):
-    with pytest.raises(AssertionError, match=message):
-        check(answer)
 
 
 def test_gradient_is_that_of_the_moment():

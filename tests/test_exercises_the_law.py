@@ -1,6 +1,5 @@
 import math
 
-import pytest
 import torch
 
 from reconlaw import exercises
@@ -67,16 +66,3 @@ WRONG = [
     (bar, of_singular_values(lambda sigma, s: s * sigma.pow(-1).sum()), "add up in squares"),
     (bar, of_singular_values(lambda sigma, s: s * sigma.pow(-2).mean().sqrt()), "one unknown"),
 ]
-
-
-@pytest.mark.parametrize("check, answer", RIGHT)
-def test_right_answer(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize("check, answer, hint", WRONG)
-def test_wrong_answer_is_told_which_mistake_it_is(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""

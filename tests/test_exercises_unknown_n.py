@@ -1,4 +1,3 @@
-import pytest
 import torch
 
 from reconlaw import exercises
@@ -73,16 +72,3 @@ WRONG = [
     (CHECK_GAP, lambda r, t, a, lam, top: gap(r, t, a, 1.0, top), "forget λ"),
     (CHECK_GAP, lambda *a: -gap(*a), "other way round"),
 ]
-
-
-@pytest.mark.parametrize(("check", "answer"), RIGHT)
-def test_right_answers_pass(check, answer, capsys):
-    check(answer)
-    assert capsys.readouterr().out == "correct\n"
-
-
-@pytest.mark.parametrize(("check", "answer", "hint"), WRONG)
-def test_wrong_answers_are_diagnosed(check, answer, hint, capsys):
-    with pytest.raises(AssertionError, match=hint):
-        check(answer)
-    assert capsys.readouterr().out == ""
