@@ -300,6 +300,16 @@ def scores(result, X) -> dict:
     }
 
 
+def counts(results: list[dict]) -> dict:
+    """Sets, their samples, and how many of those came back, from the :func:`scores` of each set."""
+    return {
+        "sets": len(results),
+        "samples": sum(r["samples"] for r in results),
+        "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
+        "samples_within_0.1": sum(r["within_0.1_up_to_sign"] for r in results),
+    }
+
+
 def short(x) -> float | None:
     """A number to three digits; None where it is not finite (JSON has no infinity)."""
     return float(f"{float(x):.3g}") if np.isfinite(float(x)) else None

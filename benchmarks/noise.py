@@ -130,12 +130,7 @@ def summarise(cells: list[dict]) -> list[dict]:
         results = [cell["result"] for cell in members]
         rows.append(
             settings
-            | {
-                "sets": len(results),
-                "samples": sum(r["samples"] for r in results),
-                "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
-                "samples_within_0.1": sum(r["within_0.1_up_to_sign"] for r in results),
-            }
+            | common.counts(results)
             | {
                 name: common.median(r.get(name) for r in results)
                 for name in (
