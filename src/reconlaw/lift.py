@@ -93,7 +93,7 @@ class RandomFeaturesLift:
         for rows in self._blocks():
             T = self._times_V(delta, rows)
             if self._S is not None:
-                out[0, rows] = (T.mul_(self._S[:, rows])).sum(0)
+                torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
             else:
                 derivative, Z = self._derivative, self._Z[:, rows]
                 out[:, rows] = self.alpha[: self.n].T @ (derivative(Z) * T)
