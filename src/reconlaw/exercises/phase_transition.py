@@ -111,7 +111,7 @@ def check_separated(separated) -> None:
         ([not truth for truth in right], "the answer is the other way round: True where there is no maximum"),
         (
             [all(s in (0, 1) for s in row) for row in shares],
-            "one ratio with both outcomes is not enough: as the slope grows, the threshold moves up to that ratio, and "
+            "one ratio with both outcomes is not enough: as the slope grows, the threshold tends to that ratio, and "
             "the likelihood keeps growing",
         ),
         (
