@@ -127,7 +127,7 @@ def test_a_choice_is_counted_drawn_and_put_in_words(calculator):
     expect(one.part("verdict")).to_contain_text("The plain count flatters")
     one.fill(outputs=10, n=200)
     assert one.table()[0][3] == "below the count"
-    expect(one.part("caveats")).to_contain_text("nobody has recovered this many samples")
+    expect(one.part("caveats")).to_contain_text("this many samples at once have not been recovered")
     one.part("architecture").select_option("bert-base")
     expect(one.part("caveats")).to_contain_text("Tokens come from a finite list")
     assert one.part("d").input_value() == str(128 * 768)
