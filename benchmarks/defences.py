@@ -1,6 +1,6 @@
 """What defences cost in accuracy and gain against reconstruction: two digits, a linear head on random ReLU features.
 
-Every cell trains on n digits, 3 against 8, attacks θ with the parity lift, and tests on the digits that are left. For
+Every cell trains on n digits, 3 against 8, attacks θ with the parity lift, and tests on others of the two kinds. For
 defences that add noise the accuracy is a mean over twenty draws, the attack sees one, and its tolerance is the noise.
 ``local_error`` is what a search that starts at the truth would be off by, to first order in the noise.
 
@@ -39,7 +39,7 @@ def mu_of(epsilon: float) -> float:
 
 
 def load(n: int, seed: int):
-    """Training digits, and all others of the two classes."""
+    """Training digits, and others of the two classes (of 340 in all)."""
     data = rl.data.digits(n, classes=CLASSES, seed=seed)
     every = rl.data.digits(340, classes=CLASSES, seed=seed)
     new = (torch.cdist(every.X, data.X) > 1e-6).all(1)
