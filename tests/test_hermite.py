@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reconlaw.activations import ACTIVATIONS, get_activation
-from reconlaw.hermite import gaussian_quadrature, hermite_coefficients, hermite_polynomials, parity
+from reconlaw.hermite import gaussian_quadrature, hermite_coefficients, hermite_polynomials, most_samples, parity
 
 DEGREE = 60
 
@@ -100,6 +100,27 @@ def test_parity_of_callables():
     assert parity(torch.sin) == "odd"
     assert parity(lambda z: torch.sin(z) + 1e-6 * z**2) == "mixed"
     assert parity(torch.sigmoid) == "mixed"
+
+
+def test_a_name_will_do():
+    torch.testing.assert_close(hermite_coefficients("tanh", 5), hermite_coefficients(torch.tanh, 5))
+
+
+@pytest.mark.parametrize(
+    ("phi", "count"),
+    [
+        (torch.square, 1),
+        (lambda z: 3 * z - 2, 1),
+        (lambda z: z * 0 + 1, 1),
+        (lambda z: z * z + z, 2),
+        (lambda z: z**3, math.inf),
+        (lambda z: z * z + 1e-6 * torch.sin(z), math.inf),
+        (torch.relu, math.inf),
+        (torch.abs, math.inf),
+    ],
+)
+def test_polynomials_of_degree_two_determine_few_samples(phi, count):
+    assert most_samples(phi) == count
 
 
 def test_bad_input():

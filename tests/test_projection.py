@@ -165,6 +165,14 @@ def test_a_second_derivative_is_refused(problem):
         gradient.sum().backward()
 
 
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float64, 1e-200), (torch.float64, 1e200), (torch.float32, 1e-30)])
+def test_squares_that_leave_the_range_of_the_dtype_are_none_of_the_losss(problem, dtype, scale):
+    case = problem(dtype=dtype)
+    X = torch.roll(case.X, 1, 1).to(dtype)
+    expected = rl.projection_loss(X, case.features, case.theta)
+    torch.testing.assert_close(rl.projection_loss(X, case.features, case.theta * scale), expected)
+
+
 def test_theta_zero_is_refused(problem):
     features = problem().features
     with pytest.raises(ValueError, match="theta is zero"):

@@ -87,14 +87,30 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
 
 def as_tensor(value) -> torch.Tensor:
     """``value`` as a tensor; lists by way of NumPy, whose floats are float64 where torch's default would round them."""
-    return value if isinstance(value, torch.Tensor) else torch.as_tensor(np.asarray(value))
+    if isinstance(value, torch.Tensor):
+        return value
+    array = np.asarray(value)
+    if array.dtype.kind not in "biufc":
+        raise TypeError(
+            f"a {type(value).__name__} holds no numbers (dtype {array.dtype}); pass a tensor, array or list"
+        )
+    return torch.as_tensor(array)
 
 
-def check_moved(theta: torch.Tensor) -> torch.Tensor:
+def check_moved(theta: torch.Tensor, name: str = "theta") -> torch.Tensor:
     """θ, unless it is zero: then training moved nothing."""
     if not bool(theta.any()):
-        raise ValueError("theta is zero: training moved nothing, so there is nothing to reconstruct from")
+        raise ValueError(f"{name} is zero: training moved nothing, so there is nothing to reconstruct from")
     return theta
+
+
+def in_range(theta: torch.Tensor) -> tuple[torch.Tensor, float]:
+    """θ, and 1; or θ over a power of two, and that, where squares of its entries leave what float32 can hold."""
+    largest = float(theta.abs().max())
+    if 1e-9 < largest < 1e9:
+        return theta, 1.0
+    unit = 2.0 ** min(max(math.frexp(largest)[1], -1000), 1000)
+    return (theta.cpu().double() / unit).to(theta), unit
 
 
 def check_samples(X, d: int | None = None) -> torch.Tensor:

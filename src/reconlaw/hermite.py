@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ._checks import check_count
+from .activations import get_activation
 
 Elementwise = Callable[[torch.Tensor], torch.Tensor]
 
@@ -59,12 +60,12 @@ def gaussian_quadrature() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.as_tensor(z), torch.as_tensor(w)
 
 
-def hermite_coefficients(phi: Elementwise, degree: int) -> torch.Tensor:
+def hermite_coefficients(phi: str | Elementwise, degree: int) -> torch.Tensor:
     r"""μ_k = E[φ(g) h_k(g)], g ~ N(0,1), for k = 0, …, degree.
 
     Args:
-        phi: elementwise, called on a float64 tensor; of polynomial growth, smooth but at whole numbers for
-            full accuracy (about 1e-14; a kink elsewhere leaves some 1e-4).
+        phi: a name in ``reconlaw.ACTIVATIONS``, or elementwise, called on a float64 tensor; of polynomial growth,
+            smooth but at whole numbers for full accuracy (about 1e-14; a kink elsewhere leaves some 1e-4).
         degree: the last k, 0…200.
 
     Returns:
@@ -76,6 +77,7 @@ def hermite_coefficients(phi: Elementwise, degree: int) -> torch.Tensor:
     check_count("degree", degree, minimum=0)
     if degree > 200:
         raise ValueError(f"degree={degree} is beyond 200, where the quadrature no longer resolves h_k; use 200 or less")
+    phi = get_activation(phi) if isinstance(phi, str) else phi
     z, w = gaussian_quadrature()
     return (w * _values(phi, z)) @ hermite_polynomials(z, degree)
 
@@ -99,6 +101,23 @@ def parity(phi: Elementwise) -> str:
     if (right + left).abs().max() <= 2e-9 * size:
         return "odd"
     return "mixed"
+
+
+def most_samples(phi: Elementwise) -> float:
+    r"""The most samples that one output of random features can determine, however many the features: ∞, mostly.
+
+    Where φ is a polynomial of degree 2 at most, θ depends on the samples by Σ a_i, Σ a_i x_i and Σ a_i x_i x_iᵀ alone.
+    A quadratic form of rank n is such a sum in n(n−1)/2 dimensions of ways, of which Σ a_i x_i, where φ has a linear
+    term, takes n: two samples are determined then; three up to finitely many alternatives; else but one.
+    """
+    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64)
+    values = _values(phi, z)
+    low, middle, high = values[[0, 300, 600]].tolist()
+    linear, square = (high - low) / 12, (high + low - 2 * middle) / 72
+    rounding = 1e-9 * float(values.abs().max())
+    if float((values - middle - linear * z - square * z * z).abs().max()) > rounding:
+        return math.inf
+    return 2 if min(abs(linear), abs(square)) > rounding else 1
 
 
 def _values(phi: Elementwise, z: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 
-from ._checks import check_matrix, check_moved
+from ._checks import check_matrix, check_moved, in_range
 
 
 class SpanError(RuntimeError):
@@ -125,7 +125,7 @@ def projection_loss(X: torch.Tensor, features, theta: torch.Tensor) -> torch.Ten
         ValueError: bad shapes, NaN, θ = 0, or more samples than features.
         SpanError: the features of X are linearly dependent to working precision.
     """
-    theta = check_moved(features.check_theta(theta).detach())
+    theta, _ = in_range(check_moved(features.check_theta(theta).detach()))
     X = check_matrix("X", X, features.d).to(theta)
     if X.shape[0] > features.p:
         raise ValueError(

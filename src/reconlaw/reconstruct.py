@@ -7,8 +7,9 @@ import inspect
 import torch
 
 from . import parity_lift, sgd, sparse
-from ._checks import as_tensor, check_count, check_moved, check_positive
+from ._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .feature_map import independent
+from .hermite import most_samples
 from .run import Result, Run, fingerprint
 
 _METHODS = {"varpro": parity_lift.solve, "sgd": sgd.solve, "sparse": sparse.solve}
@@ -55,11 +56,15 @@ def reconstruct(
     Raises:
         ValueError, TypeError: what is wrong with an argument, and what to do.
         CheckpointError: the checkpoint is corrupt, of another problem, or cannot be written.
+        SpanError: the features of any n candidates are linearly dependent, as for a linear φ and n > 1.
+        RuntimeError: "sparse" ended before it had found an atom.
 
     Source: Iurada et al., arXiv 2509.22214, for the loss and "sgd".
     """
     if method not in _METHODS:
         raise ValueError(f"method={method!r} is unknown; use one of {', '.join(map(repr, _METHODS))}")
+    if isinstance(features, torch.nn.Module):
+        raise TypeError("features is a torch.nn.Module; pass reconlaw.ModuleFeatures(module, input_shape)")
     if not hasattr(features, "check_theta"):
         raise TypeError(f"features is a {type(features).__name__}; pass theta first, then the feature map")
     known = [name for name, p in inspect.signature(_METHODS[method]).parameters.items() if p.default is not p.empty]
@@ -70,31 +75,41 @@ def reconstruct(
     theta = check_moved(features.check_theta(theta).detach())
     if n is None and method != "sparse":
         raise ValueError(f"method={method!r} needs n, the number of training samples; method='sparse' estimates it")
-    if n is not None and check_count("n", n) > features.p:
+    n = None if n is None else check_count("n", n)
+    if n is not None and n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
     max_seconds = check_positive("max_seconds", max_seconds)
     if tol is None:
         tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
     tol = check_positive("tol", tol)
-    run = Run(max_seconds, progress, checkpoint, fingerprint(theta, features, n, method, seed))
+    problem = "" if checkpoint is None else fingerprint(theta, features, n, method, seed)
+    theta, unit = in_range(theta)
+    run = Run(max_seconds, progress, checkpoint, problem)
     try:
-        point, sign_identifiable, interrupted, *path = _METHODS[method](features, theta, n, run, seed, tol, **options)
+        with torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
+            found = _METHODS[method](features, theta.clone(), n, run, seed, tol, **options)
+        point, sign_identifiable, interrupted, *path = found
     finally:
         run.close()
-    n, K = len(point.U), len(theta)
-    unknowns = n * (features.d - 1) + n * K
-    equations = K * independent(features, -(-unknowns // K) + n)
-    converged, determined = point.loss <= tol, equations >= unknowns
+    # Outputs that depend on each other give no equations of their own, and no more than n are independent.
+    n, R = len(point.U), 1 if len(theta) == 1 else int(torch.linalg.matrix_rank(theta.cpu()))
+    R = min(n, R)
+    unknowns = n * (features.d - 1) + n * R
+    equations = R * independent(features, -(-unknowns // R) + n)
+    shared = R == 1 and hasattr(features, "activation") and n > most_samples(features.activation)
+    converged, determined = point.loss <= tol, equations >= unknowns and not shared
+    for step in path[0] if path else ():
+        step["lambda"] *= unit
     return Result(
         X=point.U,
-        coefficients=point.alpha[:, 0] if vector else point.alpha,
+        coefficients=(point.alpha[:, 0] if vector else point.alpha) * unit,
         loss=point.loss,
         history=run.history,
         converged=converged,
         determined=determined,
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
         message=_message(
-            point.loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol
+            point.loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared
         ),
         seconds=run.seconds,
         method=method,
@@ -102,7 +117,12 @@ def reconstruct(
     )
 
 
-def _message(loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol):
+def _message(loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared):
+    if shared:
+        return (
+            "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
+            "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
+        )
     if not determined:
         return (
             f"not determined: {equations} equations for {unknowns} unknowns (p/dn < 1), so other sets fit theta as "
