@@ -187,7 +187,7 @@ def test_a_file_that_would_run_code_is_not_loaded(problem, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("what", ["theta", "features", "n", "method", "seed"])
+@pytest.mark.parametrize("what", ["theta", "features", "V", "activation", "n", "method", "seed"])
 def test_another_problem_is_refused(problem, tmp_path, what):
     path = tmp_path / "run.pt"
     case = finished(problem, path)
@@ -196,6 +196,9 @@ def test_another_problem_is_refused(problem, tmp_path, what):
     arguments |= {
         "theta": {"theta": case.theta * (1 + 1e-15)},
         "features": {"features": rl.RandomFeatures(20, 1000, seed=1, device="cpu")},
+        # These two are called what the right ones are called.
+        "V": {"features": rl.RandomFeatures(20, 1000, dtype=torch.float32, device="cpu").to(torch.float64)},
+        "activation": {"features": rl.RandomFeatures(20, 1000, rl.Activation("relu", torch.tanh, torch.cos))},
         "n": {"n": 4},
         "method": {"method": "sgd"},
         "seed": {"seed": 1},

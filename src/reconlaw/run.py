@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ._random import seeded_generator
+
 clock = time.monotonic  # of every budget; a benchmark on a shared machine may put time.process_time here
 
 
@@ -27,14 +29,16 @@ class Result:
         loss: L(X) = ‖P⊥θ‖²/‖θ‖².
         history: (seconds, loss) of the best so far, one entry an improvement.
         converged: the loss reached the tolerance.
-        determined: there are at least as many equations as unknowns, pK ≥ n(d − 1) + nK. Where false, other sets of
-            samples fit θ as well, and X is one of them, not the data.
+        determined: there are at least as many equations as unknowns, pR ≥ n(d − 1) + nR, R ≤ min(n, K) the rank of θ;
+            and n ≤ 2 where R = 1 and φ is a polynomial of degree 2, n = 1 where it lacks the linear or the quadratic
+            term. Where false, other sets of samples fit θ as well, and X is one of them, not the data.
         sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
             activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
             known.
         message: in words, with what to try next.
         seconds: time spent, over all resumed runs.
         method: the method used.
+        path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
     """
 
     X: torch.Tensor
@@ -183,4 +187,8 @@ def fingerprint(theta: torch.Tensor, features, n, method: str, seed: int) -> str
     """Identifies a problem, so that a checkpoint is never resumed on another."""
     digest = hashlib.sha256(theta.detach().cpu().numpy().tobytes())
     digest.update(f"{features!r} n={n} {method} seed={seed}".encode())
+    # What it is called does not identify a map: two activations may have one name. Rounded, since devices differ.
+    x = torch.randn(1, features.d, generator=seeded_generator("fingerprint", 0), dtype=torch.float64)
+    values = features(x)[0, :16].double().cpu()
+    digest.update(str([round(v, 2) + 0.0 for v in (values / (values.norm() or 1)).tolist()]).encode())
     return digest.hexdigest()
