@@ -1,3 +1,6 @@
+import math
+import pickle
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -94,6 +97,15 @@ def test_module_is_an_activation():
     assert phi.name == "ELU" and phi.parity == "mixed"
 
 
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "a callable", "with a derivative"])
+def test_an_activation_can_be_pickled(name):
+    made = {"a callable": (torch.sinh,), "with a derivative": (torch.sin, torch.cos)}.get(name, (name,))
+    phi, z = get_activation(*made), torch.linspace(-2, 2, 9, dtype=torch.float64)
+    again = pickle.loads(pickle.dumps(phi))
+    assert again == phi or name == "a callable"
+    assert torch.equal(again(z), phi(z)) and torch.equal(again.derivative(z), phi.derivative(z))
+
+
 def test_activation_passes_through_and_knows_its_coefficients():
     phi = get_activation("abs")
     assert isinstance(phi, Activation) and get_activation(phi) is phi
@@ -106,6 +118,15 @@ def numpy_relu(z):
 
 def in_place_relu(z):
     return z.clamp_(min=0)
+
+
+class Trained(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, z):
+        return torch.relu(z) + self.slope * torch.sin(z)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +149,10 @@ def in_place_relu(z):
         (torch.sin, torch.log, ValueError, "the derivative gives NaN"),
         (torch.sin, 3, TypeError, "derivative is a int"),
         (lambda z: z.abs().sqrt(), None, ValueError, "the derivative gives NaN"),
+        (math.tanh, None, ValueError, "the activation must take float32 and float64 alike"),
+        (torch.nn.PReLU(), None, ValueError, "the activation must take float32 and float64 alike"),
+        (torch.nn.PReLU().double().requires_grad_(False), None, ValueError, "must take float32"),
+        (Trained(), None, ValueError, "has parameters that are trained"),
         ("relu", torch.cos, TypeError, "has its own"),
     ],
 )

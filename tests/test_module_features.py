@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reconlaw as rl
-from reconlaw import module_features, varpro
+from reconlaw import module_features, moment_regression, varpro
 from reconlaw.moment_regression import MomentRegression
 from reconlaw.projection import Projection
 from reconlaw.varpro import to_sphere
@@ -188,6 +188,22 @@ def test_the_module_is_left_as_it_was():
     assert features(normal(5, 8)).std() > 0
 
 
+class Centred(nn.Module):
+    def forward(self, x):
+        return x.sub_(0.5).div_(2)
+
+
+@pytest.mark.parametrize("first", [lambda: nn.ReLU(inplace=True), Centred])
+def test_a_module_that_writes_to_its_input_writes_to_a_copy(first):
+    module, X = seeded(lambda: nn.Sequential(first(), nn.Linear(8, 300), nn.GELU())), normal(3, 8)
+    features, before = rl.ModuleFeatures(module, 8, device="cpu"), X.clone()
+    Phi = features(X)
+    assert torch.equal(X, before) and torch.equal(features(X), Phi)
+    theta = features.fit(before, torch.ones(3))
+    result = rl.reconstruct(theta, features, 3, max_seconds=2)
+    assert float(rl.projection_loss(result.X, features, theta)) == pytest.approx(result.loss, abs=1e-20)
+
+
 def test_dropout_that_does_nothing_is_not_warned_of(recwarn):
     rl.ModuleFeatures(nn.Sequential(nn.Linear(8, 30), nn.Dropout(0.0)).train(), 8, device="cpu")
     assert not recwarn.list
@@ -355,6 +371,19 @@ def test_learned_moments_point_at_the_samples(problem):
     assert (case.X @ span).norm(dim=1).min() > 0.8 * 4
 
 
+def test_fewer_probes_than_dimensions_tell_no_direction(problem, monkeypatch):
+    """As at d = 3072: what their linear part leaves is nothing, and a direction made of it would be NaN."""
+    monkeypatch.setattr(moment_regression, "_MOST_PROBES", 12)
+    case = problem(d=16, n=2, p=400, activation="gelu")
+    features = rl.ModuleFeatures(rf_module(case.features), 16, device="cpu")
+    moments = MomentRegression(features)
+    assert moments.explained <= 0
+    U, strength = moments.directions(features.check_theta(case.theta), 2, torch.Generator())
+    assert U.shape == (0, 16) and strength.shape == (0,) and U.dtype == torch.float64
+    result = rl.reconstruct(case.theta, features, 2, max_seconds=20)
+    assert result.converged and rl.match(result.X, case.X).error.max() < 1e-6
+
+
 def test_the_order_of_the_samples_does_not_matter(problem):
     features, data = features_of("cnn"), rl.data.sphere(2, 8, seed=1)
     one = features.fit(data.X, data.y)
@@ -491,6 +520,27 @@ def test_bad_arguments(arguments, error, message):
         rl.ModuleFeatures(**({"module": seeded(mlp), "input_shape": 8, "device": "cpu"} | arguments))
 
 
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_callers_inference_mode_does_not_matter(monkeypatch, dense):
+    if not dense:
+        monkeypatch.setattr(module_features, "_DENSE_NUMBERS", 1)
+    data = rl.data.sphere(2, 8, seed=0)
+    with torch.inference_mode():
+        for phi in (torch.sigmoid, None):  # an activation that autograd differentiates, and a module
+            features = rl.RandomFeatures(8, 150, phi, device="cpu") if phi else features_of("mlp")
+            theta = features.fit(data.X, data.y)
+            result = rl.reconstruct(theta, features, 2, max_seconds=10)
+            assert result.converged and torch.is_inference_mode_enabled()
+            assert rl.match(result.X, data.X).recovered_up_to_sign(1e-6).all()
+    assert rl.reconstruct(theta, features, 2, max_seconds=10).converged
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_module_is_refused():
+    with pytest.raises(TypeError, match="module is scripted.*pass the module that it was made from"):
+        rl.ModuleFeatures(torch.jit.trace(nn.Linear(8, 9), torch.zeros(1, 8)), 8)
+
+
 def test_what_calling_and_fitting_refuse():
     features = features_of("mlp")
     with pytest.raises(ValueError, match=r"X has shape \(2, 7\)"):
@@ -524,6 +574,14 @@ def test_features_that_depend_on_each_other_are_not_counted_twice():
     result = rl.reconstruct(features.fit(data.X, data.y), features, 3, max_seconds=5)
     assert not result.determined and result.message.startswith("not determined: 20 equations for 24")
     assert all(features_of(name).rank(24) == features_of(name).p for name in ("mlp", "cnn"))
+
+
+def test_the_rank_is_measured_at_no_more_inputs_than_time_allows(monkeypatch):
+    features = features_of("mlp")
+    monkeypatch.setattr(module_features, "_RANK_COST", 100 * features.p)  # that of ten inputs
+    seen, apply = [], features.apply
+    monkeypatch.setattr(features, "apply", lambda X, dtype: seen.append(len(X)) or apply(X, dtype))
+    assert features.rank(50) == features.p and sum(seen) == 11
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -53,16 +53,13 @@ _BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
 ACTIVATIONS = tuple(_BUILT_IN)
 
 
-def _autograd_derivative(f: Elementwise) -> Elementwise:
-    def derivative(z: torch.Tensor) -> torch.Tensor:
-        with torch.enable_grad():
-            z = z.detach().requires_grad_(True)
-            value = f(z)
-            if not value.requires_grad:
-                return torch.zeros_like(z)
-            return torch.autograd.grad(value.sum(), z)[0]
-
-    return derivative
+def _autograd_derivative(f: Elementwise, z: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode(False), torch.enable_grad():
+        z = (z.clone() if z.is_inference() else z.detach()).requires_grad_(True)
+        value = f(z)
+        if not value.requires_grad:
+            return torch.zeros_like(z)
+        return torch.autograd.grad(value.sum(), z)[0]
 
 
 @dataclass(frozen=True)
@@ -82,6 +79,11 @@ class Activation:
 
     def __call__(self, z: torch.Tensor) -> torch.Tensor:
         return self.f(z)
+
+    def __reduce__(self):  # a built-in is pickled by its name, since a lambda has none
+        if _BUILT_IN.get(self.name) == (self.f, self.derivative):
+            return get_activation, (self.name,)
+        return Activation, (self.name, self.f, self.derivative)
 
     def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
         """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given."""
@@ -117,8 +119,9 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
 
     Raises:
         TypeError: neither a name nor a callable, or a derivative given to what has one.
-        ValueError: an unknown name; a callable, or its derivative, that is not elementwise, changes the dtype, writes
-            to its argument or gives NaN on [−4, 4]; one that autograd cannot differentiate, with no derivative given.
+        ValueError: an unknown name; a callable, or its derivative, that is not elementwise, changes or refuses a dtype,
+            has parameters that require gradients, writes to its argument or gives NaN on [−4, 4]; one that autograd
+            cannot differentiate, with no derivative given.
     """
     if derivative is not None and isinstance(activation, str | Activation):
         raise TypeError("derivative is for a callable; a built-in or an Activation has its own")
@@ -132,7 +135,7 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
         raise TypeError(f"activation is a {type(activation).__name__}; pass a name or an elementwise callable")
     _check_elementwise(activation, "the activation")
     if derivative is None:
-        derivative = _autograd_derivative(activation)
+        derivative = partial(_autograd_derivative, activation)
         z = _probe()
         try:
             flat = not derivative(z).any()
@@ -153,7 +156,13 @@ def _probe() -> torch.Tensor:
 
 def _check_elementwise(f: Elementwise, name: str) -> None:
     z = _probe()
-    value = f(z)
+    try:
+        f(z.float())
+        value = f(z)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{name} must take float32 and float64 alike, and fails ({error})") from error
+    if isinstance(value, torch.Tensor) and value.requires_grad:
+        raise ValueError(f"{name} has parameters that are trained; call requires_grad_(False) on it")
     if not torch.equal(z, _probe()):
         raise ValueError(f"{name} writes to its argument; return a new tensor")
     elementwise = (

@@ -77,7 +77,7 @@ def standard_errors(pair, result):
     if n * d * K * p > _JACOBIAN:
         return None
     theta, alpha = features._to(pair.theta), result.coefficients.reshape(n, -1)
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         W = X.detach().clone().requires_grad_(True)
         Y = features.apply(W)
         c = torch.zeros_like(Y, requires_grad=True)

@@ -36,6 +36,8 @@ _STALE = 0.1
 # Random cotangents behind the metric C, for each dimension, and tangents behind the block K.
 _METRIC_SAMPLES = 4
 _BLOCK_TANGENTS = 4
+# Multiplications that measuring the rank of the features may cost, half a minute's: it is outside the time budget.
+_RANK_COST = 1 << 35
 
 
 @contextlib.contextmanager
@@ -82,7 +84,7 @@ class ModuleFeatures(FeatureMap):
             evaluation mode are not those of training.
 
     Raises:
-        TypeError: no module, or a dtype other than float32 and float64.
+        TypeError: no module, a scripted one, or a dtype other than float32 and float64.
         ValueError: an input_shape that the module does not take; an output that is no floating tensor with a row for
             each sample, or not finite; a module that mixes the samples of a batch, is random, is constant, or cannot
             be differentiated.
@@ -91,6 +93,8 @@ class ModuleFeatures(FeatureMap):
     def __init__(self, module, input_shape, dtype=torch.float64, device="auto"):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module, the body below the head")
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TypeError("module is scripted, and cannot be frozen and cast; pass the module that it was made from")
         shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
         self.input_shape = tuple(check_count("input_shape", side) for side in shape)
         self.d = math.prod(self.input_shape)
@@ -113,11 +117,12 @@ class ModuleFeatures(FeatureMap):
         )
 
     def _copy(self, module, dtype):
-        try:
-            made = copy.deepcopy(module)
-        except RuntimeError as error:
-            raise ValueError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
-        return made.to(self.device, dtype).eval().requires_grad_(False)
+        with torch.inference_mode(False):  # or the copy could not be differentiated ever after
+            try:
+                made = copy.deepcopy(module)
+            except RuntimeError as error:
+                raise ValueError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
+            return made.to(self.device, dtype).eval().requires_grad_(False)
 
     def probes(self, count, purpose="probes"):
         """Random points of the sphere of radius √d, the same for all bodies."""
@@ -129,14 +134,14 @@ class ModuleFeatures(FeatureMap):
         dtype = dtype or self.dtype
         if dtype not in self._modules:
             self._modules[dtype] = self._copy(self._modules[self.dtype], dtype)
-        with _plain_kernels():
-            return self._modules[dtype](X.reshape(-1, *self.input_shape)).flatten(1)
+        with _plain_kernels():  # on a copy: a module may begin with a layer that writes to its input
+            return self._modules[dtype](X.reshape(-1, *self.input_shape).clone()).flatten(1)
 
     def _try(self, probes):
         """f at the probes, or an error that says what is wrong with f."""
         try:
             with torch.no_grad(), _plain_kernels():
-                out = self._modules[self.dtype](probes.reshape(-1, *self.input_shape))
+                out = self._modules[self.dtype](probes.reshape(-1, *self.input_shape).clone())
         except Exception as error:
             raise ValueError(
                 f"the module fails on an input of shape {(len(probes), *self.input_shape)} and {self.dtype} "
@@ -218,9 +223,10 @@ class ModuleFeatures(FeatureMap):
         """The dimension of the span of all f(x) where it is below ``count``, else p.
 
         A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
-        many outputs: θ then holds no more equations. Measured as the rank of f at ``count`` random inputs, in float64.
+        many outputs: θ then holds no more equations. Measured as the rank of f at ``count`` random inputs, in float64;
+        at fewer of them, √(2³⁵/p), where that would take minutes, and a rank above that many goes unseen.
         """
-        m = min(self.p, count)
+        m = min(self.p, count, math.isqrt(_RANK_COST // self.p) + 1)
         if m not in self._ranks:
             try:
                 F = torch.cat(
@@ -313,7 +319,7 @@ def _fingerprint(module) -> str:
 
 def _graph(features, W, dtype):
     """Inputs W, features Y, a cotangent c and Jᵀc as a function of it, for backward passes through either."""
-    with torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad():
         W = W.clone().requires_grad_(True)
         Y = features.apply(W, dtype)
         c = torch.zeros_like(Y, requires_grad=True)

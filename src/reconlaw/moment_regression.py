@@ -75,6 +75,8 @@ class MomentRegression:
         dual = SimpleNamespace(p=self.m, d=self.d, V=self.Z / math.sqrt(self.d))
         if self.explained > 0:
             U, strength = second_moment_directions(dual, beta, k, generator)
+        elif self.m <= self.d + 1:  # the linear part of so few probes is all that they tell
+            U, strength = self.Z[:0], self.Z[:0, 0]
         else:
             U, strength = third_moment_directions(dual, without_linear_part(dual, beta), k, generator)
         return U.to(R), strength.to(R) * scale
