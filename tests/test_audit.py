@@ -133,6 +133,19 @@ def test_training_data_come_back_through_float32_files(recovered):
     assert recovered.ratio == pytest.approx(20)
 
 
+def test_an_audit_may_run_in_inference_mode(pair):
+    with torch.inference_mode():
+        done = run(*pair, references=1)
+    assert done.verdict == "recovered" and done.standard_errors is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_training_data_come_back_through_files_of_few_digits(pair, dtype):
+    done = run(*({name: value.to(dtype) for name, value in one.items()} for one in pair))
+    assert done.verdict == "recovered" and rl.match(done.X, data().X).error.max() < 0.01
+    assert 0.1 * done.noise**2 < done.result.loss < done.tolerance < 1e-4
+
+
 def test_how_sure_is_judged_without_the_truth(recovered):
     assert recovered.result.loss < recovered.tolerance < 1e-3 * min(recovered.references)
     assert len(recovered.references) == 3 and len(recovered.guesses) == 100
@@ -178,6 +191,8 @@ def test_a_head_that_did_not_change(pair, tmp_path):
     done = run(pair[0], pair[0], report=tmp_path / "same.html")
     assert (done.verdict, done.exit_code) == ("unchanged", 0)
     assert "Nothing was learned" in page(done.report)[0]
+    bias = pair[0] | {"fc.bias": pair[0]["fc.bias"] + 1}
+    assert run(pair[0], bias).summary.startswith("The head's weights are the same")
 
 
 def test_a_change_below_rounding_is_told(pair):
@@ -471,6 +486,31 @@ def test_command_line_errors_are_one_line_and_status_2(folder, monkeypatch, caps
         with pytest.raises(SystemExit) as ended:
             command.main(["audit", "before.pt", "after.pt", "--model", "auditedmodel:build", *wrong])
         assert ended.value.code == 2
+
+
+def test_a_failure_is_never_the_status_of_data_that_came_back(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    call = ["audit", "before.pt", "after.pt", *COMMON]
+    (folder / "ascript.py").write_text("import sys\nsys.exit(1)\n")
+    assert command.main([*call, "--model", "ascript:build"]) == 2
+    assert "--model 'ascript:build' gives no model (SystemExit: 1)" in capsys.readouterr().err
+
+    def exhausted(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(command, "audit", exhausted)
+    assert command.main(call) == 2
+    assert "failed (RuntimeError: out of memory)" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(pair, tmp_path, monkeypatch):
+    monkeypatch.setattr(AUDIT, "_examine", lambda *_: pytest.fail("worked"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(rl.AuditError, match="cannot be written"):
+        run(*pair, report=tmp_path / "file" / "audit.html")
+    with pytest.raises(rl.AuditError, match="is a folder"):
+        run(*pair, report=tmp_path)
 
 
 def test_help_tells_the_exit_status(capsys):

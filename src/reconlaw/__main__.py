@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 
 from .audit import audit
@@ -21,7 +22,7 @@ _STATUS = """\
 exit status:
   0  no data can be named: the head did not change, or its change has fewer numbers than the inputs
   1  data came back
-  2  an argument or a file does not serve; the message says which
+  2  an argument or a file does not serve, or the audit failed; the message says why
   3  data may be there: partly found, or not found by this attack, which proves nothing
 
 example:
@@ -131,6 +132,10 @@ def main(arguments=None) -> int:
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)
+        return 2
+    except Exception as error:  # Python's own status for it would be 1, which here means that data came back
+        traceback.print_exc()
+        print(f"python -m reconlaw audit: failed ({type(error).__name__}: {error})", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("python -m reconlaw audit: interrupted before there was anything to report", file=sys.stderr)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -49,12 +50,14 @@ class Audit:
             than unknowns) or "unchanged".
         summary: the verdict in words.
         exit_code: 1 where data came back, 0 where none can, 3 else.
+        d, p, n, outputs: of an input, of the features, samples (None until known), and of the head.
+        moved: how far the features of random inputs moved between the checkpoints, relative to their norm.
         X: (k, d) recovered samples of norm √d (before ``norm``), the candidates that are ``held``; None unless the
             verdict is "recovered".
         candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
             None where it did not run.
         standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
-        held: bool for each candidate, whether its standard error is below a tenth.
+        held: bool for each candidate, whether its standard error is below a tenth; all true where none were computed.
         result: of :func:`reconlaw.reconstruct`, or None.
         ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n).
         rank: numerical rank of θ. noise: ‖rounding of θ‖/‖θ‖, by the dtype of the checkpoints.
@@ -153,6 +156,8 @@ def audit(
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
     states = read_state(before, "before"), read_state(after, "after")
     check_pair(*states, module, head)
+    if report is not None:
+        _try_report(Path(report))
     pair = HeadChange(*states, module, head, input_shape, norm, device)
     picture = _picture_shape(image_shape, pair.features)
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
@@ -177,6 +182,17 @@ def audit(
     return made
 
 
+def _try_report(path):
+    """Fail before the work, not after it, where the report cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise AuditError(f"report={str(path)!r} cannot be written ({error}); name another place") from error
+    if path.is_dir():
+        raise AuditError(f"report={str(path)!r} is a folder; name a file in it")
+
+
 def _picture_shape(image_shape, features):
     """(H, W) or (H, W, 3) or (3, H, W) to draw an input by, or None."""
     shape = features.input_shape if image_shape is None else tuple(image_shape)
@@ -196,7 +212,8 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
     K, p = pair.change.shape
     made = Audit(
         "unchanged",
-        "The head is the same in both checkpoints. Nothing was learned by it, so nothing can be read out of it.",
+        "The head's weights are the same in both checkpoints. Nothing was learned by them, so nothing can be read out "
+        "of them.",
         *(features.d, p, n, K, pair.rank, pair.noise, pair.moved),
         parity=features.parity,
         tolerance=pair.tolerance,
@@ -343,8 +360,8 @@ def _judge(made, pair):
         else:
             how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
         made.summary = (
-            f"This attack did not find the training data: its loss of {as_power(loss)} {how}. By counting, the "
-            "data are determined by the head's change, so a better attack, more time, or the right n and norm may find "
+            f"This attack did not find the training data: its loss of {as_power(loss)} {how}. There are "
+            "equations enough to determine the data, so a better attack, more time, or the right n and norm may find "
             "them. This is no proof of safety."
         )
     if made.interrupted:

@@ -195,6 +195,11 @@ def _how_sure(made: Audit) -> str:
             f"{_span(made.standard_errors.tolist())}). This speaks of the neighbourhood of the candidates: it cannot "
             "tell whether a different set would explain the head too.</p>"
         )
+    elif told:
+        parts.append(
+            "<p><strong>How firmly each is held</strong> was not computed: the Jacobian of the candidates is too large, "
+            "or their features are dependent.</p>"
+        )
     if made.control is not None:
         power = (
             "So the attack can work on this body; if it failed on your head, n, the norm of the inputs, or the way "

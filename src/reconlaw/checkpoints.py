@@ -164,7 +164,7 @@ def import_module(address: str) -> nn.Module:
             made = getattr(made, part)
         if not isinstance(made, nn.Module):
             made = made()
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script ends the process where it was not made for import
         raise AuditError(f"--model {address!r} gives no model ({type(error).__name__}: {error})") from error
     if not isinstance(made, nn.Module):
         raise AuditError(f"--model {address!r} gives a {type(made).__name__}, no torch.nn.Module")
