@@ -95,3 +95,7 @@ def test_bad_arguments(margin, arguments, message):
 def test_a_network_of_another_kind():
     with pytest.raises(TypeError, match="network is a Linear"):
         rl.kkt(torch.nn.Linear(3, 1), 2)
+    broken = rl.networks.TwoLayer(3, 5)
+    broken.head.weight.data[0, 0] = math.nan
+    with pytest.raises(ValueError, match="network holds 1 NaN"):
+        rl.kkt(broken, 2)

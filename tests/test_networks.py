@@ -81,6 +81,20 @@ def test_float32():
     assert network(normal(2, 16).float()).dtype == torch.float32
 
 
+def test_the_global_generator_and_dtype_are_neither_read_nor_moved():
+    def weights():
+        networks = TwoLayer(5, 6, bias=True), ResNet((4, 4), 3, 1, bias=True)
+        return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
+
+    before, first = torch.get_rng_state(), weights()
+    assert torch.equal(torch.get_rng_state(), before)
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(weights(), first)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -153,6 +167,34 @@ def test_training_twice_gives_the_same():
     data, network = rl.data.sphere(2, 5, seed=0), TwoLayer(5, 20, seed=0)
     one, two = (train(network, data.X, data.y, tol=1e-6, momentum=0.5) for _ in range(2))
     assert torch.equal(one.theta, two.theta) and one.losses == two.losses
+
+
+@pytest.mark.parametrize("layers", ["all", "head"])
+def test_the_head_may_lie_in_a_part_of_the_network(layers):
+    data = rl.data.sphere(2, 5, seed=0)
+    inner = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 1)).double()
+    whole = train(nn.Sequential(inner, nn.Identity()), data.X, data.y, layers, tol=1e-3, head="0.2")
+    assert torch.equal(whole.theta, train(inner, data.X, data.y, layers, tol=1e-3, head="2").theta)
+
+
+@pytest.mark.parametrize("layers", ["all", "head"])
+def test_a_network_that_drops_the_axis_of_its_output_trains_as_the_one_that_keeps_it(layers):
+    data, network = rl.data.sphere(3, 5, seed=0), TwoLayer(5, 20)
+
+    class Flat(TwoLayer):
+        def forward(self, X):
+            return super().forward(X)[:, 0]
+
+    one, other = (train(f, data.X, data.y, layers, tol=1e-4) for f in (network, Flat(5, 20)))
+    assert torch.equal(one.theta, other.theta) and one.converged
+
+
+def test_a_network_that_goes_on_after_its_head_is_named():
+    data, inner = rl.data.sphere(2, 5, seed=0), nn.Linear(5, 2).double()
+    with pytest.raises(ValueError, match="does not end with '0'; layers='head'"):
+        train(nn.Sequential(inner, nn.Softmax(-1)), data.X, torch.eye(2), "head", head="0")
+    with pytest.raises(ValueError, match=r"makes \(2, 1\) of 2 samples; expected \(2, 2\)"):
+        train(nn.Sequential(inner, nn.AdaptiveAvgPool1d(1)), data.X, torch.eye(2), head="0")
 
 
 def test_any_network_with_a_linear_head_can_be_trained():
@@ -263,8 +305,20 @@ def test_a_span_without_a_gap_is_everything():
     Q, _ = input_span(normal(30, 5))
     assert Q.shape == (5, 5)
     assert input_span(normal(30, 5), n=2)[0].shape == (2, 5)
-    with pytest.raises(ValueError, match="n=0"):
-        input_span(normal(30, 5), n=0)
+    for change, n, message in (
+        (normal(30, 5), 0, "n=0"),
+        (normal(30, 5), 6, "n=6 exceeds"),
+        (normal(3, 5) * 0, 1, "zero"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            input_span(change, n=n)
+
+
+def test_networks_and_bases_that_do_not_fit_are_named():
+    with pytest.raises(ValueError, match="other parameters"):
+        between(TwoLayer(6, 8), TwoLayer(6, 9))
+    with pytest.raises(ValueError, match=r"basis has shape \(2, 5\); expected"):
+        LayerFeatures(normal(8, 6), basis=normal(2, 5))
 
 
 def test_features_of_a_layer_are_those_of_the_network(lazy):
@@ -309,8 +363,13 @@ def test_replay_of_a_module_and_of_a_bad_start():
     assert rl.match(after.X, data.X).error.max() < 5e-3
     lost = rl.replay(training.theta, features, networks.to_sphere(normal(2, 9, seed=9)), **options)
     assert torch.isfinite(lost.X).all() and min(lost.mismatch) > 3 * min(after.mismatch)
-    with pytest.raises(ValueError, match="rounds=0"):
-        rl.replay(training.theta, features, near, network, training.network, rounds=0)
+    for wrong, message in (
+        ({"rounds": 0}, "rounds=0"),
+        ({"theta": 0 * training.theta}, "theta is zero"),
+        ({"X": near[:, :8]}, r"X has shape \(2, 8\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            rl.replay(**({"theta": training.theta, "features": features, "X": near} | options | wrong))
 
 
 def test_a_head_over_a_residual_body_gives_its_samples_back():

@@ -104,6 +104,7 @@ def test_the_budget_ends_it(lazy):
         ({"learning_rate": -1}, "learning_rate=-1"),
         ({"max_seconds": 0}, "max_seconds=0"),
         ({"sharpness": (0.0, 1.0)}, "sharpness=0.0"),
+        ({"sharpness": 10.0}, "sharpness=10.0 must be two numbers"),
         ({"seed": -1}, "seed=-1"),
         ({"after": TwoLayer(10, 999)}, "before has a first layer .1000, 10., after .999, 10."),
     ],

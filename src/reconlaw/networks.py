@@ -16,8 +16,9 @@ import math
 
 import torch
 from torch import nn
+from torch.nn.utils import skip_init
 
-from ._checks import check_count, check_float_dtype, check_matrix, resolve_device
+from ._checks import check_count, check_float_dtype, check_matrix, check_moved, resolve_device
 from ._random import seeded_generator
 from .activations import get_activation
 from .random_features import RandomFeatures
@@ -49,6 +50,11 @@ class _Phi(nn.Module):
         return self.activation.name
 
 
+def _layer(kind, *sizes, **options):
+    """A layer to be filled by :func:`_draw`, which neither reads nor moves torch's global generator and dtype."""
+    return skip_init(kind, *sizes, dtype=torch.float32, **options)
+
+
 def _draw(layer, variance, generator):
     """Weights N(0, variance), biases N(0, 1/4), drawn in float64 whatever the dtype."""
     with torch.no_grad():
@@ -62,7 +68,7 @@ class _Network(nn.Module):
 
     def _with_head(self, p, outputs, generator):
         self.p, self.outputs = p, check_count("outputs", outputs)
-        self.head = nn.Linear(p, self.outputs, bias=False)
+        self.head = _layer(nn.Linear, p, self.outputs, bias=False)
         _draw(self.head, 1 / p, generator)
 
     def forward(self, X):
@@ -88,7 +94,8 @@ class TwoLayer(_Network):
     def __init__(self, d, width, outputs=1, activation="relu", bias=False, seed=0, dtype=torch.float64):
         super().__init__()
         generator = seeded_generator("network", seed)
-        layer = nn.Linear(check_count("d", d), check_count("width", width), bias=bias).to(check_float_dtype(dtype))
+        check_count("d", d), check_count("width", width), check_float_dtype(dtype)
+        layer = _layer(nn.Linear, d, width, bias=bias).to(dtype)
         _draw(layer, 1 / d, generator)
         self.body = nn.Sequential(layer, _Phi(activation))
         self._with_head(width, outputs, generator)
@@ -111,8 +118,8 @@ class _Block(nn.Module):
 
     def __init__(self, width, activation, bias, blocks, generator):
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1, bias=bias)
-        self.second = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.first = _layer(nn.Conv2d, width, width, 3, padding=1, bias=bias)
+        self.second = _layer(nn.Conv2d, width, width, 3, padding=1, bias=bias)
         self.phi = _Phi(activation)
         _draw(self.first, 2 / (9 * width), generator)
         _draw(self.second, 1 / (9 * width * blocks), generator)
@@ -166,7 +173,7 @@ class ResNet(_Network):
             raise ValueError(f"kernel={kernel} is larger than the picture {shape[:2]} with its padding of 1")
         check_count("width", width), check_count("blocks", blocks, minimum=0), check_float_dtype(dtype)
         channels, generator = (*shape, 1)[2], seeded_generator("network", seed)
-        stem = nn.Conv2d(channels, width, kernel, padding=1, bias=bias)
+        stem = _layer(nn.Conv2d, channels, width, kernel, padding=1, bias=bias)
         _draw(stem, 1 / (kernel**2 * channels), generator)
         body = [_Block(width, activation, bias, blocks, generator) for _ in range(blocks)]
         self.body = nn.Sequential(_Pictures(shape), stem, _Phi(activation), *body, nn.Flatten())
@@ -181,6 +188,8 @@ def between(before, after, t=0.5) -> nn.Module:
     than those at either end.
     """
     middle, end = copy.deepcopy(before), dict(after.named_parameters())
+    if {name: p.shape for name, p in middle.named_parameters()} != {name: p.shape for name, p in end.items()}:
+        raise ValueError("before and after have other parameters, or of other shapes; pass one network's two states")
     with torch.no_grad():
         for name, p in middle.named_parameters():
             p.lerp_(end[name].to(p), t)
@@ -203,13 +212,15 @@ def input_span(change, n=None, gap=1e3):
 
     Source: the row space of first-layer updates, arXiv 2605.06519.
     """
-    change = check_matrix("change", change)
+    change = check_moved(check_matrix("change", change).detach(), "change")
+    if n is not None and check_count("n", n) > min(change.shape):
+        raise ValueError(f"n={n} exceeds the rank that a change of shape {tuple(change.shape)} can have")
     _, s, Vh = torch.linalg.svd(change, full_matrices=False)
     if n is None:
         drops = s[:-1] / s[1:].clamp_min(torch.finfo(s.dtype).eps * s[0])
         at = int(drops.argmax()) if len(drops) else 0
         n = at + 1 if len(drops) and float(drops[at]) >= gap else len(s)
-    return Vh[: check_count("n", n)], s
+    return Vh[:n], s
 
 
 class _InSpan:
@@ -241,6 +252,7 @@ class LayerFeatures(_InSpan, RandomFeatures):
         V = check_matrix("V", V).detach()
         self.basis = None
         if basis is not None:
+            basis = check_matrix("basis", basis, V.shape[1]).detach()
             self.basis = basis.to(V) * math.sqrt(basis.shape[1] / basis.shape[0])
             V = V @ self.basis.T
         self.p, self.d = V.shape
@@ -265,7 +277,7 @@ class Restricted(_InSpan, nn.Module):
 
     def __init__(self, body, basis):
         super().__init__()
-        self.body = body
+        self.body, basis = body, check_matrix("basis", basis)
         self.register_buffer("basis", basis.detach().clone() * math.sqrt(basis.shape[1] / basis.shape[0]))
 
     def forward(self, C):

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ._checks import check_count
+from ._checks import check_count, check_matrix, check_moved
 from .projection import Projection, SpanError
 from .training import train
 from .varpro import descend
@@ -41,7 +41,7 @@ class Replay:
     floor: list[float]
 
 
-def replay(theta, features, X, before, after, rounds=6, inputs=None, coordinates=None, max_steps=60, **training):
+def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=60, **training):
     r"""Correct samples X̂ for the movement of the features, by training on them.
 
     Args:
@@ -50,19 +50,23 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, coordinates
         X: (n, d), result.X of a reconstruction, signs included.
         before, after: the networks, with a linear ``head``.
         rounds: at most so many trainings; a round that brings the replay no nearer ends them.
-        inputs, coordinates: where the features live on a subspace, the maps from their atoms to inputs and back.
+        inputs: where the features live on a subspace, the map from their atoms to inputs.
         max_steps: of each descent.
         training: of :func:`~reconlaw.networks.train`: tol, step, momentum, layers.
 
     Returns:
         :class:`Replay`; X are atoms of the features.
+
+    Raises:
+        TypeError, ValueError: what is wrong with an argument.
     """
     check_count("rounds", rounds)
-    theta = features.check_theta(theta)
+    theta = check_moved(features.check_theta(theta))
+    X = check_matrix("X", X, features.d).to(theta)
     inputs = inputs or (lambda U: U)
     scale, best = float(theta.norm()), None
     mismatch, floor = [], []
-    for _ in range(rounds):
+    for k in range(rounds):
         with torch.no_grad():
             labels = after(inputs(X))
         simulated = features.check_theta(train(before, inputs(X), labels, **training).theta)
@@ -74,6 +78,8 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, coordinates
         try:
             kappa = Projection(features, simulated, X).residual
             floor.append(float(kappa.norm()) / scale)
+            if k + 1 == rounds:
+                break  # no round is left to tell whether another descent comes nearer
             X = descend(features, theta - kappa, X, lifted=False, max_steps=max_steps, patience=(6, 0.9)).point.U
         except SpanError:
             break

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from scipy.optimize import nnls
 from torch import nn
 
-from ._checks import check_count, check_moved, check_positive
+from ._checks import check_count, check_finite, check_moved, check_positive
 from ._random import seeded_generator
 from .networks import TwoLayer
 from .run import Result, Run
@@ -39,14 +39,14 @@ def layers(name: str, network) -> tuple[torch.Tensor, torch.Tensor]:
 
     Raises:
         TypeError: no :class:`~reconlaw.networks.TwoLayer`.
-        ValueError: its activation is not ReLU, or it has a bias or several outputs.
+        ValueError: its activation is not ReLU, it has a bias or several outputs, or holds NaN.
     """
     if not isinstance(network, TwoLayer):
         raise TypeError(f"{name} is a {type(network).__name__}; pass a reconlaw.networks.TwoLayer")
     layer, phi = network.body
     if phi.activation.name != "relu" or layer.bias is not None or network.outputs != 1:
         raise ValueError(f"{name} must have ReLU, no bias and one output")
-    return layer.weight.detach(), network.head.weight.detach()[0]
+    return tuple(check_finite(name, weight.detach()) for weight in (layer.weight, network.head.weight[0]))
 
 
 def tangent(W, v, X, sharpness=math.inf):
@@ -108,6 +108,8 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
     """Adam on the candidates X̂; ``options`` are those of the attack. Ctrl-C returns the best so far."""
     steps, max_seconds = check_count("steps", options["steps"]), check_positive("max_seconds", options["max_seconds"])
     rate, sharpness = check_positive("learning_rate", options["learning_rate"]), options["sharpness"]
+    if not isinstance(sharpness, tuple | list) or len(sharpness) != 2:
+        raise ValueError(f"sharpness={sharpness!r} must be two numbers, the first and the last")
     first, last = (check_positive("sharpness", s) for s in sharpness)
     W, v = target
     check_moved(torch.cat([W.flatten(), v]))

@@ -63,7 +63,7 @@ def train(
         momentum: heavy-ball momentum, 0 for plain descent.
         max_steps: end after so many.
         progress: show a bar on stderr.
-        head: name of the head in the network.
+        head: name of the head in the network, such as "fc" or "classifier.1".
 
     Returns:
         :class:`Training`; Ctrl-C ends it early with what is there.
@@ -74,7 +74,10 @@ def train(
     """
     if layers not in ("all", "head"):
         raise ValueError(f"layers={layers!r} is unknown; use 'all' or 'head'")
-    layer = getattr(network, head, None)
+    try:
+        layer = network.get_submodule(head)
+    except AttributeError:
+        layer = None
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"the network's {head!r} is a {type(layer).__name__}; name its last linear layer by head=")
     tol, step = check_positive("tol", tol), check_positive("step", step)
@@ -82,7 +85,7 @@ def train(
         raise ValueError(f"momentum={momentum} must be at least 0 and below 1")
     check_count("max_steps", max_steps)
     trained = copy.deepcopy(network)
-    weight = getattr(trained, head).weight
+    weight = trained.get_submodule(head).weight
     if not isinstance(X, torch.Tensor) or X.ndim == 2:
         check_matrix("X", X)
     X = check_finite("X", X).to(weight)
@@ -94,11 +97,21 @@ def train(
     weight.requires_grad_(True)
     parameters = [p for p in trained.parameters() if p.requires_grad]
     before = {name: p.detach().clone() for name, p in trained.named_parameters()}
-    model = trained
+
+    def fitted(out):  # the network may have dropped the axis of its one output
+        if out.numel() != y.numel():
+            raise ValueError(f"the network makes {tuple(out.shape)} of {len(y)} samples; expected {tuple(y.shape)}")
+        return out.reshape(y.shape)
+
+    def model(X):
+        return fitted(trained(X))
+
     if layers == "head":
+        model = trained.get_submodule(head)
         with torch.no_grad():
-            inputs = _input_of(trained, getattr(trained, head), X)
-        model, X = getattr(trained, head), inputs
+            X, out = _through(trained, model, X)
+            if not torch.allclose(fitted(out), model(X), equal_nan=True):
+                raise ValueError(f"the network does not end with {head!r}; layers='head' trains what comes out of that")
     rate = step * len(X) / (2 * _largest_curvature(model, parameters, X))
     losses, velocity, message = [], [torch.zeros_like(p) for p in parameters], ""
     bar = tqdm(total=max_steps, file=sys.stderr, disable=not progress, unit="step")
@@ -138,15 +151,15 @@ def train(
     return Training(trained, theta, losses[-1], losses, moved, converged, message)
 
 
-def _input_of(network, layer, X):
-    """What the network feeds to one of its layers."""
+def _through(network, layer, X):
+    """What the network feeds to one of its layers, and what comes out at its end."""
     seen = []
     hook = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
     try:
-        network(X)
+        out = network(X)
     finally:
         hook.remove()
-    return seen[-1]
+    return seen[-1], out
 
 
 def _largest_curvature(model, parameters, X, iterations=30):
