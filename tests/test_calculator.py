@@ -65,6 +65,8 @@ def test_a_head_has_no_more_equations_than_its_rank_allows():
     assert head(100_000, 1, 3072, 10) == pytest.approx(counting.law_ratio(100_000, 3072, 10))
     assert head(50, 4, 9, 2, softmax=False) == 2 * 50 / (2 * 10)
     assert counting.equation_ratio(7000, 50, 4, 9, 2, softmax=False) == (7000 - 2 * 50) / (2 * 10)
+    with pytest.raises(ValueError, match=r"p=199 is less than the head's 4·50 = 200"):
+        counting.equation_ratio(199, 50, 4, 9, 2)
 
 
 @pytest.fixture(scope="module")

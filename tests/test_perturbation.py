@@ -255,5 +255,7 @@ def test_what_is_wrong_with_an_argument_is_said():
     ):
         with pytest.raises(ValueError, match=hint):
             rl.Perturbation(features, X_bad, a)
+    with pytest.raises(ValueError, match=r"xi has shape \(7,\); expected \(300,\)"):
+        rl.Perturbation(features, X, torch.ones(2)).displacement(torch.ones(7))
     with pytest.raises(ValueError, match="noise"):
         rl.Perturbation(features, X, torch.ones(2)).bound(-1.0)

@@ -73,6 +73,9 @@ def test_one_noisy_step_by_hand_and_the_clipped_sum_moves_by_two_clips_at_most()
     noisy, mu = privacy.noisy_descent(Phi, y, 1.5, 4.0, 9, 1e-3, seed=1)
     assert mu == pytest.approx(1.5)
     again, _ = privacy.noisy_descent(Phi, y, 1.5, 4.0, 9, 1e-3, seed=1)
+    for bad in (y[:, None], y[:3], y * math.nan):
+        with pytest.raises(ValueError, match="y"):
+            privacy.noisy_descent(Phi, bad, 1.5, 4.0, 9, 1e-3)
     assert torch.equal(noisy, again) and not torch.equal(noisy, privacy.noisy_descent(Phi, y, 1.5, 4.0, 9, 1e-3)[0])
 
 

@@ -5,6 +5,7 @@ import functools
 import json
 import math
 import os
+import pickle
 import re
 import signal
 import sqlite3
@@ -90,6 +91,21 @@ def test_grid_is_the_product_of_its_axes():
         {"n": 10, "seed": 1},
     ]
     assert rl.grid() == [{}] and rl.grid(n=[]) == []
+
+
+@pytest.mark.parametrize("axes", [{"name": "relu"}, {"n": 5}, {"n": [1], "k": None}])
+def test_an_axis_of_one_value_is_named(axes):
+    with pytest.raises(TypeError, match=r"is one value; an axis is a list of them: \w+=\["):
+        rl.grid(**axes)
+
+
+def test_work_that_writes_to_its_settings_does_not_change_the_record(store):
+    (record,) = rl.sweep(
+        lambda s: {"k": s.pop("k")} | s, [{"k": 0, "j": [1]}], store, name="pop", jobs=1, progress=False
+    )
+    assert record["settings"] == {"k": 0, "j": [1]}
+    with Store(store) as kept:
+        assert next(iter(kept.records("pop", "").values()))["settings"] == {"k": 0, "j": [1]}
 
 
 def test_finished_cells_are_never_computed_again(store, tmp_path):
@@ -200,6 +216,11 @@ def test_a_failing_cell_does_not_lose_the_others(store):
     assert len(caught.value.records) == 4
     mended = quietly(square, cells, store, name=f"{__name__}.bad_at_two", code=records[0]["code"])
     assert mended[2]["result"] == {"square": 4} and mended[3] == records[3]
+
+
+def test_the_error_reaches_another_process_with_its_records():
+    error = pickle.loads(pickle.dumps(rl.SweepError("one failed", [{"error": "no"}])))
+    assert str(error) == "one failed" and error.records == [{"error": "no"}]
 
 
 @pytest.mark.slow

@@ -59,6 +59,8 @@ def equation_ratio(p: int, width: int, outputs: int, d: int, n: int, softmax: bo
         width: m. outputs: K. d, n: of the samples.
         softmax: the loss is a cross-entropy after one.
     """
-    check_count("n", n)
-    rank = min(n, outputs - 1 if softmax and outputs > 1 else check_count("outputs", outputs))
-    return (check_count("p", p) - (outputs - rank) * check_count("width", width)) / (n * (d - 1 + rank))
+    p, width, outputs = check_count("p", p), check_count("width", width), check_count("outputs", outputs)
+    if p < outputs * width:
+        raise ValueError(f"p={p} is less than the head's {outputs}·{width} = {outputs * width}; p includes the head")
+    rank = min(check_count("n", n), outputs - 1 if softmax and outputs > 1 else outputs)
+    return (p - (outputs - rank) * width) / (n * (check_count("d", d) - 1 + rank))

@@ -87,6 +87,8 @@ class Perturbation:
         """J⁺ξ, what noise ξ (p,) moves to first order: the samples, (n, d), and the coefficients, (n,)."""
         inverse = self._determined()
         xi = check_finite("xi", as_tensor(xi)).to(self.jacobian)
+        if xi.shape != self.jacobian.shape[:1]:
+            raise ValueError(f"xi has shape {tuple(xi.shape)}; expected ({len(self.jacobian)},)")
         z, moves = inverse @ (self.jacobian.T @ xi), self.n * (self.d - 1)
         w = (self.bases @ z[:moves].reshape(self.n, self.d - 1, 1))[:, :, 0]
         return w * (math.sqrt(self.d) / self.weight)[:, None], z[moves:] * self.sign

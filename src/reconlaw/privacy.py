@@ -19,7 +19,7 @@ import torch
 from scipy.optimize import brentq
 from scipy.special import betaln, hyp2f1, log_ndtr, ndtri_exp
 
-from ._checks import check_count, check_positive
+from ._checks import as_tensor, check_count, check_finite, check_matrix, check_positive
 from ._random import seeded_generator
 
 
@@ -92,6 +92,10 @@ def noisy_descent(Phi, y, clip, multiplier, steps, rate, seed=0) -> tuple[torch.
     """
     clip, multiplier = check_positive("clip", clip), check_positive("multiplier", multiplier, allow_zero=True)
     check_count("steps", steps)
+    Phi, rate = check_matrix("Phi", Phi), check_positive("rate", rate)
+    y = check_finite("y", as_tensor(y)).to(Phi)
+    if y.shape != Phi.shape[:1]:
+        raise ValueError(f"y has shape {tuple(y.shape)}; expected ({len(Phi)},), one output")
     generator = seeded_generator("noisy descent", seed)
     lengths = Phi.norm(dim=1)
     theta = torch.zeros_like(Phi[0])

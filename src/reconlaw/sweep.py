@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import hashlib
 import inspect
 import itertools
@@ -37,13 +38,20 @@ from .sweep_store import Store, keyed
 class SweepError(RuntimeError):
     """Some cells failed; ``records`` holds all of them, the finished ones included."""
 
-    def __init__(self, message: str, records: list[dict]):
+    def __init__(self, message: str, records: list[dict] = ()):  # a default, so that it can be pickled
         super().__init__(message)
-        self.records = records
+        self.records = list(records)
 
 
 def grid(**axes: Iterable) -> list[dict]:
-    """Every combination of the axes' values, the last axis fastest: ``grid(n=[5, 10], seed=range(3))`` has 6 cells."""
+    """Every combination of the axes' values, the last axis fastest: ``grid(n=[5, 10], seed=range(3))`` has 6 cells.
+
+    Raises:
+        TypeError: an axis is one value, a text say, and no list of them.
+    """
+    for name, values in axes.items():
+        if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
+            raise TypeError(f"{name}={values!r} is one value; an axis is a list of them: {name}=[{values!r}]")
     return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
@@ -192,7 +200,7 @@ def _compute(work, key, settings, threads, parent):
     try:
         if threads is not None:
             torch.set_num_threads(threads)
-        figures = work(settings)
+        figures = work(copy.deepcopy(settings))  # in this process it might write to those that are kept
         if not isinstance(figures, dict):
             raise TypeError(f"work returned a {type(figures).__name__}; it returns a dictionary of figures")
         result = json.dumps(figures, ensure_ascii=False, default=_listed)
