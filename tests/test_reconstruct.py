@@ -139,6 +139,47 @@ def test_below_the_law_it_says_so(problem, name, share):
     assert rl.match(result.X, case.X).recovered_up_to_sign().sum() < 5
 
 
+@pytest.mark.parametrize("K", [3, 10])
+def test_more_outputs_than_samples_are_no_more_equations(problem, K):
+    case = problem(d=20, n=2, p=12, activation="relu+tanh", outputs=K)
+    result = rl.reconstruct(case.theta, case.features, 2, max_seconds=3)
+    assert not result.determined and "24 equations for 42 unknowns" in result.message
+    # Nor are outputs that say the same.
+    case = problem(d=20, n=5, p=95)
+    result = rl.reconstruct(case.theta * torch.arange(1, K + 1).double()[:, None], case.features, 5, max_seconds=3)
+    assert not result.determined and "95 equations for 100 unknowns" in result.message
+
+
+@pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])
+def test_a_quadratic_activation_does_not_determine_its_samples(problem, phi, most):
+    few, many = problem(d=6, n=most, p=300, activation=phi), problem(d=6, n=most + 2, p=300, activation=phi)
+    found = rl.reconstruct(few.theta, few.features, most, max_seconds=10)
+    assert found.determined and rl.match(found.X, few.X).recovered_up_to_sign(1e-6).all()
+    lost = rl.reconstruct(many.theta, many.features, most + 2, max_seconds=10)
+    assert lost.converged and not rl.match(lost.X, many.X).recovered_up_to_sign().all()
+    assert not lost.determined and "polynomial of degree 2" in lost.message
+    # Several outputs are several quadratic forms, which are diagonal in the samples alone.
+    case = problem(d=6, n=3, p=300, activation=torch.square, outputs=3)
+    check(rl.reconstruct(case.theta, case.features, 3, max_seconds=10), case)
+
+
+@pytest.mark.parametrize("method", ["varpro", "sparse"])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [(torch.float64, 1e-200), (torch.float64, 1e200), (torch.float32, 1e-30), (torch.float32, 1e25)],
+)
+def test_theta_of_any_size_is_reconstructed(problem, dtype, scale, method):
+    case = problem(d=10, n=3, p=200, dtype=dtype)
+    theta, options = case.theta * scale, {"n": None if method == "sparse" else 3, "method": method, "max_seconds": 20}
+    result = rl.reconstruct(theta, case.features, **options)
+    check(result, case, 1e-5)
+    assert 0 < result.loss
+    torch.testing.assert_close(result.coefficients / scale @ case.features(result.X), case.theta, rtol=1e-3, atol=1e-6)
+    if method == "sparse":
+        plain = rl.reconstruct(case.theta, case.features, **options)
+        assert result.path[0]["lambda"] / plain.path[0]["lambda"] == pytest.approx(scale, rel=1e-3)
+
+
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_noise_in_theta_leaves_its_size_as_the_floor(problem, name):
     case = problem(activation=name)
@@ -281,6 +322,7 @@ def test_progress_goes_to_stderr_and_only_on_request(problem, capfd, method):
         ({"X": torch.ones(3, 6)}, TypeError, "'X' is no option"),
         ({"features": torch.ones(200)}, TypeError, "features is a Tensor; pass theta first"),
         ({"features": None}, TypeError, "features is a NoneType"),
+        ({"features": torch.nn.Linear(6, 200)}, TypeError, r"pass reconlaw\.ModuleFeatures\(module, input_shape\)"),
     ],
 )
 def test_bad_arguments(problem, arguments, error, message):
@@ -305,3 +347,11 @@ def test_whole_sets_at_the_papers_size(problem, name, ratio, seed):
     case = problem(d=100, n=20, p=ratio * 2000, activation=name, seed=seed)
     result = rl.reconstruct(case.theta, case.features, 20, seed=seed, start="random", max_seconds=400)
     check(result, case)
+
+
+@pytest.mark.parametrize("seed", [0, 3, 4])
+def test_a_descent_that_takes_no_step_still_gives_a_result(seed):
+    features = rl.RandomFeatures(2, 3, "relu", seed=seed, device="cpu")
+    theta = features.fit(rl.data.sphere(2, 2, seed=seed).X, torch.tensor([1.0, -1.0]))
+    result = rl.reconstruct(theta, features, 2, seed=seed, max_seconds=5)
+    assert result.X.shape == (2, 2) and not result.determined

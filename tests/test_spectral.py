@@ -202,3 +202,11 @@ def test_the_moment_is_chosen_by_parity(problem, monkeypatch):
     for name in ("tanh", "abs", "relu"):
         spectral.directions(problem(activation=name).features, None, 1, None)
     assert called == ["third_moment_directions", "second_moment_directions", "second_moment_directions"]
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_nothing_has_no_directions_that_are_not_finite(activation):
+    features = rl.RandomFeatures(8, 9, activation, device="cpu")
+    zero = torch.zeros(1, 9, dtype=torch.float64)
+    found, strength = spectral.directions(features, zero, 2, torch.Generator().manual_seed(0))
+    assert bool(torch.isfinite(found).all()) and bool(torch.isfinite(strength).all())

@@ -104,10 +104,11 @@ class Search:
         self.generator = seeded_generator("attack", seed)
         self.start = start
         # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
-        unknowns = n * (features.d - 1) + n * len(theta)
-        equations = len(theta) * independent(features, -(-unknowns // len(theta)) + n)
+        R = min(n, len(theta))  # more outputs than samples are not independent
+        unknowns = n * (features.d - 1) + n * R
+        equations = R * independent(features, -(-unknowns // R) + n)
         self.room = equations >= unknowns
-        lift_room = features.p > 2 * n and equations > unknowns + n * len(theta)
+        lift_room = features.p > 2 * n and equations > unknowns + n * R
         self.lifted = parity_of(features) == "mixed" and lift_room
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
         self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
@@ -138,6 +139,8 @@ class Search:
             target = max(self.target, _COARSE_LOSS)
             point = descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options).point
             if point.loss > _COARSE_LOSS or self.run.expired:
+                if record:  # it may have ended without a step
+                    run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
                 return point
             U = to_sphere(point.U.to(self.theta))
         point = descend(

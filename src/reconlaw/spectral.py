@@ -151,5 +151,8 @@ def directions(features, R, k, generator):
     features themselves have for it."""
     if hasattr(features, "directions"):
         return features.directions(R, k, generator)
-    find = third_moment_directions if features.activation.parity == "odd" else second_moment_directions
-    return find(features, R, k, generator)
+    if features.activation.parity != "odd":
+        return second_moment_directions(features, R, k, generator)
+    if not bool(R.any()):  # nothing beyond the linear part: the power iteration would divide by zero
+        return R.new_zeros(0, features.d), R.new_zeros(0)
+    return third_moment_directions(features, R, k, generator)
