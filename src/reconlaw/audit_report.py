@@ -197,8 +197,8 @@ def _how_sure(made: Audit) -> str:
         )
     elif told:
         parts.append(
-            "<p><strong>How firmly each is held</strong> was not computed: the Jacobian of the candidates is too large, "
-            "or their features are dependent.</p>"
+            "<p><strong>How firmly each is held</strong> was not computed: the candidates have too large a Jacobian, "
+            "or dependent features.</p>"
         )
     if made.control is not None:
         power = (
