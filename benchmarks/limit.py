@@ -1,8 +1,8 @@
 """How close to the information limit p = dn whole sets come back: success against p/dn, for both methods.
 
 A set counts as recovered if every sample's signed relative error is below 1e-6. "varpro" gets 60 seconds a set. The
-paper's descent, allowed to go on past its L ≤ 1e-7, has a budget and seeds of its own; the summary also says how many of
-its sets have nine samples in ten within ±0.1 up to sign.
+paper's descent, allowed to go on past its L ≤ 1e-7, has a budget and seeds of its own; the summary also says how many
+of its sets have nine samples in ten within ±0.1 up to sign.
 
     python benchmarks/limit.py                     the sweep, samples uniform on the sphere
     python benchmarks/limit.py --dataset digits    pictures instead: digits (d = 64) or faces (d = 625)
