@@ -126,9 +126,11 @@ def third_moment_directions(features, R, k, generator, iterations=30):
     E ∇T(u) = (3 μ₃ Σ_i a_i ρ_i² x_i + √6 μ₁ Σ_i a_i ρ_i u)/d, ρ_i = x_i·u/d.
 
     Returns the same as :func:`second_moment_directions`, with the norm of T over the outputs in place of eigenvalues;
-    no two of the lines through the directions are within 60 degrees.
+    no two of the lines through the directions are within 60 degrees. R = 0 has none.
     """
     d, starts = features.d, 4 * k + 8
+    if not bool(R.any()):
+        return R.new_zeros(0, d), R.new_zeros(0)
     U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations + 1):
         U = U * (math.sqrt(d) / U.norm(dim=1, keepdim=True))
@@ -151,8 +153,5 @@ def directions(features, R, k, generator):
     features themselves have for it."""
     if hasattr(features, "directions"):
         return features.directions(R, k, generator)
-    if features.activation.parity != "odd":
-        return second_moment_directions(features, R, k, generator)
-    if not bool(R.any()):  # nothing beyond the linear part: the power iteration would divide by zero
-        return R.new_zeros(0, features.d), R.new_zeros(0)
-    return third_moment_directions(features, R, k, generator)
+    find = third_moment_directions if features.activation.parity == "odd" else second_moment_directions
+    return find(features, R, k, generator)
