@@ -102,6 +102,12 @@ def parity_of(features) -> str:
     return features.parity if hasattr(features, "parity") else features.activation.parity
 
 
-def independent(features, count) -> int:
-    """How many features are linearly independent over all inputs, where that is below ``count``; else p, or more."""
-    return features.rank(count) if hasattr(features, "rank") else features.p
+def counts(features, n: int, outputs: int) -> tuple[int, int]:
+    """Equations in θ of so many independent outputs, and unknowns of n samples on their sphere with coefficients.
+
+    Outputs beyond n are not independent, and count for nothing; nor do features that depend linearly on others.
+    """
+    R = min(n, outputs)
+    unknowns = n * (features.d - 1) + n * R
+    p = features.rank(-(-unknowns // R) + n) if hasattr(features, "rank") else features.p
+    return R * p, unknowns

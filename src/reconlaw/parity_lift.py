@@ -19,7 +19,7 @@ import math
 import torch
 
 from ._random import seeded_generator
-from .feature_map import independent, parity_of
+from .feature_map import counts, parity_of
 from .message_passing import MessagePassing
 from .projection import Projection, SpanError
 from .random_features import RandomFeatures
@@ -104,11 +104,9 @@ class Search:
         self.generator = seeded_generator("attack", seed)
         self.start = start
         # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
-        R = min(n, len(theta))  # more outputs than samples are not independent
-        unknowns = n * (features.d - 1) + n * R
-        equations = R * independent(features, -(-unknowns // R) + n)
+        equations, unknowns = counts(features, n, len(theta))
         self.room = equations >= unknowns
-        lift_room = features.p > 2 * n and equations > unknowns + n * R
+        lift_room = features.p > 2 * n and equations > unknowns + n * min(n, len(theta))
         self.lifted = parity_of(features) == "mixed" and lift_room
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
         self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)

@@ -8,7 +8,7 @@ import torch
 
 from . import parity_lift, sgd, sparse
 from ._checks import as_tensor, check_count, check_moved, check_positive, in_range
-from .feature_map import independent
+from .feature_map import counts
 from .hermite import most_samples
 from .run import Result, Run, fingerprint
 
@@ -91,12 +91,9 @@ def reconstruct(
         point, sign_identifiable, interrupted, *path = found
     finally:
         run.close()
-    # Outputs that depend on each other give no equations of their own, and no more than n are independent.
     n, R = len(point.U), 1 if len(theta) == 1 else int(torch.linalg.matrix_rank(theta.cpu()))
-    R = min(n, R)
-    unknowns = n * (features.d - 1) + n * R
-    equations = R * independent(features, -(-unknowns // R) + n)
-    shared = R == 1 and hasattr(features, "activation") and n > most_samples(features.activation)
+    equations, unknowns = counts(features, n, R)
+    shared = min(n, R) == 1 and hasattr(features, "activation") and n > most_samples(features.activation)
     converged, determined = point.loss <= tol, equations >= unknowns and not shared
     for step in path[0] if path else ():
         step["lambda"] *= unit
