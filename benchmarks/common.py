@@ -27,12 +27,12 @@ import torch
 from scipy.stats import binomtest
 
 import reconlaw as rl
-import reconlaw.run
-from reconlaw.sweep_store import Store, cell_key
+import reconlaw.attack.run
+from reconlaw.sweeps.store import Store, cell_key
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).resolve().parent / "results"
-NOT_MEASURED = ("__init__", "plotting", "published", "sweep", "sweep_store")  # modules that no figure depends on
+NOT_MEASURED = ("__init__", "plotting", "_published", "sweep", "store")  # modules that no figure depends on
 MACHINE = ("cpu", "cores", "gpu")  # what must agree for timings to stand in one file
 EVERY = 5.0  # seconds from one writing of the results file to the next
 PRIVATE = ("--cifar", "--out")  # options whose values are places on one's own disk
@@ -95,7 +95,7 @@ def _git(*command: str) -> str | None:
 def code_digest() -> str:
     """Identifies the state of the package's computing modules, committed or not; comments and docstrings aside."""
     digest = hashlib.sha256()
-    for path in sorted(Path(rl.__file__).parent.glob("*.py")):
+    for path in sorted(Path(rl.__file__).parent.rglob("*.py")):
         if path.stem in NOT_MEASURED:
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -266,7 +266,7 @@ def measure(run, device="cpu"):
     On one thread of a CPU seconds are the processor's, which other work on the machine does not stretch.
     """
     alone = device == "cpu" and torch.get_num_threads() == 1
-    reconlaw.run.clock = clock = time.process_time if alone else time.monotonic
+    reconlaw.attack.run.clock = clock = time.process_time if alone else time.monotonic
     interrupted, before, start = [], signal.getsignal(signal.SIGINT), clock()
 
     def interrupt(*_):

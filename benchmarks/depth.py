@@ -20,7 +20,8 @@ import torch
 
 import reconlaw as rl
 from reconlaw import networks
-from reconlaw.varpro import descend, to_sphere
+from reconlaw.attack.varpro import descend
+from reconlaw.sphere import to_sphere
 
 POSITIONS = 49
 

@@ -19,7 +19,7 @@ from torch import nn
 
 import reconlaw as rl
 from reconlaw import networks
-from reconlaw.replay import replay
+from reconlaw.networks.replay import replay
 
 SIDE = 8
 TRAINING = {"tol": 1e-6, "step": 0.3, "max_steps": 100_000}

@@ -15,8 +15,8 @@ import common
 import torch
 
 import reconlaw as rl
+from reconlaw.features.select import known
 from reconlaw.networks import LayerFeatures
-from reconlaw.partial import known
 from reconlaw.perturbation import Perturbation
 
 SIZES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 import reconlaw as rl
-from reconlaw.run import Run
+from reconlaw.attack.run import Run
 
 CONTESTANTS = {
     "varpro": {"method": "varpro", "dtype": "float64", "start": "spectral"},

@@ -24,9 +24,10 @@ import torch.nn.functional as F
 from sklearn.datasets import load_digits
 
 import reconlaw as rl
-from reconlaw import networks, tangent
+from reconlaw import networks
 from reconlaw.data.dataset import from_pixels
-from reconlaw.replay import replay
+from reconlaw.networks import tangent
+from reconlaw.networks.replay import replay
 
 D, N = 64, 10
 KNOWS = {

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconlaw as rl
-from reconlaw.activations import ACTIVATIONS, Activation, get_activation
+from reconlaw.features.activations import ACTIVATIONS, Activation, get_activation
 
 PARITY = {
     "relu": "mixed",

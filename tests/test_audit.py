@@ -17,9 +17,9 @@ from torch import nn
 
 import reconlaw as rl
 from reconlaw import __main__ as command
-from reconlaw.checkpoints import HeadInput, import_module, read_state
+from reconlaw.auditing.checkpoints import HeadInput, import_module, read_state
 
-AUDIT = sys.modules["reconlaw.audit"]
+AUDIT = sys.modules["reconlaw.auditing.audit"]
 N = 4
 MODEL = """
 import torch
@@ -168,7 +168,7 @@ def test_with_n_too_large_the_others_are_found_and_the_rest_is_said_not_to_be_ne
 
 
 def test_partial_finds_are_shown_folded_and_not_called_recovered(recovered, tmp_path):
-    from reconlaw.audit_report import write
+    from reconlaw.auditing.report import write
 
     made = dataclasses.replace(recovered, X=None)
     pair = SimpleNamespace(tolerance=1e-30, moved=0.0, changed=[], features=recovered)

@@ -203,7 +203,7 @@ def test_a_killed_write_leaves_the_old_results(tmp_path, monkeypatch):
 
 def test_ctrl_c_is_no_measurement(problem, monkeypatch):
     """The attack returns the best so far on Ctrl-C; a benchmark must not book that as a result."""
-    from reconlaw.run import Run
+    from reconlaw.attack.run import Run
 
     def interrupt(run, U, loss, note=""):
         run.best, run.best_loss = U.clone(), loss

@@ -3,7 +3,7 @@ import math
 import torch
 
 from reconlaw import exercises
-from reconlaw.hermite import hermite_polynomials
+from reconlaw.features.hermite import hermite_polynomials
 
 
 def factorials(degree):

@@ -5,8 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconlaw.activations import ACTIVATIONS, get_activation
-from reconlaw.hermite import gaussian_quadrature, hermite_coefficients, hermite_polynomials, most_samples, parity
+from reconlaw.features.activations import ACTIVATIONS, get_activation
+from reconlaw.features.hermite import (
+    gaussian_quadrature,
+    hermite_coefficients,
+    hermite_polynomials,
+    most_samples,
+    parity,
+)
 
 DEGREE = 60
 

@@ -5,9 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reconlaw.activations import ACTIVATIONS, get_activation
-from reconlaw.hermite import gaussian_quadrature, hermite_coefficients
-from reconlaw.kernel import expected_kernel
+from reconlaw.features.activations import ACTIVATIONS, get_activation
+from reconlaw.features.hermite import gaussian_quadrature, hermite_coefficients
+from reconlaw.features.kernel import expected_kernel
 
 
 def rows(n, d, seed, unit=True):

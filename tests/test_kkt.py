@@ -7,8 +7,8 @@ import torch
 from test_benchmarks import ROOT  # puts benchmarks on the path  # noqa: F401
 
 import reconlaw as rl
-from reconlaw import tangent
-from reconlaw.networks import TwoLayer
+from reconlaw.networks import TwoLayer, tangent
+from reconlaw.sphere import to_sphere
 
 OPTIONS = {"steps": 400, "learning_rate": 0.05, "max_seconds": 30}
 
@@ -77,7 +77,7 @@ def test_acute_angles_hide_the_samples():
     assert cosine > 0.3
     y = torch.tensor([-1.0, 1.0], dtype=torch.float64)
     at = tangent.layers("after", trained(X, y)[1])
-    dual = rl.varpro.to_sphere(torch.stack([X[0] - cosine * X[1], X[1] - cosine * X[0]]))
+    dual = to_sphere(torch.stack([X[0] - cosine * X[1], X[1] - cosine * X[0]]))
     smooth = {"nonnegative": True, "sharpness": 100.0}
     assert tangent.fit([at], at, X, y, **smooth)[1] < 0.02 and tangent.fit([at], at, dual, y, **smooth)[1] < 0.02
     assert rl.match(dual, X).error.min() > 0.2

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import reconlaw as rl
-from reconlaw import lift as lift_module
+from reconlaw.features import lift as lift_module
 
 
 def normal(*shape, seed=0):

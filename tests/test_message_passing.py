@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.message_passing import MessagePassing
-from reconlaw.parity_lift import Search, linear_signs
-from reconlaw.projection import Projection
-from reconlaw.run import Run
+from reconlaw.attack.message_passing import MessagePassing
+from reconlaw.attack.projection import Projection
+from reconlaw.attack.run import Run
+from reconlaw.attack.search import Search, linear_signs
 
 
 def _problem(activation="relu", n=8, d=50, ratio=2.0, seed=0):

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reconlaw as rl
-from reconlaw import module_features, moment_regression, varpro
-from reconlaw.moment_regression import MomentRegression
-from reconlaw.projection import Projection
-from reconlaw.varpro import to_sphere
+from reconlaw.attack import varpro
+from reconlaw.attack.projection import Projection
+from reconlaw.features import module_features, moment_regression
+from reconlaw.features.moment_regression import MomentRegression
+from reconlaw.sphere import to_sphere
 
 
 def normal(*shape, seed=0, dtype=torch.float64):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 import reconlaw as rl
-from reconlaw import networks
 from reconlaw.networks import LayerFeatures, ResNet, Restricted, TrainingError, TwoLayer, between, input_span, train
+from reconlaw.sphere import to_sphere
 
 
 def normal(*shape, seed=0):
@@ -357,11 +357,11 @@ def test_replay_of_a_module_and_of_a_bad_start():
     data, network = rl.data.sphere(2, 9, seed=3), ResNet((3, 3), width=20, blocks=1, kernel=1, seed=1)
     training = train(network, data.X, data.y, tol=1e-10)
     features = rl.ModuleFeatures(between(network, training.network).body, 9, device="cpu")
-    near = networks.to_sphere(data.X + 0.05 * normal(2, 9))
+    near = to_sphere(data.X + 0.05 * normal(2, 9))
     options = {"before": network, "after": training.network, "rounds": 4, "tol": 1e-10}
     after = rl.replay(training.theta, features, near, **options)
     assert rl.match(after.X, data.X).error.max() < 5e-3
-    lost = rl.replay(training.theta, features, networks.to_sphere(normal(2, 9, seed=9)), **options)
+    lost = rl.replay(training.theta, features, to_sphere(normal(2, 9, seed=9)), **options)
     assert torch.isfinite(lost.X).all() and min(lost.mismatch) > 3 * min(after.mismatch)
     for wrong, message in (
         ({"rounds": 0}, "rounds=0"),

@@ -6,9 +6,8 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw import tangent
-from reconlaw.networks import TwoLayer, train
-from reconlaw.run import Run
+from reconlaw.attack.run import Run
+from reconlaw.networks import TwoLayer, tangent, train
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import reconlaw as rl
+from reconlaw.features.select import known
 from reconlaw.networks import LayerFeatures, TwoLayer
-from reconlaw.partial import known
 
 
 def index_of(p, count, seed=0):

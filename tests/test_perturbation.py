@@ -6,9 +6,9 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.activations import ACTIVATIONS, get_activation
+from reconlaw.features.activations import ACTIVATIONS, get_activation
 from reconlaw.perturbation import _SLOPES
-from reconlaw.varpro import to_sphere
+from reconlaw.sphere import to_sphere
 
 
 def normal(*shape, seed):

@@ -9,6 +9,7 @@ from playwright.sync_api import expect
 from test_book import BOOK
 
 import reconlaw as rl
+from reconlaw.attack.projection import Projection
 
 site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
 
@@ -82,7 +83,7 @@ def test_features_training_loss_and_gradient_agree_with_the_package(call, activa
 @pytest.mark.parametrize("activation", ["relu", "relu+tanh", "gelu"])
 def test_lifted_loss_and_gradient_agree_with_the_package(call, activation):
     _, U, features, theta = problem(activation)
-    point = rl.projection.Projection(features, theta[None], U, lifted=True)
+    point = Projection(features, theta[None], U, lifted=True)
     (found,), slope = call("point", U, theta, features.V, activation, True)
     assert abs(found - point.loss) < 1e-11
     torch.testing.assert_close(as_rows(slope, features.d), point.gradient(), rtol=1e-10, atol=1e-11)

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconlaw as rl
-from reconlaw.projection import Projection, SpanError, factor_gram
+from reconlaw.attack.projection import Projection
+from reconlaw.features.gram import SpanError, factor_gram
 
 
 def candidates(n, d, seed=11):

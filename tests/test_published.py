@@ -22,7 +22,7 @@ def test_an_installed_package_asks_the_repository(monkeypatch, tmp_path):
             raise OSError("not found")
         return io.StringIO('{"benchmark": "limit"}')
 
-    monkeypatch.setattr(sys.modules["reconlaw.published"], "_CHECKOUT", tmp_path / "absent")
+    monkeypatch.setattr(sys.modules["reconlaw._published"], "_CHECKOUT", tmp_path / "absent")
     monkeypatch.setattr(urllib.request, "urlopen", answer)
     assert rl.published("limit") == {"benchmark": "limit"} and rl.published("nothing") is None
     assert asked[0].startswith("https://raw.githubusercontent.com/")

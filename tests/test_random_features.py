@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import reconlaw as rl
-from reconlaw.activations import ACTIVATIONS
+from reconlaw.features.activations import ACTIVATIONS
 
 
 def labels(n, K=None, seed=0):

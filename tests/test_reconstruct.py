@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.run import Run
+from reconlaw.attack.run import Run
 
 MIXED = ["relu", "relu+tanh", "gelu", "softplus", "silu"]
 PURE = ["tanh", "erf", "abs"]

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw import parity_lift, sgd
-from reconlaw.parity_lift import Search
-from reconlaw.run import CheckpointError, Run, fingerprint
+from reconlaw.attack import search as parity_lift
+from reconlaw.attack import sgd
+from reconlaw.attack.run import CheckpointError, Run, fingerprint
+from reconlaw.attack.search import Search
 
 # A problem without an exact solution, so that a run lasts as long as it is let; a checkpoint after every record.
 ENDLESS = """
 import sys, torch, reconlaw as rl
-from reconlaw import run
+from reconlaw.attack import run
 
 def make():
     features = rl.RandomFeatures(20, 1000, "relu", device="cpu")

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw import sgd
-from reconlaw.run import Run
+from reconlaw.attack import sgd
+from reconlaw.attack.run import Run
 
 
 def iterates(case, steps, monkeypatch, **options):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.sparse import group_lasso
+from reconlaw.attack.sparse import group_lasso
 
 
 def _problem(n, activation="relu", d=30, ratio=8, seed=0, outputs=None):

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw import spectral
 from reconlaw._random import seeded_generator
+from reconlaw.features import spectral
 
 
 def generator(seed=0):

@@ -25,7 +25,7 @@ from joblib import parallel_config
 from test_book import ROOT
 
 import reconlaw as rl
-from reconlaw.sweep_store import Store, cell_key
+from reconlaw.sweeps.store import Store, cell_key
 
 
 def square(s):
@@ -425,7 +425,7 @@ def test_a_full_disk_says_so_and_keeps_the_cells(store):
             self._sqlite.execute(f"PRAGMA max_page_count = {pages}")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["reconlaw.sweep"], "Store", Full)
+        patch.setattr(sys.modules["reconlaw.sweeps.sweep"], "Store", Full)
         with pytest.raises(rl.StoreError, match="cannot be written .*full.*: free space"):
             quietly(work, [{"size": 100_000}], store, name="w")
     assert quietly(work, [{"size": 10}], store, name="w") == small
@@ -433,7 +433,7 @@ def test_a_full_disk_says_so_and_keeps_the_cells(store):
 
 def test_a_locked_store_says_so(store, monkeypatch):
     quietly(square, [{"k": 1}], store)
-    monkeypatch.setattr("reconlaw.sweep_store._BUSY", 0.1)
+    monkeypatch.setattr("reconlaw.sweeps.store._BUSY", 0.1)
     other = sqlite3.connect(store, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(rl.StoreError, match="kept locked by another process"):

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from reconlaw import tangent
-from reconlaw.networks import TwoLayer
+from reconlaw.networks import TwoLayer, tangent
 
 
 def normal(*shape, seed=0):

@@ -6,9 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconlaw as rl
-from reconlaw import varpro
-from reconlaw.projection import Projection, SpanError
-from reconlaw.varpro import descend, to_sphere
+from reconlaw.attack import varpro
+from reconlaw.attack.projection import Projection
+from reconlaw.attack.varpro import descend
+from reconlaw.features.gram import SpanError
+from reconlaw.sphere import to_sphere
 
 
 def start(n, d, seed=5):

@@ -7,27 +7,27 @@ The bars are the threat model: what stands between them imports nothing from ``d
 
 from . import counting, data, exercises, networks, plotting, privacy
 from ._checks import device_note
-from .activations import ACTIVATIONS, Activation, get_activation
-from .audit import Audit, AuditError, audit
-from .hermite import hermite_coefficients, hermite_polynomials
+from ._published import published
+from ._version import __version__
+from .attack.projection import projection_loss
+from .attack.reconstruct import reconstruct
+from .attack.run import CheckpointError, Result
+from .auditing.audit import Audit, AuditError, audit
+from .features.activations import ACTIVATIONS, Activation, get_activation
+from .features.gram import SpanError
+from .features.hermite import hermite_coefficients, hermite_polynomials
+from .features.kernel import expected_kernel
+from .features.module_features import ModuleFeatures
+from .features.random_features import RandomFeatures
+from .features.select import known
 from .images import psnr, ssim
-from .kernel import expected_kernel
-from .kkt import kkt
 from .matching import MatchReport, match
-from .module_features import ModuleFeatures
-from .ntk import ntk
-from .partial import known
+from .networks.kkt import kkt
+from .networks.ntk import ntk
+from .networks.replay import Replay, replay
 from .perturbation import Perturbation
-from .projection import SpanError, projection_loss
-from .published import published
-from .random_features import RandomFeatures
-from .reconstruct import reconstruct
-from .replay import Replay, replay
-from .run import CheckpointError, Result
-from .sweep import SweepError, grid, sweep
-from .sweep_store import StoreError
-
-__version__ = "0.1.0"
+from .sweeps.store import StoreError
+from .sweeps.sweep import SweepError, grid, sweep
 
 __all__ = [
     "ACTIVATIONS",
@@ -44,6 +44,7 @@ __all__ = [
     "SpanError",
     "StoreError",
     "SweepError",
+    "__version__",
     "audit",
     "counting",
     "data",

@@ -7,8 +7,8 @@ import sys
 import traceback
 from pathlib import Path
 
-from .audit import audit
-from .checkpoints import AuditError, import_module
+from .auditing.audit import audit
+from .auditing.checkpoints import AuditError, import_module
 
 _AUDIT = """\
 Try to read the samples that a classifier's head was fine-tuned on back out of two checkpoints, the one before and the

@@ -24,7 +24,7 @@ from functools import cached_property
 import torch
 
 from ._checks import as_tensor, check_finite, check_matrix, check_positive
-from .random_features import RandomFeatures
+from .features.random_features import RandomFeatures
 
 # φ' = jump · 1[z > 0] + a Lipschitz part: (sup |φ'|, Lipschitz constant of that part, jump).
 _GELU_STEEPEST = 0.5 * (1 + math.erf(1.0)) + math.exp(-1.0) / math.sqrt(math.pi)  # φ' at z = √2
@@ -47,7 +47,7 @@ class Perturbation:
     r"""How the samples behind θ = Φ(X)ᵀa move when θ does.
 
     Args:
-        features: :class:`~reconlaw.random_features.RandomFeatures`, or a subclass.
+        features: :class:`~reconlaw.features.random_features.RandomFeatures`, or a subclass.
         X: (n, d), rows of norm √d: the samples, or their estimates.
         coefficients: (n,), a of one output; none zero.
 

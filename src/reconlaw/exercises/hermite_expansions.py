@@ -6,8 +6,8 @@ import math
 
 import torch
 
-from ..activations import get_activation
-from ..hermite import hermite_polynomials
+from ..features.activations import get_activation
+from ..features.hermite import hermite_polynomials
 from ._diagnose import diagnose
 
 

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ..random_features import RandomFeatures
+from ..features.random_features import RandomFeatures
 from ._diagnose import diagnose
 
 

@@ -1,0 +1,103 @@
+r"""The projection loss L(X̂) = ‖P⊥ θ‖² / ‖θ‖², P⊥ projecting orthogonally to the span of the features of X̂.
+
+With Φ̂ = Φ(X̂), G = Φ̂Φ̂ᵀ, α = G⁻¹Φ̂θᵀ and r = θ − αᵀΦ̂ (K outputs: θ and r are K × p, α is n × K, α_k and r_k those
+of output k),
+
+    L = ‖r‖²/‖θ‖²,        ∂L/∂X̂ = −2 Σ_k [(α_k r_kᵀ) ∘ φ'(X̂Vᵀ)] V / ‖θ‖².
+
+‖r‖² is taken from r: the form ‖θ‖² − tr αᵀΦ̂θᵀ subtracts near-equal numbers and stalls at the relative precision ε,
+where r goes on to ε².
+
+Source: Iurada et al., arXiv 2509.22214, for the loss; Golub and Pereyra (1973) for the gradient.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .._checks import check_matrix, check_moved, in_range
+from ..features.gram import factor_gram
+
+
+class Projection:
+    """θ projected on the columns of atoms U: the coefficients ``alpha`` (m, K), ``residual`` (K, p) and ``loss``.
+
+    Args:
+        features: a feature map with a ``lift`` method.
+        theta: (K, p).
+        U: (n, d) atoms.
+        lifted: two columns an atom (:mod:`reconlaw.features.lift`), so m = 2n; or one, m = n.
+        dtype: of the arithmetic.
+        derivative: stands in for φ' in the gradient, see :class:`~reconlaw.features.lift.RandomFeaturesLift`.
+        strict: take no nearly dependent columns, see :func:`factor_gram`.
+        penalty: (m, K) linear penalty c on the coefficients: α minimises ‖θ − αᵀB‖²/2 + ⟨c, α⟩, and the loss is twice
+            that over ‖θ‖². A group-ℓ1 norm of α is ⟨c, α⟩ as long as the directions of its groups stay.
+
+    Raises:
+        SpanError: the columns are linearly dependent.
+    """
+
+    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None):
+        self.U = U
+        self.scale = float(theta.square().sum())
+        self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
+        B = self.lift.columns
+        self.factor = factor_gram(B @ B.T, strict)
+        c = B.new_zeros(len(B), len(theta)) if penalty is None else penalty
+        self.alpha = torch.cholesky_solve(B @ theta.T - c, self.factor)
+        self.residual = theta - self.alpha.T @ B
+        # One refinement: the normal equations square the condition number, this takes it back.
+        correction = torch.cholesky_solve(B @ self.residual.T - c, self.factor)
+        self.alpha = self.alpha + correction
+        self.residual -= correction.T @ B
+        self.loss = float(self.residual.square().sum() + 2 * (c * self.alpha).sum()) / self.scale
+
+    def project_out(self, T: torch.Tensor) -> torch.Tensor:
+        """P⊥ T for T of shape (K, p), in place."""
+        B = self.lift.columns
+        return T.sub_(torch.cholesky_solve(B @ T.T, self.factor).T @ B)
+
+    def gradient(self) -> torch.Tensor:
+        """∂L/∂U, shape (n, d)."""
+        self.lift.linearise(self.alpha)
+        return self.lift.vjp(self.residual) * (-2 / self.scale)
+
+
+class _ProjectionLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, X, features, theta):
+        projection = Projection(features, theta, X, strict=True)
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(projection.gradient())
+        return X.new_tensor(projection.loss)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0], None, None
+
+
+def projection_loss(X: torch.Tensor, features, theta: torch.Tensor) -> torch.Tensor:
+    r"""L(X) = ‖P⊥ θ‖² / ‖θ‖², differentiable in X by the analytic gradient.
+
+    Args:
+        X: (n, d) candidate samples, n ≤ p; of any norm.
+        features: the feature map.
+        theta: (p,) or (K, p), not zero; K outputs share one projector. No gradient flows to it.
+
+    Returns:
+        A scalar in [0, 1]; 0 where θ lies in the span of the features of X. Differentiable once.
+
+    Raises:
+        TypeError: X is no floating tensor.
+        ValueError: bad shapes, NaN, θ = 0, or more samples than features.
+        SpanError: the features of X are linearly dependent to working precision.
+    """
+    theta, _ = in_range(check_moved(features.check_theta(theta).detach()))
+    X = check_matrix("X", X, features.d).to(theta)
+    if X.shape[0] > features.p:
+        raise ValueError(
+            f"X has {X.shape[0]} rows but there are only p = {features.p} features: their span is everything and the "
+            "loss 0; use fewer rows or more features"
+        )
+    return _ProjectionLoss.apply(X, features, theta)

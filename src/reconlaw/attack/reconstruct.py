@@ -1,0 +1,136 @@
+"""The attack: from a parameter vector and the feature map to the training samples."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
+from ..features.feature_map import counts
+from ..features.hermite import most_samples
+from . import search, sgd, sparse
+from .run import Result, Run, fingerprint
+
+_METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
+# Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
+_TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
+
+
+def reconstruct(
+    theta,
+    features,
+    n=None,
+    method="varpro",
+    seed=0,
+    max_seconds=60.0,
+    tol=None,
+    progress=False,
+    checkpoint=None,
+    **options,
+) -> Result:
+    r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
+
+    The threat model: the attacker has θ = θ* − θ₀, the feature map (V, φ) and n; never X or y. Score the outcome
+    elsewhere (:func:`reconlaw.match`).
+
+    Args:
+        theta: (p,) or (K, p), what training added to the parameters.
+        features: the feature map that was trained on.
+        n: number of training samples, 1 ≤ n ≤ p; None for "sparse", which estimates it.
+        method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.attack.search`; option
+            ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.attack.sgd`; options
+            ``learning_rate``, ``leak``, ``max_steps``); or "sparse", ℓ2–ℓ1 for unknown n
+            (:mod:`reconlaw.attack.sparse`; option ``l1``).
+        seed: of the attacker's random draws; its stream is never that of the data or of V.
+        max_seconds: budget of this call, looked at after every step; what was best so far comes back when it is
+            spent.
+        tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
+        progress: show a progress bar on stderr.
+        checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end.
+        options: of the method.
+
+    Returns:
+        :class:`Result`. Ctrl-C ends the run early and returns the best so far.
+
+    Raises:
+        ValueError, TypeError: what is wrong with an argument, and what to do.
+        CheckpointError: the checkpoint is corrupt, of another problem, or cannot be written.
+        SpanError: the features of any n candidates are linearly dependent, as for a linear φ and n > 1.
+        RuntimeError: "sparse" ended before it had found an atom.
+
+    Source: Iurada et al., arXiv 2509.22214, for the loss and "sgd".
+    """
+    if method not in _METHODS:
+        raise ValueError(f"method={method!r} is unknown; use one of {', '.join(map(repr, _METHODS))}")
+    if isinstance(features, torch.nn.Module):
+        raise TypeError("features is a torch.nn.Module; pass reconlaw.ModuleFeatures(module, input_shape)")
+    if not hasattr(features, "check_theta"):
+        raise TypeError(f"features is a {type(features).__name__}; pass theta first, then the feature map")
+    known = [name for name, p in inspect.signature(_METHODS[method]).parameters.items() if p.default is not p.empty]
+    for name in options:
+        if name not in known:
+            raise TypeError(f"{name!r} is no option of method={method!r}; it has {', '.join(known)}")
+    vector = as_tensor(theta).ndim == 1
+    theta = check_moved(features.check_theta(theta).detach())
+    if n is None and method != "sparse":
+        raise ValueError(f"method={method!r} needs n, the number of training samples; method='sparse' estimates it")
+    n = None if n is None else check_count("n", n)
+    if n is not None and n > features.p:
+        raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
+    max_seconds = check_positive("max_seconds", max_seconds)
+    if tol is None:
+        tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
+    tol = check_positive("tol", tol)
+    problem = "" if checkpoint is None else fingerprint(theta, features, n, method, seed)
+    theta, unit = in_range(theta)
+    run = Run(max_seconds, progress, checkpoint, problem)
+    try:
+        with torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
+            found = _METHODS[method](features, theta.clone(), n, run, seed, tol, **options)
+        point, sign_identifiable, interrupted, *path = found
+    finally:
+        run.close()
+    n, R = len(point.U), 1 if len(theta) == 1 else int(torch.linalg.matrix_rank(theta.cpu()))
+    equations, unknowns = counts(features, n, R)
+    shared = min(n, R) == 1 and hasattr(features, "activation") and n > most_samples(features.activation)
+    converged, determined = point.loss <= tol, equations >= unknowns and not shared
+    for step in path[0] if path else ():
+        step["lambda"] *= unit
+    return Result(
+        X=point.U,
+        coefficients=(point.alpha[:, 0] if vector else point.alpha) * unit,
+        loss=point.loss,
+        history=run.history,
+        converged=converged,
+        determined=determined,
+        sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
+        message=_message(
+            point.loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared
+        ),
+        seconds=run.seconds,
+        method=method,
+        path=path[0] if path else None,
+    )
+
+
+def _message(loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared):
+    if shared:
+        return (
+            "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
+            "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
+        )
+    if not determined:
+        return (
+            f"not determined: {equations} equations for {unknowns} unknowns (p/dn < 1), so other sets fit theta as "
+            "well and this one is not the data; more parameters are needed, no method can do better"
+        )
+    if converged:
+        ambiguous = " up to sign (the activation is even or odd)" if sign_identifiable is False else ""
+        return f"recovered{ambiguous}: loss {loss:.1e} after {run.seconds:.1f} s"
+    how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
+    return (
+        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or "
+        "another seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise "
+        "tol to it"
+    )

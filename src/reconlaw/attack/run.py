@@ -1,0 +1,194 @@
+"""What every method shares: the result it returns, and the clock, history, progress line and checkpoint of a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from .._random import seeded_generator
+
+clock = time.monotonic  # of every budget; a benchmark on a shared machine may put time.process_time here
+
+
+@dataclass(eq=False)
+class Result:
+    r"""How a reconstruction ended.
+
+    Attributes:
+        X: (n, d) estimated samples, rows of norm √d.
+        coefficients: (n,) or (n, K), α with θ ≈ Φ(X)ᵀα.
+        loss: L(X) = ‖P⊥θ‖²/‖θ‖².
+        history: (seconds, loss) of the best so far, one entry an improvement.
+        converged: the loss reached the tolerance.
+        determined: there are at least as many equations as unknowns, pR ≥ n(d − 1) + nR, R ≤ min(n, K) the rank of θ;
+            and n ≤ 2 where R = 1 and φ is a polynomial of degree 2, n = 1 where it lacks the linear or the quadratic
+            term. Where false, other sets of samples fit θ as well, and X is one of them, not the data.
+        sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
+            activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
+            known.
+        message: in words, with what to try next.
+        seconds: time spent, over all resumed runs.
+        method: the method used.
+        path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
+    """
+
+    X: torch.Tensor
+    coefficients: torch.Tensor
+    loss: float
+    history: list[tuple[float, float]]
+    converged: bool
+    determined: bool
+    sign_identifiable: bool | None
+    message: str
+    seconds: float
+    method: str
+    path: list[dict] | None = None
+
+    def __repr__(self):
+        n, d = self.X.shape
+        return f"Result({self.method}: {n} samples of dimension {d}, loss {self.loss:.2g}, {self.message})"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be used: corrupt, of another problem, or nowhere to write it."""
+
+
+@dataclass
+class Run:
+    """Clock, best atoms so far, history, progress line and checkpoint of one reconstruction."""
+
+    max_seconds: float
+    progress: bool = False
+    checkpoint: Path | None = None
+    fingerprint: str = ""
+    best: torch.Tensor | None = None
+    best_loss: float = float("inf")
+    history: list[tuple[float, float]] = field(default_factory=list)
+    state: dict = field(default_factory=dict)
+    seconds_before: float = 0.0
+    save_every: float = 5.0
+
+    def __post_init__(self):
+        self._start = self._saved = clock()
+        if self.checkpoint is not None:
+            self.checkpoint = Path(self.checkpoint)
+            if self.checkpoint.exists():
+                self._load()
+            else:
+                self._try_folder()
+        self._bar = None
+        if self.progress:
+            self._bar = tqdm(
+                total=round(self.max_seconds, 1),
+                unit="s",
+                file=sys.stderr,
+                bar_format="{desc} |{bar}| {n:.0f}/{total:.0f} s",
+            )
+
+    @property
+    def seconds(self) -> float:
+        return self.seconds_before + clock() - self._start
+
+    @property
+    def expired(self) -> bool:
+        return clock() - self._start >= self.max_seconds
+
+    def record(self, U: torch.Tensor, loss: float, note: str = "") -> bool:
+        """Keep U if it is the best so far; true once the time is spent."""
+        if loss < self.best_loss:
+            self.best, self.best_loss = U.clone(), loss
+            self.history.append((self.seconds, loss))
+        return self.tick(note)
+
+    def tick(self, note: str = "") -> bool:
+        """Show progress and save the checkpoint when due; true once the time is spent."""
+        if self._bar is not None:
+            self._bar.n = min(clock() - self._start, self._bar.total)
+            self._bar.set_description_str(f"loss {self.best_loss:.1e} {note}", refresh=False)
+            self._bar.refresh()
+        if self.checkpoint is not None and clock() - self._saved > self.save_every:
+            self._save_or_warn()
+        return self.expired
+
+    def save(self) -> None:
+        """Write the checkpoint to a temporary file and move it into place: a kill leaves the old one or the new."""
+        if self.checkpoint is None or self.best is None:
+            return
+        content = {
+            "fingerprint": self.fingerprint,
+            "best": self.best.cpu(),
+            "best_loss": self.best_loss,
+            "history": [list(pair) for pair in self.history],
+            "seconds": self.seconds,
+            "state": self.state,
+        }
+        handle, name = tempfile.mkstemp(dir=self.checkpoint.parent, prefix=self.checkpoint.name, suffix=".part")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save(content, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, self.checkpoint)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._saved = clock()
+
+    def _try_folder(self):
+        """Fail before the work, not after it, where nothing can be written."""
+        try:
+            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=self.checkpoint.parent).close()
+        except OSError as error:
+            raise CheckpointError(f"checkpoint {self.checkpoint} cannot be written ({error}); name another") from error
+
+    def _save_or_warn(self):
+        """A disk that fills up midway must not cost the result."""
+        try:
+            self.save()
+        except OSError as error:
+            warnings.warn(f"checkpoint {self.checkpoint} was not written: {error}", RuntimeWarning, stacklevel=3)
+            self._saved = clock()
+
+    def _load(self):
+        try:
+            content = dict(torch.load(self.checkpoint, weights_only=True))
+            found = content["fingerprint"]
+            best, history = content["best"], [tuple(pair) for pair in content["history"]]
+            loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
+        except Exception as error:
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}); delete it, or name another file"
+            ) from error
+        if found != self.fingerprint:
+            raise CheckpointError(
+                f"checkpoint {self.checkpoint} is of another problem (theta, features, n, method or seed differ); "
+                "delete it, or name another file"
+            )
+        self.best, self.best_loss, self.history = best, loss, history
+        self.seconds_before, self.state = seconds, state
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        self._save_or_warn()
+
+
+def fingerprint(theta: torch.Tensor, features, n, method: str, seed: int) -> str:
+    """Identifies a problem, so that a checkpoint is never resumed on another."""
+    digest = hashlib.sha256(theta.detach().cpu().numpy().tobytes())
+    digest.update(f"{features!r} n={n} {method} seed={seed}".encode())
+    # What it is called does not identify a map: two activations may have one name. Rounded, since devices differ.
+    x = torch.randn(1, features.d, generator=seeded_generator("fingerprint", 0), dtype=torch.float64)
+    values = features(x)[0, :16].double().cpu()
+    digest.update(str([round(v, 2) + 0.0 for v in (values / (values.norm() or 1)).tolist()]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,282 @@
+r"""``method="varpro"``: the parity-lifted variable projection, from a start to signed samples.
+
+1. Start from the spectral directions of θ (:mod:`reconlaw.features.spectral`), or at random.
+2. Descend on the lifted loss (:mod:`reconlaw.attack.varpro`): two columns an atom, so no minimum is made by a
+   wrong sign.
+3. Where that ends above the tolerance, respawn: add one to three leading directions of the residual, descend with
+   n + k atoms, drop the k atoms whose removal costs least, descend again.
+4. Where respawn fails too, start from message passing (:mod:`reconlaw.attack.message_passing`), which does not commit
+   to what it does not know; after each descent from it, atoms that coincide and the weakest give way to directions of
+   the residual, and it runs again. After rounds without progress it begins anew from a random mixture of directions.
+5. Read the signs off: at a solution one of each pair's coefficients vanishes. Descend once more, one column an atom.
+
+The attacker's side of the threat model: it sees θ, the feature map, n, and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .._random import seeded_generator
+from ..features.feature_map import counts, parity_of
+from ..features.gram import SpanError
+from ..features.random_features import RandomFeatures
+from ..features.spectral import directions, distinct, without_linear_part
+from ..sphere import to_sphere
+from .message_passing import MessagePassing
+from .projection import Projection
+from .run import Run
+from .varpro import descend
+
+# Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
+# cannot), and of message passing.
+_FRUITLESS_RESPAWNS = {True: 2, False: 6}
+_FRUITLESS_MESSAGES = 4
+# Message passing: iterations a run, and the variance (of 1) that a spectral direction is given to begin with.
+_ITERATIONS = 40
+_UNSURE = 0.9
+# Atoms kept for the next run are taken to be no surer than this.
+_LEAST_KEPT = 0.05
+# Atoms within this cosine of a heavier one are its copies.
+_ALIKE = 0.7
+# As many arrivals within this factor of the lowest loss end the search.
+_ARRIVALS = 3
+_SAME_LOSS = 1.001
+# A descent in float64 runs in float32 down to this loss first, where the copy of V takes at most so many bytes.
+_COARSE_LOSS = 1e-9
+_COARSE_BYTES = 1 << 30
+# Signs that enumeration may try all of.
+_MOST_FREE_SIGNS = 16
+
+
+def pair_costs(point: Projection) -> torch.Tensor:
+    """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form."""
+    n = point.U.shape[0]
+    G_inverse = torch.cholesky_inverse(point.factor)
+    columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1 or 2)
+    blocks = G_inverse[columns[:, :, None], columns[:, None, :]]
+    alpha = point.alpha[columns]
+    return (alpha * torch.linalg.solve(blocks, alpha)).sum((1, 2))
+
+
+def read_signs(point: Projection) -> torch.Tensor:
+    """+1 where φ(Vu) carries the atom, −1 where φ(−Vu) does, (n,)."""
+    n = point.U.shape[0]
+    weight = point.alpha.norm(dim=1) * point.lift.columns.norm(dim=1)
+    return torch.where(weight[:n] >= weight[n:], 1.0, -1.0).to(point.U)
+
+
+def linear_signs(point: Projection) -> torch.Tensor | None:
+    r"""Signs where read-off fails because n > d and the odd part of φ is linear (ReLU), or None.
+
+    The even coefficients c_i = α⁺_i + α⁻_i are exact, but of the odd part only w = Σ_i (α⁺_i − α⁻_i) u_i is known:
+    s ∈ {±1}ⁿ must solve Σ_i s_i c_i u_i = w. All but d of the signs are enumerated (2^(n−d) ≤ 2^16), the rest follow.
+    """
+    U, K = point.U, point.alpha.shape[1]
+    n, d = U.shape
+    free = n - K * d
+    if not 0 < free <= _MOST_FREE_SIGNS:
+        return None
+    plus, minus = point.alpha[:n], point.alpha[n:]
+    A = ((plus + minus)[:, :, None] * U[:, None, :]).reshape(n, K * d).T
+    w = ((plus - minus).T @ U).reshape(K * d)
+    # The lightest atoms are enumerated: the equations then rest on the heavy ones.
+    order = A.norm(dim=0).argsort()
+    loose, fixed = order[:free], order[free:]
+    codes = torch.arange(2**free, device=U.device)[:, None] >> torch.arange(free, device=U.device)
+    trial = (codes % 2 * 2 - 1).to(U)
+    rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
+    best = int((rest.abs() - 1).square().sum(1).argmin())
+    signs = torch.empty(n, dtype=U.dtype, device=U.device)
+    signs[loose], signs[fixed] = trial[best], torch.where(rest[best] >= 0, 1.0, -1.0).to(U)
+    return signs
+
+
+def _unsure(U):
+    """Directions as message passing starts from them: shrunk to what is expected of them, and their variance."""
+    return U * math.sqrt(1 - _UNSURE), torch.full((len(U),), _UNSURE, dtype=U.dtype, device=U.device)
+
+
+class Search:
+    """The search for atoms under one budget; ``run`` keeps the best."""
+
+    def __init__(self, features, theta, n, run: Run, seed: int, start: str, tol: float):
+        self.features, self.theta, self.n, self.run, self.tol = features, theta, n, run, tol
+        self.generator = seeded_generator("attack", seed)
+        self.start = start
+        # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
+        equations, unknowns = counts(features, n, len(theta))
+        self.room = equations >= unknowns
+        lift_room = features.p > 2 * n and equations > unknowns + n * min(n, len(theta))
+        self.lifted = parity_of(features) == "mixed" and lift_room
+        # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
+        self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
+        self.coarse = None
+        if theta.dtype == torch.float64 and isinstance(features, RandomFeatures):
+            if features.V.numel() * 4 <= _COARSE_BYTES:
+                self.coarse = features.to(torch.float32), theta.float()
+
+    def _random_atoms(self, count):
+        draw = torch.randn(count, self.features.d, generator=self.generator, dtype=self.theta.dtype)
+        return to_sphere(draw.to(self.theta.device))
+
+    def directions(self, residual, count):
+        found, _ = directions(self.features, residual, count, self.generator)
+        if len(found) < count:
+            found = torch.cat([found, self._random_atoms(count - len(found))])
+        return found
+
+    def descend(self, U, note="", record=True, **options):
+        run = self.run
+
+        def on_step(point):
+            if record:
+                return run.record(point.U, point.loss, note)
+            return run.expired
+
+        if self.coarse is not None:
+            target = max(self.target, _COARSE_LOSS)
+            point = descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options).point
+            if point.loss > _COARSE_LOSS or self.run.expired:
+                if record:  # it may have ended without a step
+                    run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
+                return point
+            U = to_sphere(point.U.to(self.theta))
+        point = descend(
+            self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options
+        ).point
+        if record:  # a descent that takes no step, because U is a solution already, counts too
+            run.record(point.U, point.loss, note)
+        return point
+
+    def first_atoms(self):
+        if self.run.best is not None:
+            return self.run.best.to(self.theta)
+        if self.start == "random" or self.features.p <= self.features.d + 1:
+            return self._random_atoms(self.n)
+        return self.directions(without_linear_part(self.features, self.theta), self.n)
+
+    def respawn(self, point, extra):
+        """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
+        fresh = self.directions(without_linear_part(self.features, point.residual), extra)
+        wide = self.descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
+        keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
+        return self.descend(wide.U[keep], "respawn")
+
+    def atoms(self):
+        """Search until the loss is at most ``tol`` or the time is spent."""
+        point = self.descend(self.first_atoms(), "descent")
+        if not self.room:
+            return  # other atoms fit as well: no search can tell
+        passing, lead = self._passing(), None
+        arrivals: list[float] = []
+        while not self._done(point):
+            point = self._respawn_rounds(point, _FRUITLESS_RESPAWNS[passing is not None])
+            # Independent roads that end at one loss, the lowest: noise in θ has put it there, not a bad minimum.
+            arrivals.append(point.loss)
+            if self._done(point) or sum(loss <= min(arrivals) * _SAME_LOSS for loss in arrivals) == _ARRIVALS:
+                return
+            if passing is None:
+                point = self.descend(self._random_atoms(self.n), "restart")
+            elif lead is None:
+                rest = without_linear_part(self.features, self.theta)
+                lead = self.directions(rest, max(self.n, min(self.features.d, 2 * self.n)))
+                point = self._message_rounds(passing, lead[: self.n]) or point
+            else:
+                mixture = torch.randn(self.n, len(lead), generator=self.generator, dtype=lead.dtype)
+                point = self._message_rounds(passing, to_sphere(mixture.to(lead.device) @ lead)) or point
+
+    def _done(self, point):
+        return point.loss <= self.tol or self.run.expired
+
+    def _respawn_rounds(self, point, most_fruitless):
+        rounds = fruitless = 0
+        while fruitless < most_fruitless and not self._done(point):
+            extra = min(1 + rounds % 3, max(1, (self.features.p - 2 * self.n) // 2))
+            rounds += 1
+            try:
+                trial = self.respawn(point, extra)
+            except SpanError:
+                trial = point
+            fruitless = 0 if trial.loss < 0.9 * point.loss else fruitless + 1
+            point = trial if trial.loss < point.loss else point
+        return point
+
+    def _passing(self):
+        """Message passing is for one output of random features with something beyond their linear part."""
+        features = self.features
+        if len(self.theta) > 1 or not isinstance(features, RandomFeatures) or features.p <= features.d + 1:
+            return None
+        passing = MessagePassing(features, self.theta)
+        return passing if passing.parts else None
+
+    def _message_rounds(self, passing, U):
+        """From directions U: message passing, descent, replacement of the weakest atoms, in turn; the best point."""
+        x, tau = _unsure(U)
+        passing.reset()
+        best, rounds, fruitless = None, 0, 0
+        while fruitless < _FRUITLESS_MESSAGES and not self.run.expired:
+            x, tau, weight = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
+            try:
+                point = self.descend(to_sphere(x), "descent")
+            except SpanError:
+                break
+            fruitless = 0 if best is None or point.loss < 0.9 * best.loss else fruitless + 1
+            best = point if best is None or point.loss < best.loss else best
+            if self._done(point):
+                break
+            rounds += 1
+            keep = self._worth_keeping(x, weight, drop=min(self.n - 1, 2 + rounds % 4))
+            kept = Projection(self.features, self.theta, to_sphere(x[keep]), self.lifted)
+            rest = without_linear_part(self.features, kept.residual)
+            fresh, fresh_tau = _unsure(self.directions(rest, self.n - len(keep)))
+            x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(_LEAST_KEPT), fresh_tau])
+        return best
+
+    def _worth_keeping(self, x, weight, drop):
+        """Indices without atoms that point along a heavier one, and without the lightest: at least ``drop`` go."""
+        order = weight.argsort(descending=True)
+        kept = order[distinct(x[order], _ALIKE)].tolist()
+        return sorted(kept[: max(0, len(order) - drop)])
+
+    def signed(self, U):
+        """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
+        parity = parity_of(self.features)
+        if not self.lifted:
+            point = Projection(self.features, self.theta, U)
+            return point, False if parity != "mixed" else True if point.loss <= self.tol else None
+        lifted = Projection(self.features, self.theta, U, lifted=True)
+        steps = 0 if self.run.expired and lifted.loss > self.tol else 50
+        for signs in (read_signs(lifted), linear_signs(lifted)):
+            if signs is None:
+                continue
+            U = lifted.U * signs[:, None]
+            point = descend(self.features, self.theta, U, False, self.target, steps, patience=(4, 0.5)).point
+            if point.loss <= self.tol or lifted.loss > self.tol:
+                break
+        return point, True if point.loss <= self.tol else None
+
+
+def solve(features, theta, n, run, seed, tol, start="spectral"):
+    """Search within the run's budget; see :func:`reconlaw.reconstruct`."""
+    if start not in ("spectral", "random"):
+        raise ValueError(f"start={start!r} is unknown; use 'spectral' or 'random'")
+    search = Search(features, theta, n, run, seed, start, tol)
+    interrupted = False
+    try:
+        search.atoms()
+        point, sign_identifiable = search.signed(run.best.to(theta))
+        if search.lifted and run.best_loss <= tol < point.loss:
+            # Two columns an atom had room to fit θ otherwise: go on with one.
+            search.lifted = False
+            run.best, run.best_loss = point.U, point.loss
+            search.atoms()
+            point, sign_identifiable = search.signed(run.best.to(theta))
+    except KeyboardInterrupt:
+        if run.best is None:
+            raise
+        interrupted = True
+        point, sign_identifiable = search.signed(run.best.to(theta))
+    return point, sign_identifiable, interrupted

@@ -1,0 +1,208 @@
+r"""Variable projection: Levenberg–Marquardt on L(U) = ‖θ − P_B θ‖² / ‖θ‖² over atoms U on the sphere of radius √d.
+
+For given atoms the coefficients are the least-squares ones, α = (BBᵀ)⁻¹Bθᵀ, so L depends on U alone. With r = θ − αᵀB
+and Kaufman's Jacobian δr = −P⊥ Jδ (the term through δα is dropped: it is of second order in r), a step solves
+
+    (Jᵀ P⊥ J + μ (D ⊗ I_d)) δ = Jᵀ r,   δ_i ⊥ u_i,
+
+by conjugate gradients, preconditioned with (K + μD)⁻¹ ⊗ I_d, K = Σ_k S^k S^kᵀ/d, D = diag K, and puts the rows back on
+the sphere. K ⊗ I_d is JᵀJ in mean over V on directions orthogonal to the atoms, correlations between samples included
+(:meth:`~reconlaw.features.lift.RandomFeaturesLift.block_gram`).
+
+For other feature maps C = E J(u)ᵀJ(u) stands in the place of I_d, and where there is room for the Jacobians of all
+columns the matrix JᵀP⊥J itself preconditions (:mod:`reconlaw.features.module_features`).
+
+Sources: Golub and Pereyra (1973); Kaufman (1975); Marquardt (1963).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ..features.gram import SpanError, factor_gram
+from ..sphere import to_sphere
+from .projection import Projection
+
+# A step is refused unless the loss falls by this fraction of what the linear model promises.
+_LEAST_GAIN = 1e-4
+# Damping μ to begin with, and at which a descent gives up, in units of the curvature.
+_FIRST_DAMPING = 1e-3
+_MOST_DAMPING = 1e12
+# What float32 leaves unknown of a preconditioner, of its scale.
+_HALF = 1e-6
+
+
+def _tangent(U, delta):
+    return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
+
+
+def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
+    """x with operator(x) = b to a relative preconditioned residual ``tolerance``, and operator(x)."""
+    x, r, z = torch.zeros_like(b), b.clone(), preconditioner(b)
+    q = z.clone()
+    rz = first = (r * z).sum()
+    for _ in range(limit):
+        Aq = operator(q)
+        curvature = (q * Aq).sum()
+        if not curvature > 0:
+            break
+        step = rz / curvature
+        x += step * q
+        r -= step * Aq
+        z = preconditioner(r)
+        rz, previous = (r * z).sum(), rz
+        if rz <= tolerance**2 * first:
+            break
+        q = z + (rz / previous) * q
+    return x, b - r
+
+
+class _Step:
+    """The linear model at a point: gradient, preconditioner block, and the damped Gauss–Newton step."""
+
+    def __init__(self, point: Projection):
+        self.point = point
+        point.lift.linearise(point.alpha)
+        self.gradient = _tangent(point.U, point.lift.vjp(point.residual))
+        self.K = point.lift.block_gram()
+        self.D = self.K.diagonal().clone()
+        # Atoms without weight have no curvature: a floor keeps the system definite and their step finite.
+        self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+
+    def solve(self, mu, tolerance, limit):
+        """δ, and the fall of L that the linear model promises for it."""
+        point, damping = self.point, (mu * self.D)[:, None]
+
+        def operator(q):
+            return _tangent(point.U, point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
+
+        delta, A_delta = _conjugate_gradients(operator, self.preconditioner(mu), self.gradient, tolerance, limit)
+        # ‖r − P⊥Jδ‖² = ‖r‖² − 2⟨δ, g⟩ + ⟨δ, (A − μD)δ⟩
+        fall = (2 * delta * self.gradient - delta * A_delta + damping * delta * delta).sum()
+        return delta, float(fall) / point.scale
+
+    def preconditioner(self, mu):
+        """g ↦ [(K + μD)⁻¹ ⊗ C⁻¹] g on the tangent space, C = I_d unless the features have a ``metric``."""
+        point = self.point
+        # K has no more than its rounding where atoms nearly coincide: as a preconditioner it may be off by that.
+        rounding = max(1e-10, 10 * len(self.K) * torch.finfo(self.K.dtype).eps)
+        damped = self.K + torch.diag(mu * self.D + rounding * self.D.max())
+        if not hasattr(point.lift, "metric"):
+            factor = torch.linalg.cholesky(damped)
+            return lambda g: _tangent(point.U, torch.cholesky_solve(g, factor))
+        # (K ⊗ C + μD ⊗ I)⁻¹ in the axes of C and in those of K relative to D.
+        root = self.D.sqrt()[:, None]
+        omega, W = torch.linalg.eigh(damped / (root * root.T) - mu * torch.eye(len(root)).to(root))
+        scales, axes = point.lift.metric()
+        inverse = 1 / (omega.clamp_min(rounding)[:, None] * scales + mu)
+        return lambda g: _tangent(point.U, (W @ (inverse * (W.T @ (g / root) @ axes)) @ axes.T) / root)
+
+
+class _DenseStep(_Step):
+    """The same, preconditioned with H = JᵀP⊥J itself, where the lift can hold the Jacobians of its columns.
+
+    For a deep or biased body K ⊗ I_d stands badly for JᵀJ. H is formed in float32, from Jacobians that may be those of
+    atoms nearby: it only preconditions, on exact products.
+    """
+
+    def __init__(self, point: Projection, taken):
+        self.point, lift, self.taken = point, point.lift, taken
+        jacobians = taken[1]
+        lift.linearise(point.alpha)
+        self.gradient = _tangent(point.U, lift.vjp(point.residual))
+        (n, d), B = point.U.shape, lift.columns.to(jacobians)
+        scale = float(point.alpha.abs().max())
+        H, D = 0, 0
+        for alpha in (point.alpha / scale).to(jacobians).T:
+            A = lift.fold(alpha[:, None, None] * jacobians).reshape(n * d, -1)
+            BA = (B @ A.T).to(point.U)
+            H = H + (A @ A.T).to(point.U) - BA.T @ torch.cholesky_solve(BA, point.factor)
+            D = D + A.square().sum(1).reshape(n, d).mean(1).to(point.U)
+        self.N = torch.block_diag(*torch.nn.functional.normalize(point.U)[:, :, None])  # (nd, n), outward
+        HN = H @ self.N
+        H = H - HN @ self.N.T - self.N @ (HN.T - (self.N.T @ HN) @ self.N.T)
+        self.H, self.D = scale**2 * (H + H.T) / 2, scale**2 * D
+        self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+
+    def preconditioner(self, mu):
+        d = self.point.U.shape[1]
+        damped = self.H + torch.diag((mu * self.D).repeat_interleave(d))
+        damped.diagonal().add_(_HALF * self.D.max())
+        try:
+            factor = factor_gram(damped)
+        except SpanError:  # float32 has left H indefinite: its diagonal still preconditions
+            factor = torch.diag(damped.diagonal().clamp_min(_HALF * self.D.max()).sqrt())
+        return lambda g: _tangent(self.point.U, torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape))
+
+
+def _model(point: Projection, last: _Step | None = None) -> _Step:
+    """The linear model at a point, with the preconditioner that its lift has room for; ``last`` is the one before."""
+    taken = point.lift.jacobians(getattr(last, "taken", None)) if hasattr(point.lift, "jacobians") else None
+    return _Step(point) if taken is None else _DenseStep(point, taken)
+
+
+@dataclass
+class Descent:
+    """Where a descent ended: the point, and why ("converged", "stalled", "stopped", "steps")."""
+
+    point: Projection
+    reason: str
+
+
+def descend(
+    features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, penalty=None
+) -> Descent:
+    """Levenberg–Marquardt from ``U``; every accepted step lowers the loss.
+
+    Args:
+        features: a feature map with ``lift``.
+        theta: (K, p); its dtype is that of the arithmetic.
+        U: (n, d) atoms on the sphere of radius √d.
+        lifted: two columns an atom, or one.
+        target: end once L ≤ target.
+        max_steps: end after so many accepted steps.
+        patience: (window, factor): end once ``window`` steps have not lowered L below ``factor`` of what it was.
+        on_step: called with the point after every accepted step; true ends the descent.
+        penalty: linear penalty on the coefficients, see :class:`~reconlaw.attack.projection.Projection`.
+
+    Returns:
+        :class:`Descent`, at a point whose loss is at most that of ``U``.
+
+    Raises:
+        SpanError: the columns at ``U`` are linearly dependent.
+    """
+    window, factor = patience
+    point = Projection(features, theta, U, lifted, penalty=penalty)
+    losses, mu, growth, model = [point.loss], _FIRST_DAMPING, 2.0, None
+    while point.loss > target:
+        if len(losses) > max_steps:
+            return Descent(point, "steps")
+        if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
+            return Descent(point, "stalled")
+        model = _model(point, model)
+        # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
+        # the error, and these keep the convergence superlinear for a few products each.
+        rate = max(0.0, losses[-1] / losses[-2]) if len(losses) > 1 else 1.0
+        tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
+        while True:
+            delta, promised = model.solve(mu, tolerance, limit=100)
+            try:
+                trial = Projection(features, theta, to_sphere(U + delta), lifted, penalty=penalty)
+                gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
+            except SpanError:
+                gain = -1.0
+            if gain > _LEAST_GAIN:
+                break
+            mu, growth = mu * growth, growth * 2
+            if not mu < _MOST_DAMPING:
+                return Descent(point, "stalled")
+        mu = max(mu * max(0.1, 1 - (2 * gain - 1) ** 3), 1e-12)
+        growth = 2.0
+        point, U = trial, trial.U
+        losses.append(point.loss)
+        if on_step is not None and on_step(point):
+            return Descent(point, "stopped")
+    return Descent(point, "converged")

@@ -1,0 +1,94 @@
+r"""What a checkpoint pair holds for the attack: θ, its rank and rounding, how the rest moved, and the feature map."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .._checks import check_count, check_positive
+from ..features.module_features import ModuleFeatures
+from .checkpoints import AuditError, HeadInput
+
+# A body that moved by more than this, in features, leaves no θ that the attack could read.
+MOST_MOVED = 0.1
+
+
+class HeadChange:
+    """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map."""
+
+    def __init__(self, before, after, module, head, input_shape, norm, device):
+        self.head, key = head, f"{head}.weight"
+        W0, W1 = before[key].double(), after[key].double()
+        self.change, self.dtype = W1 - W0, before[key].dtype
+        self.size = float(self.change.norm())
+        eps = torch.finfo(self.dtype).eps
+        # A stored number is off by a uniform error of width eps·|w|.
+        self.rounding = eps * math.sqrt(float((W0.square() + W1.square()).sum()) / 12)
+        self.noise = self.rounding / self.size if self.size else math.inf
+        self.tolerance = min(1e-6, max(1e-20, 1e3 * self.noise**2, (10 * eps) ** 2))
+        self.tolerance = max(self.tolerance, min(1.0, self.noise**2))  # no samples explain the rounding of bfloat16
+        bias = f"{head}.bias"
+        self.bias_change = after[bias].double() - before[bias].double() if bias in before else None
+        self.changed = [
+            name for name in before if not name.startswith(f"{head}.") and not torch.equal(before[name], after[name])
+        ]
+        shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
+        d = math.prod(check_count("input_shape", side) for side in shape)
+        self.norm = math.sqrt(d) if norm is None else check_positive("norm", norm)
+        scale = self.norm / math.sqrt(d)
+
+        def features(state):
+            body = HeadInput(module, head, scale)
+            tensors = {**body.model.state_dict()}
+            for name, value in state.items():
+                own = name if name in tensors else f"{head}.layer.{name.removeprefix(head + '.')}"
+                tensors[own] = value
+            body.double().model.load_state_dict(tensors)
+            return ModuleFeatures(body, shape, device=device)
+
+        self.features, self.moved = features(before), 0.0
+        if self.changed:
+            Z = self.features.probes(16, "moved")
+            Phi = self.features(Z)
+            self.moved = float((features(after)(Z) - Phi).norm() / Phi.norm())
+            middle = {
+                name: (value.double() + after[name].double()) / 2 if value.is_floating_point() else value
+                for name, value in before.items()
+            }
+            self.features = features(middle)
+            self.tolerance = max(self.tolerance, min(self.moved, MOST_MOVED) ** 2)
+        if self.change.shape[1] != self.features.p:
+            raise AuditError(f"{key!r} has {self.change.shape[1]} columns; its input has {self.features.p} numbers")
+        self.random_layers = sorted(
+            {
+                type(m).__name__
+                for m in module.modules()
+                if "Dropout" in type(m).__name__ or "BatchNorm" in type(m).__name__
+            }
+        )
+        self._compress()
+        self.homogeneous = self._homogeneous()
+
+    def _compress(self):
+        """θ in as many rows as its rank: the others hold rounding. Turning the outputs changes no span."""
+        K, p = self.change.shape
+        U, s, Vh = torch.linalg.svd(self.change, full_matrices=False)
+        entry = self.rounding / math.sqrt(K * p)
+        least = max(10 * entry * (math.sqrt(K) + math.sqrt(p)), 1e-12 * float(s[0]))
+        self.rank = int((s > least).sum())
+        keep = max(1, self.rank)
+        self.turn = U[:, :keep]
+        self.theta = s[:keep, None] * Vh[:keep]
+
+    def _homogeneous(self):
+        """Whether f(2x) is a multiple of f(x), so that the length of an input cannot matter."""
+        Z = self.features.probes(4, "length")
+        one, two = self.features(Z), self.features(2 * Z)
+        return bool((torch.nn.functional.cosine_similarity(one, two) > 1 - 1e-9).all())
+
+    def equations(self):
+        return self.rank * self.features.p
+
+    def unknowns(self, n):
+        return n * (self.features.d - 1) + n * min(self.rank, n)

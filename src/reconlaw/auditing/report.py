@@ -1,0 +1,293 @@
+"""The report of an audit: one HTML file that needs nothing else, in light, dark and print."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import os
+import platform
+import tempfile
+from datetime import datetime, timezone
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from .audit import _HELD, Audit
+from .checks import as_percent, as_power
+from .evidence import INPUTS
+
+_TITLES = {
+    "recovered": ("alarm", "Training data came back"),
+    "partial": ("alarm", "Training data may be partly exposed"),
+    "inconclusive": ("doubt", "Inconclusive"),
+    "not determined": ("calm", "This head does not name its training data"),
+    "unchanged": ("calm", "The head did not change"),
+}
+_KINDS = {"open": "helps the attack", "shut": "hinders the attack", "note": ""}
+
+_STYLE = """
+:root { color-scheme: light dark; --ground: #ffffff; --card: #f5f5f2; --ink: #1d1f21; --soft: #5a5f66; --line: #d5d7da;
+  --alarm: #b3261e; --doubt: #8a5a00; --calm: #1a6b3c; --dot: #0062a3; --mark: #b3261e; }
+@media (prefers-color-scheme: dark) { :root { --ground: #17191c; --card: #212429; --ink: #e8e9ea; --soft: #a9afb7;
+  --line: #3c4148; --alarm: #ff8a80; --doubt: #f2bd5b; --calm: #7fd6a0; --dot: #74b9f0; --mark: #ff8a80; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55;
+  font: 1rem/1.55 system-ui, "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
+main { max-width: 46rem; margin: 0 auto; padding: 1.5rem 1.1rem 4rem; overflow-wrap: break-word; }
+h1 { font-size: 1.15rem; font-weight: 600; color: var(--soft); margin: 0 0 1rem; }
+h2 { font-size: 1.3rem; line-height: 1.25; margin: 2.6rem 0 .7rem; }
+.verdict { border-left: .4rem solid var(--tone); background: var(--card); padding: 1rem 1.2rem; border-radius: .3rem; }
+.verdict h2 { margin: 0 0 .4rem; color: var(--tone); font-size: 1.6rem; }
+.verdict p { margin: 0; }
+.alarm { --tone: var(--alarm); } .doubt { --tone: var(--doubt); } .calm { --tone: var(--calm); }
+p, li { max-width: 42rem; }
+dl { margin: 0; } dt { font-weight: 600; } dd { margin: 0 0 .8rem; }
+dt small { font-weight: 400; color: var(--soft); margin-left: .4rem; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+th { font-weight: 600; } thead th { color: var(--soft); }
+.pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin: 1rem 0; }
+.strips { display: grid; gap: 1rem; margin: 1rem 0; }
+figure { margin: 0; break-inside: avoid; }
+figure img { display: block; width: 100%; image-rendering: pixelated; border: 1px solid var(--line); }
+.strips img { height: 2rem; }
+figcaption { font-size: .87rem; color: var(--soft); margin-top: .3rem; }
+.scale { margin: 1.2rem 0 .4rem; } .scale p { margin: .7rem 0 .15rem; font-size: .93rem; }
+.track { position: relative; height: 1.5rem; border-bottom: 1px solid var(--line); margin: 0 .5rem;
+  print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+.track i { position: absolute; top: .3rem; width: .8rem; height: .8rem; margin-left: -.4rem; border-radius: 50%;
+  background: var(--dot); opacity: .55; }
+.track i.this { background: var(--mark); opacity: 1; border-radius: 0; transform: rotate(45deg); }
+.track i.tol { width: 2px; margin-left: -1px; border-radius: 0; top: 0; height: 1.5rem; background: var(--soft); }
+.ticks { position: relative; height: 1.5rem; margin: 0 .5rem; font-size: .82rem; color: var(--soft); }
+.ticks span { position: absolute; transform: translateX(-50%); white-space: nowrap; }
+.ticks span:first-child { transform: none; margin-left: -.5rem; }
+.ticks span:last-child { transform: translateX(-100%); margin-left: .5rem; }
+details { border: 1px solid var(--line); border-radius: .3rem; padding: .6rem .9rem; margin: 1rem 0; }
+summary { cursor: pointer; font-weight: 600; } pre { overflow-x: auto; font-size: .82rem; white-space: pre-wrap; }
+footer { margin-top: 3rem; color: var(--soft); font-size: .87rem; }
+@media print { main { max-width: none; padding: 0; } h2 { break-after: avoid; } }
+"""
+
+
+def png(pixels: np.ndarray) -> str:
+    """A data URI of (H, W) or (H, W, 3) numbers in [0, 1]."""
+    file = io.BytesIO()
+    Image.fromarray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)).save(file, "png")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def drawn(x: torch.Tensor, shape) -> np.ndarray:
+    """An input stretched to the full range from black to white: its own brightness and contrast are not known."""
+    low, high = x.min(), x.max()
+    pixels = ((x - low) / (high - low).clamp_min(1e-300)).reshape(shape or (1, -1)).cpu().double().numpy()
+    return pixels.transpose(1, 2, 0) if shape and len(shape) == 3 and shape[0] == 3 else pixels
+
+
+def _figures(made: Audit, X: torch.Tensor, confirmed: bool) -> str:
+    cells, errors = [], made.standard_errors
+    if confirmed and errors is not None:
+        errors = errors[made.held]
+    kind = "picture" if made.picture else "strip of grey values"
+    for i, x in enumerate(X):
+        faces = [(x, "")] if made.parity == "mixed" else [(x, ""), (-x, "its negative, which fits as well")]
+        for face, note in faces:
+            if not confirmed:
+                caption = f"candidate {i + 1}, not confirmed"
+            elif errors is None:
+                caption = f"input {i + 1}"
+            else:
+                caption = f"input {i + 1}, off by about {as_power(float(errors[i]))} of its length"
+            caption += f"; {note}" if note else ""
+            alt = f"{kind}: {caption}"
+            numbers = ""
+            if made.picture is None:
+                values = ", ".join(f"{v:.4g}" for v in face[:64].tolist()) + (", …" if len(face) > 64 else "")
+                numbers = f"<details><summary>Numbers</summary><pre>{values}</pre></details>"
+            image = f'<img src="{png(drawn(face, made.picture))}" alt="{html.escape(alt)}">'
+            cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption>{numbers}</figure>")
+    return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'
+
+
+def _scale(made: Audit) -> str:
+    """Losses on one logarithmic axis: guesses, references, this head."""
+    loss = max(made.result.loss, 1e-32)
+    least = min([loss, made.tolerance, *made.references, *made.guesses])
+    lowest = math.floor(math.log10(least)) - 1
+    step = max(1, math.ceil(-lowest / 4))
+    lowest = -step * math.ceil(-lowest / step)
+
+    def place(value):
+        return f"{100 * (1 - math.log10(min(1.0, max(value, 1e-32))) / lowest):.2f}%"
+
+    def track(values, kind=""):
+        dots = "".join(f'<i class="{kind}" style="left:{place(v)}"></i>' for v in values)
+        return f'<div class="track"><i class="tol" style="left:{place(made.tolerance)}"></i>{dots}</div>'
+
+    rows = [("Guesses: random candidates, nothing fitted", made.guesses, "")]
+    if made.references:
+        rows.append(("References: the same attack where there is nothing to find", made.references, ""))
+    rows.append(("This head", [loss], "this"))
+    body = "".join(f"<p>{label}</p>{track(values, kind)}" for label, values, kind in rows)
+    ticks = "".join(
+        f'<span style="left:{100 * (1 - e / lowest):.2f}%">{as_power(10.0**e) if e else "1"}</span>'
+        for e in range(lowest, 1, step)
+    ).replace("1\u00a0×\u00a010", "10")
+    words = f"loss of this head {as_power(made.result.loss)}; guesses {_span(made.guesses)}; references " + (
+        _span(made.references) if made.references else "not run"
+    )
+    return (
+        f'<div class="scale" role="img" aria-label="Losses on a logarithmic axis: {words}.">{body}'
+        f'<div class="ticks">{ticks}</div></div>'
+        "<p><small>Loss: the share of the head's change that the candidates leave unexplained, on a logarithmic "
+        f"axis. The upright line marks {as_power(made.tolerance)}, where nothing but "
+        f"rounding{' and the movement of the body' if made.moved else ''} is left.</small></p>"
+    )
+
+
+def _span(values):
+    low, high = as_power(min(values)), as_power(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _how_sure(made: Audit) -> str:
+    result, parts = made.result, [_scale(made)]
+    rows = [
+        (
+            "Guesses",
+            f"{len(made.guesses)} sets of {made.n} random inputs",
+            _span(made.guesses) if made.guesses else "–",
+        ),
+        (
+            "References",
+            f"{len(made.references)} attacks of up to {made.reference_seconds:.0f} s",
+            _span(made.references) if made.references else "not run",
+        ),
+        ("This head", f"one attack of {result.seconds:.0f} s", as_power(result.loss)),
+    ]
+    cells = "".join(f"<tr><th scope='row'>{a}</th><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
+    parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
+    parts.append(
+        "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
+        f"and rounding that {INPUTS * made.n} random inputs made, which no {made.n} inputs explain; the attack then "
+        "runs on it as on this head. A loss like those means that nothing was found. A few references are a yardstick, "
+        "not a significance test, and random inputs are less alike than real ones are: so the audit asks for a loss "
+        "a thousand times below the lowest of them, and down to rounding.</p>"
+    )
+    told = made.verdict in ("recovered", "partial")
+    if told and made.bias_mismatch is not None:
+        good = made.bias_mismatch < 0.01
+        parts.append(
+            "<p><strong>A check that the attack has not seen.</strong> Under plain gradient descent the head's bias "
+            "moves by the sum of the weights with which the samples entered the head. Those of the candidates add "
+            f"up to the bias change to within {as_power(made.bias_mismatch)} of it"
+            + (", so it confirms them.</p>" if good else ": they do not match, or the bias was trained otherwise.</p>")
+        )
+    if told and made.standard_errors is not None:
+        held = int((made.standard_errors < _HELD).sum())
+        parts.append(
+            f"<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets {held} of "
+            f"{len(made.candidates)} candidates move by less than a tenth of their length (standard errors "
+            f"{_span(made.standard_errors.tolist())}). This speaks of the neighbourhood of the candidates: it cannot "
+            "tell whether a different set would explain the head too.</p>"
+        )
+    elif told:
+        parts.append(
+            "<p><strong>How firmly each is held</strong> was not computed: the candidates have too large a Jacobian, "
+            "or dependent features.</p>"
+        )
+    if made.control is not None:
+        power = (
+            "So the attack can work on this body; if it failed on your head, n, the norm of the inputs, or the way "
+            "the head was trained may differ from what the audit assumes."
+            if made.control > 0.5
+            else "So the attack is too weak for this body within the time given, and its failure says nothing "
+            "about your data."
+        )
+        parts.append(
+            f"<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on {made.n} "
+            f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
+        )
+    return "".join(parts)
+
+
+def _limits(made: Audit) -> str:
+    limits = [
+        f"Inputs are found as directions: points of norm {made.settings['norm of an input']}, flattened. How bright "
+        "a picture was, and with what contrast, is not known; each is stretched from black to white.",
+        "The order of the inputs means nothing, and labels are not shown.",
+        "The audit assumes that the head alone was trained, by gradient descent (momentum and mini-batches do no "
+        "harm), without weight decay, dropout before the head or an optimiser that rescales each weight (Adam). "
+        "Where that does not hold, the head's change is not made of the samples' features, and the attack fails "
+        "without that being a protection.",
+        "Each augmented copy of a picture counts as an input of its own, so n is larger than the number of pictures.",
+        "Only the head is attacked. A body that was trained along may give more away, by other attacks.",
+        "The attack knows the checkpoint before fine-tuning, and n. Someone without them has a harder task.",
+        "A negative outcome of an attack is never a proof of safety; only the count of equations is, and only for "
+        "this head: a prior on natural pictures may bring guesses closer than chance.",
+        "Whoever holds a picture already may test whether it was trained on. That takes far fewer parameters than "
+        "to find it, and is not audited here.",
+    ]
+    return "<ul>" + "".join(f"<li>{text}</li>" for text in limits) + "</ul>"
+
+
+def render(made: Audit) -> str:
+    """The report as HTML."""
+    tone, title = _TITLES[made.verdict]
+    parts = [
+        f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>',
+    ]
+    if made.X is not None:
+        what = "pictures" if made.picture else "inputs"
+        parts.append(
+            f"<section><h2>What came back</h2><p>These {what} were computed from the two checkpoints alone.</p>"
+            f"{_figures(made, made.X, True)}</section>"
+        )
+    elif made.verdict == "partial":
+        parts.append(
+            "<section><h2>Candidates</h2><details><summary>Show where the attack ended</summary><p>They are not "
+            "confirmed: some may be close to training data, others mixtures or noise, and the audit cannot tell "
+            f"which.</p>{_figures(made, made.candidates, False)}</details></section>"
+        )
+    if made.result is not None:
+        parts.append(f"<section><h2>How sure is this?</h2>{_how_sure(made)}</section>")
+    checks = "".join(
+        f"<dt>{html.escape(c.question)}<small>{_KINDS[c.kind]}</small></dt><dd>{html.escape(c.answer)}</dd>"
+        for c in made.checks
+    )
+    parts.append(f"<section><h2>What was checked</h2><dl>{checks}</dl></section>")
+    parts.append(f"<section><h2>What this audit does not say</h2>{_limits(made)}</section>")
+    rows = "".join(
+        f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>"
+        for k, v in made.settings.items()
+    )
+    parts.append(f"<section><h2>What was audited</h2><table><tbody>{rows}</tbody></table></section>")
+    from .._version import __version__
+
+    made_on = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+    footer = f"reconlaw {__version__}, torch {torch.__version__}, Python {platform.python_version()}; {made_on}"
+    return (
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title} · audit of a fine-tuned head</title><style>{_STYLE}</style></head>\n<body><main><h1>Audit "
+        f"of a fine-tuned head</h1>\n{chr(10).join(parts)}\n<footer>{footer}</footer></main></body></html>\n"
+    )
+
+
+def write(made: Audit, path: Path) -> Path:
+    """Write the report: a reader meets the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(render(made))
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return path

@@ -1,0 +1,38 @@
+"""Gram matrices of feature columns: their Cholesky factor, and what to say where there is none."""
+
+from __future__ import annotations
+
+import torch
+
+
+class SpanError(RuntimeError):
+    """The features of the atoms are linearly dependent (atoms that coincide, or more columns than p)."""
+
+
+_JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6)
+
+
+def factor_gram(gram: torch.Tensor, strict: bool = False) -> torch.Tensor:
+    """Cholesky factor of a Gram matrix.
+
+    Args:
+        gram: (m, m).
+        strict: raise where a column is within the rounding of the span of those before it. Otherwise a relative jitter
+            grows from 1e-14 to 1e-6 for as long as it must: a solver passes close to dependent columns on its way,
+            and its loss, taken from the residual, stays that of the coefficients it has.
+
+    Raises:
+        SpanError: the columns are dependent, or not finite.
+    """
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
+    for jitter in _JITTERS[:1] if strict else _JITTERS:
+        factor, info = torch.linalg.cholesky_ex(gram + jitter * eye)
+        if int(info) == 0 and bool(torch.isfinite(factor).all()):
+            # Pivot i is the squared distance of column i from the span of those before it.
+            rounding = 10 * len(gram) ** 0.5 * torch.finfo(gram.dtype).eps
+            if not strict or bool((factor.diagonal() ** 2 > rounding * gram.diagonal()).all()):
+                return factor
+    raise SpanError(
+        f"the {len(gram)} feature columns are linearly dependent, or not finite: two atoms coincide, an atom has "
+        "diverged, or there are more columns than features; start elsewhere, step less far, or use more features"
+    )

@@ -1,0 +1,76 @@
+"""Feature maps of layers of a network: one with given weights, and a body on the inputs of a subspace."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+
+import torch
+from torch import nn
+
+from .._checks import check_float_dtype, check_matrix, resolve_device
+from ..sphere import to_sphere
+from .activations import get_activation
+from .random_features import RandomFeatures
+
+
+class _InSpan:
+    """Coordinates in ``basis``, scaled to (r, d) rows of norm √(d/r); None where they are the inputs themselves."""
+
+    def inputs(self, C):
+        """Inputs of coordinates C, (n, r) to (n, d)."""
+        return C if self.basis is None else C @ self.basis.to(C)
+
+    def coordinates(self, X):
+        """Coordinates of inputs X, (n, d) to (n, r), at norm √r; X itself without a basis."""
+        return X if self.basis is None else to_sphere(X @ torch.linalg.pinv(self.basis.to(X)))
+
+
+class LayerFeatures(_InSpan, RandomFeatures):
+    r"""Φ(X) = φ(X Vᵀ) with V given, such as the first layer of a :class:`TwoLayer` network without bias.
+
+    Faster than :class:`~reconlaw.features.module_features.ModuleFeatures` on the same layer. The spectral start and
+    message
+    passing take the rows of V for draws from N(0, I/d): near it, as after small steps of training, they still serve.
+
+    Args:
+        V: (p, d). activation: as for :class:`~reconlaw.features.random_features.RandomFeatures`.
+        basis: (r, d) orthonormal rows, see :func:`input_span`: seek samples in their span, as c Q √(d/r) with c of
+            norm √r; ``inputs`` maps c back.
+        device: as for RandomFeatures; the dtype is V's.
+    """
+
+    def __init__(self, V, activation="relu", basis=None, device="auto"):
+        V = check_matrix("V", V).detach()
+        self.basis = None
+        if basis is not None:
+            basis = check_matrix("basis", basis, V.shape[1]).detach()
+            self.basis = basis.to(V) * math.sqrt(basis.shape[1] / basis.shape[0])
+            V = V @ self.basis.T
+        self.p, self.d = V.shape
+        self.activation, self.dtype = get_activation(activation), check_float_dtype(V.dtype)
+        self.device = resolve_device(device, self.dtype)
+        self.V = V.clone().to(self.device)
+        self.fingerprint = hashlib.sha256(V.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+
+    def __repr__(self):
+        return (
+            f"LayerFeatures(d={self.d}, p={self.p}, activation={self.activation.name!r}, dtype={self.dtype}, "
+            f"device='{self.device}', fingerprint='{self.fingerprint}')"
+        )
+
+
+class Restricted(_InSpan, nn.Module):
+    r"""A body on the inputs of a subspace: c ↦ body(√(d/r)·c Q), Q (r, d) orthonormal rows.
+
+    A c of norm √r becomes an input of norm √d. ``reconstruct`` on its features finds X̂ = C Q √(d/r), r numbers a sample
+    in place of d; ``inputs`` maps them back.
+    """
+
+    def __init__(self, body, basis):
+        super().__init__()
+        self.body, basis = body, check_matrix("basis", basis)
+        self.register_buffer("basis", basis.detach().clone() * math.sqrt(basis.shape[1] / basis.shape[0]))
+
+    def forward(self, C):
+        return self.body(C @ self.basis)

@@ -1,0 +1,128 @@
+r"""The parity lift: two columns an atom, φ(Vu) and φ(−Vu), and products with their Jacobian.
+
+With B = [Φ(U); Φ(−U)] ∈ R^{2n×p} and coefficients α = [α⁺; α⁻] ∈ R^{2n×K}, the model is αᵀB. Its derivative along
+δ ∈ R^{n×d}, at fixed α, is
+
+    J δ = Σ_i α⁺_i (φ'(Vu_i) ∘ Vδ_i) − α⁻_i (φ'(−Vu_i) ∘ Vδ_i)  ∈ R^{K×p}.
+
+The span of B does not depend on the signs of the atoms, so the descent on it has no sign minima; at a solution one of
+α⁺_i, α⁻_i vanishes, and that reads the sign off. An activation of pure parity has Φ(−U) = ±Φ(U): one column is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+
+# Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
+_BLOCK_NUMBERS = 1 << 20
+# From this d on, A Vᵀ is the faster as (V Aᵀ)ᵀ, which reads V along its rows; below, the transposition costs more.
+_LONG_ROWS = 1024
+
+
+class RandomFeaturesLift:
+    """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
+
+    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations), and
+    never a p × d array beside V; V is read in blocks, cast to ``dtype`` as it is read.
+
+    Args:
+        features: the feature map.
+        U: (n, d) atoms.
+        lifted: two columns an atom, or one.
+        dtype: of the arithmetic.
+        derivative: stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
+
+    Attributes:
+        columns: B, (2n, p) lifted, (n, p) not.
+    """
+
+    def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):
+        self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
+        self._derivative = derivative or features.activation.derivative
+        self.n, self.p = U.shape[0], features.p
+        self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
+        self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
+        self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
+        phi = features.activation
+        for rows in self._blocks():
+            Z = self._times_V(U, rows, out=self._Z[:, rows])
+            phi.write(Z, self.columns[: self.n, rows], self.columns[self.n :, rows] if lifted else None)
+        self._S = None
+
+    def _blocks(self):
+        for start in range(0, self.p, self.block):
+            yield slice(start, min(start + self.block, self.p))
+
+    def _V(self, rows):
+        return self.features.V[rows].to(self.dtype)
+
+    def _times_V(self, A, rows, out=None):
+        """A Vᵀ on a block, written to ``out`` where given."""
+        V = self._V(rows)
+        if self.features.d < _LONG_ROWS:
+            return torch.mm(A, V.T, out=out)
+        product = torch.mm(V, A.T).T
+        return product if out is None else out.copy_(product)
+
+    def linearise(self, alpha: torch.Tensor) -> None:
+        """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
+        self.alpha = alpha
+        if alpha.shape[1] == 1:
+            # S takes the place of the pre-activations, which only another call would need: it makes them again.
+            again, self._S = self._S is not None, self._Z
+            for rows in self._blocks():
+                Z = self._times_V(self.U, rows) if again else self._Z[:, rows]
+                self._S[:, rows] = self._slopes(Z, alpha)
+
+    def _slopes(self, Z, weights):
+        """weights⁺ φ'(Z) − weights⁻ φ'(−Z): S for weights = α (2n, 1), Σ_k S^k ∘ R_k for weights = αR (2n, block)."""
+        out = weights[: self.n] * self._derivative(Z)
+        if self.lifted:
+            out -= weights[self.n :] * self._derivative(-Z)
+        return out
+
+    def _cotangents(self, rows, R):
+        """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
+        if self._S is not None:
+            return self._S[:, rows] * R
+        return self._slopes(self._Z[:, rows], self.alpha @ R)
+
+    def jvp(self, delta: torch.Tensor) -> torch.Tensor:
+        """Jδ, shape (K, p), for δ of shape (n, d)."""
+        out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
+        for rows in self._blocks():
+            T = self._times_V(delta, rows)
+            if self._S is not None:
+                torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
+            else:
+                derivative, Z = self._derivative, self._Z[:, rows]
+                out[:, rows] = self.alpha[: self.n].T @ (derivative(Z) * T)
+                if self.lifted:
+                    out[:, rows] -= self.alpha[self.n :].T @ (derivative(-Z) * T)
+        return out
+
+    def vjp(self, R: torch.Tensor) -> torch.Tensor:
+        """Jᵀ R, shape (n, d), for R of shape (K, p)."""
+        out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
+        for rows in self._blocks():
+            out.addmm_(self._cotangents(rows, R[:, rows]), self._V(rows))
+        return out
+
+    def block_gram(self) -> torch.Tensor:
+        r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n).
+
+        For V independent of atoms and coefficients this is the mean of JᵀJ over V along directions orthogonal to all
+        atoms, where S knows nothing of Vδ; within their span the two differ.
+        """
+        if self._S is not None:
+            return self._S @ self._S.T / self.features.d
+        derivative, total = self._derivative, 0
+        for rows in self._blocks():
+            Z = self._Z[:, rows]
+            D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
+            weighted = D @ D.T * (self.alpha @ self.alpha.T)
+            total = total + weighted
+        if self.lifted:
+            n = self.n
+            total = total[:n, :n] + total[:n, n:] + total[n:, :n] + total[n:, n:]
+        return total / self.features.d

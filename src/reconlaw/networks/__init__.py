@@ -1,0 +1,17 @@
+"""Networks to read data out of, their training, and the roads that go through their tangent features."""
+
+from ..features.layer_features import LayerFeatures, Restricted
+from .models import ResNet, TwoLayer, between, input_span
+from .training import Training, TrainingError, train
+
+__all__ = [
+    "LayerFeatures",
+    "ResNet",
+    "Restricted",
+    "Training",
+    "TrainingError",
+    "TwoLayer",
+    "between",
+    "input_span",
+    "train",
+]

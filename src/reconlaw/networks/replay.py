@@ -1,0 +1,87 @@
+r"""Replay: what features that moved in training leave in θ, by simulating the training on the candidates.
+
+Where all layers are trained, θ = ∫ A(t)ᵀ Φ_t(X) dt with features Φ_t that move, and no fixed features span it: those of
+the midpoint leave a floor. But what they leave is a function of the samples alone, since the attacker can train the
+network it has from before on candidates X̂ itself, with the labels that the trained network gives them:
+
+    κ(X̂) = P⊥ θ_sim(X̂),    P⊥ off the span of Φ_mid(X̂);        θ − κ(X) is in the span of Φ_mid(X).
+
+So X̂ ← the samples whose midpoint features span θ − κ(X̂), again and again: a deferred correction, whose error falls each
+round by about the size of the movement. ‖θ − θ_sim(X̂)‖/‖θ‖ tells the attacker how near it is, without the truth.
+
+It must know how the network was trained: full-batch descent on squares, and to what loss; of small steps not how small.
+
+Source of the idea of deferred correction: Fox (1947), Pereyra (1966); its use here is ours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .._checks import check_count, check_matrix, check_moved
+from ..attack.projection import Projection
+from ..attack.varpro import descend
+from ..features.gram import SpanError
+from .training import train
+
+
+@dataclass(eq=False)
+class Replay:
+    r"""How a replay ended.
+
+    Attributes:
+        X: (n, d) samples, those of the round whose replay came nearest to θ.
+        mismatch: ‖θ − θ_sim‖/‖θ‖ of each round, the first with the samples handed over.
+        floor: ‖κ‖/‖θ‖ of each round, how much the features' movement leaves.
+    """
+
+    X: torch.Tensor
+    mismatch: list[float]
+    floor: list[float]
+
+
+def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=60, **training):
+    r"""Correct samples X̂ for the movement of the features, by training on them.
+
+    Args:
+        theta: (K, p), head after less head before.
+        features: the feature map that X̂ was found with, such as that of :func:`~reconlaw.networks.between`.
+        X: (n, d), result.X of a reconstruction, signs included.
+        before, after: the networks, with a linear ``head``.
+        rounds: at most so many trainings; a round that brings the replay no nearer ends them.
+        inputs: where the features live on a subspace, the map from their atoms to inputs.
+        max_steps: of each descent.
+        training: of :func:`~reconlaw.networks.train`: tol, step, momentum, layers.
+
+    Returns:
+        :class:`Replay`; X are atoms of the features.
+
+    Raises:
+        TypeError, ValueError: what is wrong with an argument.
+    """
+    check_count("rounds", rounds)
+    theta = check_moved(features.check_theta(theta))
+    X = check_matrix("X", X, features.d).to(theta)
+    inputs = inputs or (lambda U: U)
+    scale, best = float(theta.norm()), None
+    mismatch, floor = [], []
+    for k in range(rounds):
+        with torch.no_grad():
+            labels = after(inputs(X))
+        simulated = features.check_theta(train(before, inputs(X), labels, **training).theta)
+        mismatch.append(float((theta - simulated).norm()) / scale)
+        if best is None or mismatch[-1] < best[0]:
+            best = (mismatch[-1], X)
+        else:
+            break
+        try:
+            kappa = Projection(features, simulated, X).residual
+            floor.append(float(kappa.norm()) / scale)
+            if k + 1 == rounds:
+                break  # no round is left to tell whether another descent comes nearer
+            X = descend(features, theta - kappa, X, lifted=False, max_steps=max_steps, patience=(6, 0.9)).point.U
+        except SpanError:
+            break
+    return Replay(best[1], mismatch, floor)
