@@ -11,7 +11,8 @@ from ._published import published
 from ._version import __version__
 from .attack.projection import projection_loss
 from .attack.reconstruct import reconstruct
-from .attack.run import CheckpointError, Result
+from .attack.result import Result
+from .attack.run import CheckpointError
 from .auditing.audit import Audit, AuditError, audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
 from .features.gram import SpanError

@@ -10,7 +10,8 @@ from .._checks import as_tensor, check_count, check_moved, check_positive, in_ra
 from ..features.feature_map import counts
 from ..features.hermite import most_samples
 from . import search, sgd, sparse
-from .run import Result, Run, fingerprint
+from .result import Result
+from .run import Run, fingerprint
 
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.

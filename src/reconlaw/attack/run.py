@@ -1,4 +1,4 @@
-"""What every method shares: the result it returns, and the clock, history, progress line and checkpoint of a run."""
+"""What every method shares while it works: clock, history, progress line and checkpoint of a run."""
 
 from __future__ import annotations
 
@@ -17,45 +17,6 @@ from tqdm import tqdm
 from .._random import seeded_generator
 
 clock = time.monotonic  # of every budget; a benchmark on a shared machine may put time.process_time here
-
-
-@dataclass(eq=False)
-class Result:
-    r"""How a reconstruction ended.
-
-    Attributes:
-        X: (n, d) estimated samples, rows of norm √d.
-        coefficients: (n,) or (n, K), α with θ ≈ Φ(X)ᵀα.
-        loss: L(X) = ‖P⊥θ‖²/‖θ‖².
-        history: (seconds, loss) of the best so far, one entry an improvement.
-        converged: the loss reached the tolerance.
-        determined: there are at least as many equations as unknowns, pR ≥ n(d − 1) + nR, R ≤ min(n, K) the rank of θ;
-            and n ≤ 2 where R = 1 and φ is a polynomial of degree 2, n = 1 where it lacks the linear or the quadratic
-            term. Where false, other sets of samples fit θ as well, and X is one of them, not the data.
-        sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
-            activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
-            known.
-        message: in words, with what to try next.
-        seconds: time spent, over all resumed runs.
-        method: the method used.
-        path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
-    """
-
-    X: torch.Tensor
-    coefficients: torch.Tensor
-    loss: float
-    history: list[tuple[float, float]]
-    converged: bool
-    determined: bool
-    sign_identifiable: bool | None
-    message: str
-    seconds: float
-    method: str
-    path: list[dict] | None = None
-
-    def __repr__(self):
-        n, d = self.X.shape
-        return f"Result({self.method}: {n} samples of dimension {d}, loss {self.loss:.2g}, {self.message})"
 
 
 class CheckpointError(RuntimeError):

@@ -21,7 +21,7 @@ import torch
 
 from .._checks import check_count, check_positive
 from ..attack.reconstruct import reconstruct
-from ..attack.run import Result
+from ..attack.result import Result
 from ..features.gram import SpanError
 from ..matching import match
 from .change import MOST_MOVED, HeadChange

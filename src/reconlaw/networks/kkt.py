@@ -23,7 +23,7 @@ from __future__ import annotations
 import torch
 
 from .._checks import check_count
-from ..attack.run import Result
+from ..attack.result import Result
 from .tangent import descend, layers
 
 
@@ -49,7 +49,7 @@ def kkt(
         progress: show a bar on stderr.
 
     Returns:
-        :class:`~reconlaw.attack.run.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the run
+        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the run
         early.
 
     Raises:

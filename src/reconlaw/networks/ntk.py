@@ -13,7 +13,7 @@ are solved for rather than learned, which came nearer in less time; the step fal
 from __future__ import annotations
 
 from .._checks import check_count
-from ..attack.run import Result
+from ..attack.result import Result
 from .tangent import descend, layers
 
 
@@ -42,7 +42,7 @@ def ntk(
         progress: show a bar on stderr.
 
     Returns:
-        :class:`~reconlaw.attack.run.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
+        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
         run early.
 
     Raises:

@@ -27,7 +27,8 @@ from torch import nn
 
 from .._checks import check_count, check_finite, check_moved, check_positive
 from .._random import seeded_generator
-from ..attack.run import Result, Run
+from ..attack.result import Result
+from ..attack.run import Run
 from ..sphere import to_sphere
 from .models import TwoLayer
 
