@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 
 import reconlaw as rl
 from reconlaw.attack.projection import Projection
+from reconlaw.attack.search import pair_costs
 from reconlaw.features.gram import SpanError, factor_gram
 
 
@@ -250,3 +253,25 @@ def test_the_refinement_takes_back_what_the_gram_matrix_squares():
     X[4] = X[3] + 1e-5 * candidates(1, 20, seed=3)[0]
     theta = torch.linalg.qr(features(X).T).Q.sum(1)  # every direction of the span, the faint one too
     assert rl.projection_loss(X, features, theta) < 1e-20
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_an_atom_whose_block_is_singular_has_a_finite_cost_and_the_others_keep_theirs(dtype):
+    # Atom 0 has columns (0, 2) that agree to working precision, so that its block of G⁻¹ rounds to a singular one.
+    G = torch.tensor([[1.0, 0.1, 1.0, 0.2], [0.1, 2, 0.1, 0], [1, 0.1, 1, 0.2], [0.2, 0, 0.2, 3]], dtype=dtype)
+    factor = torch.zeros(4, 4, dtype=dtype)
+    factor[[0, 1, 3]], order = torch.zeros(3, 4, dtype=dtype), [0, 1, 3]
+    L = torch.linalg.cholesky(G[order][:, order])
+    for i, row in enumerate(order):
+        factor[row, order] = L[i]
+    factor[2] = factor[0]
+    factor[2, 2] = 1e-9 if dtype == torch.float64 else 1e-5
+    alpha = torch.tensor([[1.0], [2.0], [1.0], [-1.0]], dtype=dtype)
+    point = SimpleNamespace(U=torch.zeros(2, 3, dtype=dtype), factor=factor, alpha=alpha)
+    inverse = torch.cholesky_inverse(factor)
+    assert int(torch.linalg.solve_ex(inverse[[0, 2]][:, [0, 2]], alpha[[0, 2]]).info)
+    costs = pair_costs(point)
+    assert bool(torch.isfinite(costs).all()) and bool((costs >= 0).all())
+    whole = torch.linalg.inv(inverse.double()[[1, 3]][:, [1, 3]])
+    expected = float(alpha.double()[[1, 3], 0] @ whole @ alpha.double()[[1, 3], 0])
+    assert float(costs[1]) == pytest.approx(expected, rel=1e-3)

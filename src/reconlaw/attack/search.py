@@ -52,13 +52,23 @@ _MOST_FREE_SIGNS = 16
 
 
 def pair_costs(point: Projection) -> torch.Tensor:
-    """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form."""
+    """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form.
+
+    A block that is singular to working precision, as of an atom whose columns nearly depend on others, is taken with
+    its least eigenvalue raised to its rounding: what it costs is then too little, never nothing at all.
+    """
     n = point.U.shape[0]
     G_inverse = torch.cholesky_inverse(point.factor)
     columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1 or 2)
     blocks = G_inverse[columns[:, :, None], columns[:, None, :]]
     alpha = point.alpha[columns]
-    return (alpha * torch.linalg.solve(blocks, alpha)).sum((1, 2))
+    solved, info = torch.linalg.solve_ex(blocks, alpha)
+    if bool(info.any()):
+        rounding = 4 * torch.finfo(blocks.dtype).eps * blocks.diagonal(dim1=1, dim2=2).sum(1)
+        raised = blocks + rounding[:, None, None] * torch.eye(blocks.shape[1]).to(blocks)
+        again = torch.linalg.solve_ex(raised, alpha).result
+        solved = torch.where((info == 0)[:, None, None], solved, again)
+    return (alpha * solved).sum((1, 2)).nan_to_num(nan=0.0).clamp_min(0)
 
 
 def read_signs(point: Projection) -> torch.Tensor:
