@@ -106,6 +106,30 @@ def test_an_activation_can_be_pickled(name):
     assert torch.equal(again(z), phi(z)) and torch.equal(again.derivative(z), phi.derivative(z))
 
 
+def test_an_activation_knows_whether_it_is_built_in():
+    def relu(z):
+        return torch.relu(3 * z)
+
+    assert all(get_activation(name).built_in for name in ACTIVATIONS)
+    assert not get_activation(relu).built_in and get_activation(relu).name == "relu"
+    assert not get_activation(torch.relu, torch.ones_like).built_in  # the function, with another derivative
+    assert not Activation("relu", torch.relu, torch.ones_like).built_in
+    assert pickle.loads(pickle.dumps(get_activation("relu"))).built_in
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        (torch.relu, "relu"),
+        (torch.nn.functional.relu, "relu"),
+        (torch.tanh, "tanh"),
+        (torch.nn.functional.gelu, "gelu"),
+    ],
+)
+def test_torchs_own_function_is_the_built_in(function, name):
+    assert get_activation(function) == get_activation(name)
+
+
 def test_activation_passes_through_and_knows_its_coefficients():
     phi = get_activation("abs")
     assert isinstance(phi, Activation) and get_activation(phi) is phi

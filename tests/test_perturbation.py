@@ -241,6 +241,18 @@ def test_an_activation_of_ones_own_has_the_first_order_only():
         P.bound(1e-6)
 
 
+def test_a_function_called_like_a_built_in_does_not_get_its_constants():
+    """Steeper than the name says, its bound would be false: Ω(1e-3) was claimed as 0.069 where 0.63 is measured."""
+
+    def tanh(z):
+        return torch.tanh(8 * z)
+
+    features = rl.RandomFeatures(8, 600, tanh, device="cpu")
+    P = rl.Perturbation(features, rl.data.sphere(3, 8).X, torch.tensor([1.0, -1.5, 2.0]).double())
+    with pytest.raises(ValueError, match="'tanh' is not the built-in"):
+        P.change(1e-3)
+
+
 def test_what_is_wrong_with_an_argument_is_said():
     features = rl.RandomFeatures(6, 300, "tanh", device="cpu")
     X = rl.data.sphere(2, 6).X

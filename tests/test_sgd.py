@@ -52,6 +52,14 @@ def test_leak_replaces_the_slope_of_relu_in_the_backward_pass_only(problem, monk
     torch.testing.assert_close(first, X * (math.sqrt(10) / X.norm(dim=1, keepdim=True)), rtol=1e-9, atol=1e-11)
 
 
+def test_a_function_called_relu_keeps_its_own_slope(problem, monkeypatch):
+    def relu(z):
+        return torch.relu(3 * z) - torch.relu(-z)
+
+    case = problem(d=10, n=3, p=200, activation=relu)
+    assert torch.equal(*(iterates(case, 2, monkeypatch, leak=leak)[-1] for leak in (0.0, 0.5)))
+
+
 def test_default_learning_rate_is_the_papers_at_its_size(problem, monkeypatch):
     case = problem(d=100, n=20, p=600)
     default, papers, other = (

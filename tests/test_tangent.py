@@ -97,12 +97,20 @@ def test_the_loss_has_no_unit(pairs, target, size):
     assert math.isclose(loss, scaled, rel_tol=1e-9)
 
 
+def steep_relu(z):
+    return torch.relu(3 * z)
+
+
+steep_relu.__name__ = "relu"
+
+
 @pytest.mark.parametrize(
     ("network", "error", "message"),
     [
         (torch.nn.Linear(3, 1), TypeError, "net is a Linear; pass a reconlaw.networks.TwoLayer"),
         (TwoLayer(3, 4, outputs=2), ValueError, "net must have ReLU, no bias and one output"),
         (TwoLayer(3, 4, activation="gelu"), ValueError, "net must have ReLU"),
+        (TwoLayer(3, 4, activation=steep_relu), ValueError, "net must have ReLU"),
         (TwoLayer(3, 4, bias=True), ValueError, "no bias"),
     ],
 )

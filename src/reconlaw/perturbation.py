@@ -163,10 +163,11 @@ class Perturbation:
             ValueError: the activation is not built in: nothing is known of its second derivative.
         """
         angles = check_positive("radius", radius, allow_zero=True) / self.weight
-        if self.features.activation.name not in _SLOPES:
-            known = ", ".join(_SLOPES)
-            raise ValueError(f"no bound on φ'' is known for {self.features.activation.name!r}; it is for {known}")
-        s1, s2, jump = _SLOPES[self.features.activation.name]
+        phi = self.features.activation
+        if not phi.built_in:
+            why = f"{phi.name!r} is not the built-in" if phi.name in _SLOPES else f"{phi.name!r} is not built in"
+            raise ValueError(f"no bound on φ'' is known: the activation {why}; it is known for {', '.join(_SLOPES)}")
+        s1, s2, jump = _SLOPES[phi.name]
         N, T = self._norm, self._fourth if s2 else 0.0
         smooth = float(angles.max()) * math.hypot(s1 * N, s1 * N, s1 * N + s2 * T)
         if not jump:

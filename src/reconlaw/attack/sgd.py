@@ -12,6 +12,7 @@ import torch
 
 from .._checks import check_count, check_positive
 from .._random import seeded_generator
+from ..features.activations import get_activation
 from ..features.feature_map import parity_of
 from ..features.gram import SpanError
 from ..sphere import to_sphere
@@ -42,7 +43,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     check_count("max_steps", max_steps, minimum=0)
     derivative = None
     activation = getattr(features, "activation", None)  # a module has none of its own
-    if activation is not None and activation.name == "relu" and leak > 0:
+    if activation is not None and activation == get_activation("relu") and leak > 0:
 
         def derivative(Z):
             return torch.where(Z > 0, 1.0, leak).to(Z.dtype)

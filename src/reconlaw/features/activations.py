@@ -6,51 +6,16 @@ vanishes, Φ(−x) = ±Φ(x): the span of the features is the same for x and −
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
 
-Elementwise = Callable[[torch.Tensor], torch.Tensor]
+from .built_in import BUILT_IN, Elementwise, built_in
+from .hermite import hermite_coefficients, parity
 
-
-def _gaussian_cdf(z: torch.Tensor) -> torch.Tensor:
-    return torch.special.ndtr(z)
-
-
-def _gaussian_pdf(z: torch.Tensor) -> torch.Tensor:
-    return torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-
-
-def _silu_derivative(z: torch.Tensor) -> torch.Tensor:
-    s = torch.sigmoid(z)
-    return s * (1 + z * (1 - s))
-
-
-def _step(z: torch.Tensor) -> torch.Tensor:
-    return (z > 0).to(z.dtype)
-
-
-def _sech2(z: torch.Tensor) -> torch.Tensor:
-    return 1 - torch.tanh(z) ** 2
-
-
-# name: (φ, φ'), each elementwise
-_BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
-    "relu": (F.relu, _step),
-    "tanh": (torch.tanh, _sech2),
-    "gelu": (F.gelu, lambda z: _gaussian_cdf(z) + z * _gaussian_pdf(z)),
-    "softplus": (lambda z: F.softplus(z, threshold=40), torch.sigmoid),  # torch's threshold of 20 is a jump of 2e-9
-    "silu": (F.silu, _silu_derivative),
-    "erf": (torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
-    "abs": (torch.abs, torch.sign),
-    "relu+tanh": (lambda z: F.relu(z) + torch.tanh(z), lambda z: _step(z) + _sech2(z)),
-}
-
-ACTIVATIONS = tuple(_BUILT_IN)
+ACTIVATIONS = tuple(BUILT_IN)
 
 
 def _autograd_derivative(f: Elementwise, z: torch.Tensor) -> torch.Tensor:
@@ -81,9 +46,14 @@ class Activation:
         return self.f(z)
 
     def __reduce__(self):  # a built-in is pickled by its name, since a lambda has none
-        if _BUILT_IN.get(self.name) == (self.f, self.derivative):
+        if self.built_in:
             return get_activation, (self.name,)
         return Activation, (self.name, self.f, self.derivative)
+
+    @property
+    def built_in(self) -> bool:
+        """Whether this is the activation of its name: a function of one's own may be called "relu" as well."""
+        return BUILT_IN.get(self.name) == (self.f, self.derivative)
 
     def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
         """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given."""
@@ -99,14 +69,10 @@ class Activation:
     @cached_property
     def parity(self) -> str:
         """``"even"``, ``"odd"`` or ``"mixed"``: which Hermite coefficients are not all zero."""
-        from .hermite import parity
-
         return parity(self.f)
 
     def hermite(self, degree: int) -> torch.Tensor:
         """Coefficients μ_0 … μ_degree in the orthonormal Hermite basis, shape (degree + 1,), float64."""
-        from .hermite import hermite_coefficients
-
         return hermite_coefficients(self.f, degree)
 
 
@@ -128,11 +94,13 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
     if isinstance(activation, Activation):
         return activation
     if isinstance(activation, str):
-        if activation not in _BUILT_IN:
-            raise ValueError(f"unknown activation {activation!r}; use one of {', '.join(ACTIVATIONS)}, or a callable")
-        return Activation(activation, *_BUILT_IN[activation])
+        return Activation(activation, *built_in(activation))
     if not callable(activation):
         raise TypeError(f"activation is a {type(activation).__name__}; pass a name or an elementwise callable")
+    if derivative is None:
+        for name, (f, _) in BUILT_IN.items():
+            if activation is f or (activation is torch.relu and f is F.relu):
+                return get_activation(name)
     _check_elementwise(activation, "the activation")
     if derivative is None:
         derivative = partial(_autograd_derivative, activation)

@@ -10,15 +10,12 @@ Source: O'Donnell, *Analysis of Boolean Functions* (2014), section 11.2.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import torch
 
 from .._checks import check_count
-from .activations import get_activation
-
-Elementwise = Callable[[torch.Tensor], torch.Tensor]
+from .built_in import Elementwise, built_in
 
 REACH = 14  # e^{−z²/4} is 5e-22 there, and |h_k(z)| e^{−z²/4} ≤ 1.09 for every k and z (Cramér's inequality)
 NODES = 32  # a panel
@@ -77,7 +74,7 @@ def hermite_coefficients(phi: str | Elementwise, degree: int) -> torch.Tensor:
     check_count("degree", degree, minimum=0)
     if degree > 200:
         raise ValueError(f"degree={degree} is beyond 200, where the quadrature no longer resolves h_k; use 200 or less")
-    phi = get_activation(phi) if isinstance(phi, str) else phi
+    phi = built_in(phi)[0] if isinstance(phi, str) else phi
     z, w = gaussian_quadrature()
     return (w * _values(phi, z)) @ hermite_polynomials(z, degree)
 

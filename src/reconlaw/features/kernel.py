@@ -85,9 +85,7 @@ def _erf(sigma, tau, omega):
 
 
 def _closed_form(activation: Activation) -> Callable | None:
-    form = {"relu": _relu, "abs": _abs, "erf": _erf}.get(activation.name)
-    # A reader's own function may be called relu; only the built-in has the built-in's kernel.
-    return form if form is not None and activation.f is get_activation(activation.name).f else None
+    return {"relu": _relu, "abs": _abs, "erf": _erf}.get(activation.name) if activation.built_in else None
 
 
 def _polar_quadrature(activation: Activation, sigma, tau, omega) -> torch.Tensor:

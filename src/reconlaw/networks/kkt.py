@@ -49,8 +49,8 @@ def kkt(
         progress: show a bar on stderr.
 
     Returns:
-        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the run
-        early.
+        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the
+        run early.
 
     Raises:
         TypeError, ValueError: what is wrong with an argument.

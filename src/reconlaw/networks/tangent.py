@@ -29,6 +29,7 @@ from .._checks import check_count, check_finite, check_moved, check_positive
 from .._random import seeded_generator
 from ..attack.result import Result
 from ..attack.run import Run
+from ..features.activations import get_activation
 from ..sphere import to_sphere
 from .models import TwoLayer
 
@@ -46,7 +47,7 @@ def layers(name: str, network) -> tuple[torch.Tensor, torch.Tensor]:
     if not isinstance(network, TwoLayer):
         raise TypeError(f"{name} is a {type(network).__name__}; pass a reconlaw.networks.TwoLayer")
     layer, phi = network.body
-    if phi.activation.name != "relu" or layer.bias is not None or network.outputs != 1:
+    if phi.activation != get_activation("relu") or layer.bias is not None or network.outputs != 1:
         raise ValueError(f"{name} must have ReLU, no bias and one output")
     return tuple(check_finite(name, weight.detach()) for weight in (layer.weight, network.head.weight[0]))
 
