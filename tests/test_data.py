@@ -6,6 +6,7 @@ import tarfile
 import threading
 
 import numpy as np
+import pooch
 import pytest
 import torch
 from hypothesis import given, settings
@@ -183,7 +184,7 @@ def batches(monkeypatch):
 
 @pytest.fixture
 def cache(monkeypatch, tmp_path):
-    monkeypatch.setattr(cifar.pooch, "os_cache", lambda project: tmp_path / "cache" / project)
+    monkeypatch.setattr(pooch, "os_cache", lambda project: tmp_path / "cache" / project)
     return tmp_path / "cache" / "reconlaw"
 
 

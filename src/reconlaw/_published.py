@@ -1,13 +1,9 @@
-"""The results files that are committed with the book."""
+"""The results files that are committed with the book; an installed package brings them along."""
 
 from __future__ import annotations
 
 import json
-import urllib.request
-from importlib.metadata import metadata
 from pathlib import Path
-
-_CHECKOUT = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
 
 
 def published(name: str, folder: str | Path | None = None) -> dict | None:
@@ -15,20 +11,16 @@ def published(name: str, folder: str | Path | None = None) -> dict | None:
 
     Args:
         name: of the file ``name``.json that ``benchmarks`` writes.
-        folder: where it lies; if None, in the repository that this package was installed from in place, or else the
-            repository's own copy on the network.
+        folder: where it lies; if None, in the checkout that the package runs from, or else inside the package.
 
     Returns:
-        The file's content, or None where there is no such file, or no network.
+        The file's content, or None where there is no such file.
     """
-    folder = _CHECKOUT if folder is None and _CHECKOUT.is_dir() else folder
-    if folder is not None:
-        path = Path(folder) / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    links = dict(line.split(", ") for line in metadata("reconlaw").get_all("Project-URL"))
-    raw = links["Repository"].replace("github.com", "raw.githubusercontent.com")
-    try:
-        with urllib.request.urlopen(f"{raw}/main/benchmarks/results/{name}.json", timeout=30) as answer:
-            return json.load(answer)
-    except OSError:
-        return None
+    path = (_results() if folder is None else Path(folder)) / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def _results() -> Path:
+    package = Path(__file__).resolve().parent
+    checkout = package.parent.parent  # of src/reconlaw
+    return checkout / "benchmarks" / "results" if package.parent.name == "src" else package / "results"

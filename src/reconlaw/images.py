@@ -7,7 +7,6 @@ seen by it.
 from __future__ import annotations
 
 import numpy as np
-from skimage.metrics import structural_similarity
 
 WINDOW = 7  # scikit-image's window for SSIM
 
@@ -50,6 +49,8 @@ def ssim(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     Source:
         Wang, Bovik, Sheikh and Simoncelli, Image quality assessment, IEEE Trans. Image Processing 13 (2004).
     """
+    from skimage.metrics import structural_similarity  # takes a second to load, so only who asks waits
+
     estimate, truth = _check_pictures(estimate, truth)
     side = min(truth.shape[1:3])
     if side < 3:

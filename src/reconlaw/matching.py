@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import scipy
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from ._checks import check_matrix, check_positive
 
@@ -96,7 +96,7 @@ def match(X_hat: torch.Tensor, X: torch.Tensor) -> MatchReport:
     usable = torch.nonzero((torch.isfinite(plus) & torch.isfinite(minus)).all(dim=0)).flatten()
     plus, minus = plus[:, usable], minus[:, usable]
     cost = torch.minimum(plus, minus) + SIGN_PREFERENCE * plus
-    rows, columns = (torch.as_tensor(index) for index in linear_sum_assignment(cost.numpy()))
+    rows, columns = (torch.as_tensor(index) for index in scipy.optimize.linear_sum_assignment(cost.numpy()))
     order[rows] = usable[columns]
     plus, minus = plus[rows, columns], minus[rows, columns]
     sign[rows] = torch.where(plus <= minus, 1.0, -1.0).double()

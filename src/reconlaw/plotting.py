@@ -1,4 +1,7 @@
-"""The book's figures: one style, rows of pictures, and figures that the reader can turn."""
+"""The book's figures: one style, rows of pictures, and figures that the reader can turn.
+
+Matplotlib is loaded by who draws: importing the package needs none of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import base64
 import re
 import sys
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
@@ -50,6 +52,8 @@ _CONFIG = {
 def use_style() -> None:
     """Set matplotlib's defaults for the book: an opaque light ground (so that dark pages and print show it alike), the
     palette above, markers enough to tell curves apart in grey."""
+    import matplotlib.pyplot as plt
+
     plt.rcParams.update(
         {
             "figure.figsize": (6.4, 3.8),
@@ -83,6 +87,8 @@ def image_rows(rows, width: float = 7.0):
     Returns:
         The figure.
     """
+    import matplotlib.pyplot as plt
+
     counts = {len(images) for images in rows.values()}
     if len(counts) != 1:
         raise ValueError(f"rows have {sorted(counts)} pictures; every row needs the same number")
@@ -129,6 +135,7 @@ def interactive(figure, static) -> None:
         >>> interactive({"data": [{"x": x, "y": x**2}]}, still)  # doctest: +SKIP
     """
     bundle = {"application/vnd.plotly.v1+json": plotly_json(figure), "text/plain": "Interactive figure"}
+    import matplotlib.pyplot as plt
     from IPython.core.pylabtools import print_figure
     from IPython.display import display
 

@@ -15,9 +15,8 @@ from __future__ import annotations
 
 import math
 
+import scipy
 import torch
-from scipy.optimize import brentq
-from scipy.special import betaln, hyp2f1, log_ndtr, ndtri_exp
 
 from ._checks import as_tensor, check_count, check_finite, check_matrix, check_positive
 from ._random import seeded_generator
@@ -32,7 +31,10 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
         mu: μ > 0. epsilon: ε ≥ 0.
     """
     mu, epsilon = check_positive("mu", mu), check_positive("epsilon", epsilon, allow_zero=True)
-    first, second = log_ndtr(mu / 2 - epsilon / mu), epsilon + log_ndtr(-mu / 2 - epsilon / mu)
+    first, second = (
+        scipy.special.log_ndtr(mu / 2 - epsilon / mu),
+        epsilon + scipy.special.log_ndtr(-mu / 2 - epsilon / mu),
+    )
     return float(math.exp(first) * -math.expm1(min(second - first, 0.0)))
 
 
@@ -48,7 +50,9 @@ def gaussian_epsilon(mu: float, delta: float = 1e-5) -> float:
     if gaussian_delta(mu, 0.0) <= delta:
         return 0.0
     most = mu * mu / 2 + mu * math.sqrt(2 * math.log(1 / delta))  # the tail bound of the same law
-    return float(brentq(lambda epsilon: gaussian_delta(mu, epsilon) - delta, 0.0, most + 1.0, xtol=1e-12))
+    return float(
+        scipy.optimize.brentq(lambda epsilon: gaussian_delta(mu, epsilon) - delta, 0.0, most + 1.0, xtol=1e-12)
+    )
 
 
 def ridge_sensitivity(n: int, ridge: float, radius: float, bound: float = 1.0) -> float:
@@ -119,7 +123,7 @@ def reconstruction_bound(mu: float, log_prior: float) -> float:
     mu = check_positive("mu", mu, allow_zero=True)
     if not log_prior < 0:
         raise ValueError(f"log_prior={log_prior} must be below 0; it is the logarithm of a probability")
-    return float(math.exp(log_ndtr(ndtri_exp(log_prior) + mu)))
+    return float(math.exp(scipy.special.log_ndtr(scipy.special.ndtri_exp(log_prior) + mu)))
 
 
 def log_cap(d: int, error: float) -> float:
@@ -137,5 +141,5 @@ def log_cap(d: int, error: float) -> float:
     a, x = (d - 1) / 2, error**2 - error**4 / 4
     if x >= 1:
         return math.log(0.5)
-    log_beta = a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - betaln(a, 0.5)
-    return float(math.log(0.5) + log_beta + math.log(hyp2f1(a + 0.5, 1.0, a + 1.0, x)))
+    log_beta = a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - scipy.special.betaln(a, 0.5)
+    return float(math.log(0.5) + log_beta + math.log(scipy.special.hyp2f1(a + 0.5, 1.0, a + 1.0, x)))

@@ -1,12 +1,12 @@
-"""Real pictures that come inside the package's dependencies: nothing is downloaded."""
+"""Real pictures that come inside the package's dependencies: nothing is downloaded.
+
+The libraries that hold them take seconds to load, so only who asks for a picture waits.
+"""
 
 from __future__ import annotations
 
 import numpy as np
-import skimage.color
-import skimage.data
 import torch
-from sklearn.datasets import load_digits, load_sample_image
 
 from .._checks import check_count, check_float_dtype
 from .._random import seeded_generator
@@ -43,6 +43,8 @@ def digits(
     Source:
         Alpaydin and Kaynak, Optical recognition of handwritten digits, UCI repository (1998).
     """
+    from sklearn.datasets import load_digits
+
     check_count("n", n)
     check_float_dtype(dtype)
     classes = check_classes(classes, range(10))
@@ -77,6 +79,8 @@ def faces(n: int = 10, seed: int = 0, dtype: torch.dtype = torch.float64) -> Dat
     Source:
         Huang et al., Labeled Faces in the Wild, University of Massachusetts, report 07-49 (2007).
     """
+    import skimage.data
+
     check_float_dtype(dtype)
     return _pick(skimage.data.lfw_subset()[:FACES].astype(np.float64), n, seed, dtype, "faces", "lower n")
 
@@ -118,6 +122,10 @@ def photos(
 
 def _photographs(rgb: bool) -> list[np.ndarray]:
     """(H, W) or (H, W, 3) arrays in [0,1]."""
+    import skimage.color
+    import skimage.data
+    from sklearn.datasets import load_sample_image
+
     colour = [load_sample_image("china.jpg"), load_sample_image("flower.jpg")]
     colour += [skimage.data.astronaut(), skimage.data.chelsea(), skimage.data.coffee(), skimage.data.rocket()]
     colour = [photo / 255.0 for photo in colour]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import torch
-from scipy.special import ndtr, ndtri
 
 from ..privacy import gaussian_epsilon
 from ._diagnose import diagnose
@@ -85,6 +84,8 @@ def check_noise_multiplier(noise_multiplier) -> None:
 
 def check_success_bound(success_bound) -> None:
     """``success_bound(kappa, mu)``: the most that an attack succeeds with."""
+    from scipy.special import ndtr, ndtri
+
     cases = [(0.5, 1.0), (0.01, 2.0), (1e-6, 3.0), (0.2, 0.0)]
 
     def table(rule):

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 import math
 
+import scipy
 import torch
 import torch.nn.functional as F
-from scipy.optimize import nnls
 from torch import nn
 
 from .._checks import check_count, check_finite, check_moved, check_positive
@@ -104,7 +104,7 @@ def _solve(gram, b, nonnegative):
         return torch.linalg.solve(gram, b)
     lower = torch.linalg.cholesky(gram)
     b = torch.linalg.solve_triangular(lower, b[:, None], upper=False)[:, 0]
-    return torch.as_tensor(nnls(lower.T.cpu().numpy(), b.cpu().numpy())[0]).to(gram)
+    return torch.as_tensor(scipy.optimize.nnls(lower.T.cpu().numpy(), b.cpu().numpy())[0]).to(gram)
 
 
 def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Result:
