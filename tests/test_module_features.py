@@ -11,7 +11,7 @@ from torch import nn
 import reconlaw as rl
 from reconlaw.attack import varpro
 from reconlaw.attack.projection import Projection
-from reconlaw.features import module_features, moment_regression
+from reconlaw.features import autograd, moment_regression
 from reconlaw.features.moment_regression import MomentRegression
 from reconlaw.sphere import to_sphere
 
@@ -280,15 +280,15 @@ def test_preconditioners_change_the_way_to_a_step_and_not_the_step(problem, monk
     case = problem(d=8, n=3, p=60, outputs=outputs)
     features, steps, products = features_of("mlp"), [], []
     U = to_sphere(normal(3, 8, seed=1))
-    jvp = module_features.ModuleLift.jvp
+    jvp = autograd.AutogradLift.jvp
 
     def counting(self, delta):
         products[-1] += 1
         return jvp(self, delta)
 
-    monkeypatch.setattr(module_features.ModuleLift, "jvp", counting)
+    monkeypatch.setattr(autograd.AutogradLift, "jvp", counting)
     for room in (1 << 27, 0):
-        monkeypatch.setattr(module_features, "_DENSE_NUMBERS", room)
+        monkeypatch.setattr(autograd, "_DENSE_NUMBERS", room)
         model = varpro._model(Projection(features, features.check_theta(case.theta), U, lifted=True))
         assert type(model) is (varpro._DenseStep if room else varpro._Step)
         model.D = steps[0][2] if steps else model.D
@@ -301,8 +301,8 @@ def test_preconditioners_change_the_way_to_a_step_and_not_the_step(problem, monk
 
 def test_jacobians_are_taken_anew_where_an_atom_has_moved(monkeypatch):
     features, W, taken = features_of("mlp"), to_sphere(normal(4, 8)), []
-    graph = module_features._graph
-    monkeypatch.setattr(module_features, "_graph", lambda f, W, dtype: taken.append(len(W)) or graph(f, W, dtype))
+    graph = autograd._graph
+    monkeypatch.setattr(autograd, "_graph", lambda f, W: taken.append(len(W)) or graph(f, W))
     first = features.jacobians(W)
     near = W + 1e-3
     near[2] = -W[2]
@@ -341,7 +341,7 @@ def test_a_seed_fixes_the_answer_whatever_came_before():
 
 
 def test_without_room_for_the_jacobian_it_goes_by_products(problem, monkeypatch):
-    monkeypatch.setattr(module_features, "_DENSE_NUMBERS", 0)
+    monkeypatch.setattr(autograd, "_DENSE_NUMBERS", 0)
     case = problem(d=8, n=2, p=300, activation="gelu")
     features = rl.ModuleFeatures(rf_module(case.features), 8, device="cpu")
     result = rl.reconstruct(case.theta, features, 2, max_seconds=300)
@@ -524,7 +524,7 @@ def test_bad_arguments(arguments, error, message):
 @pytest.mark.parametrize("dense", [True, False])
 def test_the_callers_inference_mode_does_not_matter(monkeypatch, dense):
     if not dense:
-        monkeypatch.setattr(module_features, "_DENSE_NUMBERS", 1)
+        monkeypatch.setattr(autograd, "_DENSE_NUMBERS", 1)
     data = rl.data.sphere(2, 8, seed=0)
     with torch.inference_mode():
         for phi in (torch.sigmoid, None):  # an activation that autograd differentiates, and a module
@@ -579,9 +579,9 @@ def test_features_that_depend_on_each_other_are_not_counted_twice():
 
 def test_the_rank_is_measured_at_no_more_inputs_than_time_allows(monkeypatch):
     features = features_of("mlp")
-    monkeypatch.setattr(module_features, "_RANK_COST", 100 * features.p)  # that of ten inputs
+    monkeypatch.setattr(autograd, "_RANK_COST", 100 * features.p)  # that of ten inputs
     seen, apply = [], features.apply
-    monkeypatch.setattr(features, "apply", lambda X, dtype: seen.append(len(X)) or apply(X, dtype))
+    monkeypatch.setattr(features, "apply", lambda X: seen.append(len(X)) or apply(X))
     assert features.rank(50) == features.p and sum(seen) == 11
 
 

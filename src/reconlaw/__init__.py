@@ -15,9 +15,11 @@ from .attack.result import Result
 from .attack.run import CheckpointError
 from .auditing.audit import Audit, AuditError, audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
+from .features.feature_map import FeatureMap
 from .features.gram import SpanError
 from .features.hermite import hermite_coefficients, hermite_polynomials
 from .features.kernel import expected_kernel
+from .features.lift import Lift
 from .features.module_features import ModuleFeatures
 from .features.random_features import RandomFeatures
 from .features.select import known
@@ -36,6 +38,8 @@ __all__ = [
     "Audit",
     "AuditError",
     "CheckpointError",
+    "FeatureMap",
+    "Lift",
     "MatchReport",
     "ModuleFeatures",
     "Perturbation",

@@ -10,3 +10,8 @@ import torch
 def to_sphere(U: torch.Tensor) -> torch.Tensor:
     """Rows of U put at norm √d."""
     return U * (math.sqrt(U.shape[1]) / U.norm(dim=1, keepdim=True).clamp_min(torch.finfo(U.dtype).tiny))
+
+
+def draw(count: int, d: int, generator: torch.Generator) -> torch.Tensor:
+    """Rows uniform on the sphere, (count, d), float64, on the generator's device."""
+    return to_sphere(torch.randn(count, d, generator=generator, dtype=torch.float64))

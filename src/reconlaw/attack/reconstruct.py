@@ -7,8 +7,7 @@ import inspect
 import torch
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
-from ..features.feature_map import counts
-from ..features.hermite import most_samples
+from ..features.feature_map import FeatureMap, counts
 from . import search, sgd, sparse
 from .result import Result
 from .run import Run, fingerprint
@@ -66,7 +65,7 @@ def reconstruct(
         raise ValueError(f"method={method!r} is unknown; use one of {', '.join(map(repr, _METHODS))}")
     if isinstance(features, torch.nn.Module):
         raise TypeError("features is a torch.nn.Module; pass reconlaw.ModuleFeatures(module, input_shape)")
-    if not hasattr(features, "check_theta"):
+    if not isinstance(features, FeatureMap):
         raise TypeError(f"features is a {type(features).__name__}; pass theta first, then the feature map")
     known = [name for name, p in inspect.signature(_METHODS[method]).parameters.items() if p.default is not p.empty]
     for name in options:
@@ -94,7 +93,7 @@ def reconstruct(
         run.close()
     n, R = len(point.U), 1 if len(theta) == 1 else int(torch.linalg.matrix_rank(theta.cpu()))
     equations, unknowns = counts(features, n, R)
-    shared = min(n, R) == 1 and hasattr(features, "activation") and n > most_samples(features.activation)
+    shared = min(n, R) == 1 and n > features.most_samples()
     converged, determined = point.loss <= tol, equations >= unknowns and not shared
     for step in path[0] if path else ():
         step["lambda"] *= unit

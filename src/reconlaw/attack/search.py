@@ -20,10 +20,9 @@ import math
 import torch
 
 from .._random import seeded_generator
-from ..features.feature_map import counts, parity_of
+from ..features.feature_map import counts
 from ..features.gram import SpanError
-from ..features.random_features import RandomFeatures
-from ..features.spectral import directions, distinct, without_linear_part
+from ..features.spectral import distinct
 from ..sphere import to_sphere
 from .message_passing import MessagePassing
 from .projection import Projection
@@ -44,9 +43,8 @@ _ALIKE = 0.7
 # As many arrivals within this factor of the lowest loss end the search.
 _ARRIVALS = 3
 _SAME_LOSS = 1.001
-# A descent in float64 runs in float32 down to this loss first, where the copy of V takes at most so many bytes.
+# A descent in float64 runs in float32 down to this loss first, where the features can.
 _COARSE_LOSS = 1e-9
-_COARSE_BYTES = 1 << 30
 # Signs that enumeration may try all of.
 _MOST_FREE_SIGNS = 16
 
@@ -120,20 +118,18 @@ class Search:
         equations, unknowns = counts(features, n, len(theta))
         self.room = equations >= unknowns
         lift_room = features.p > 2 * n and equations > unknowns + n * min(n, len(theta))
-        self.lifted = parity_of(features) == "mixed" and lift_room
+        self.lifted = features.parity == "mixed" and lift_room
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
         self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
-        self.coarse = None
-        if theta.dtype == torch.float64 and isinstance(features, RandomFeatures):
-            if features.V.numel() * 4 <= _COARSE_BYTES:
-                self.coarse = features.to(torch.float32), theta.float()
+        coarse = features.coarse()
+        self.coarse = None if coarse is None else (coarse, theta.to(coarse.dtype))
 
     def _random_atoms(self, count):
         draw = torch.randn(count, self.features.d, generator=self.generator, dtype=self.theta.dtype)
         return to_sphere(draw.to(self.theta.device))
 
     def directions(self, residual, count):
-        found, _ = directions(self.features, residual, count, self.generator)
+        found, _ = self.features.directions(residual, count, self.generator)
         if len(found) < count:
             found = torch.cat([found, self._random_atoms(count - len(found))])
         return found
@@ -166,11 +162,11 @@ class Search:
             return self.run.best.to(self.theta)
         if self.start == "random" or self.features.p <= self.features.d + 1:
             return self._random_atoms(self.n)
-        return self.directions(without_linear_part(self.features, self.theta), self.n)
+        return self.directions(self.features.without_linear_part(self.theta), self.n)
 
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
-        fresh = self.directions(without_linear_part(self.features, point.residual), extra)
+        fresh = self.directions(self.features.without_linear_part(point.residual), extra)
         wide = self.descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
         keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
         return self.descend(wide.U[keep], "respawn")
@@ -191,7 +187,7 @@ class Search:
             if passing is None:
                 point = self.descend(self._random_atoms(self.n), "restart")
             elif lead is None:
-                rest = without_linear_part(self.features, self.theta)
+                rest = self.features.without_linear_part(self.theta)
                 lead = self.directions(rest, max(self.n, min(self.features.d, 2 * self.n)))
                 point = self._message_rounds(passing, lead[: self.n]) or point
             else:
@@ -217,7 +213,7 @@ class Search:
     def _passing(self):
         """Message passing is for one output of random features with something beyond their linear part."""
         features = self.features
-        if len(self.theta) > 1 or not isinstance(features, RandomFeatures) or features.p <= features.d + 1:
+        if len(self.theta) > 1 or features.activation is None or features.p <= features.d + 1:
             return None
         passing = MessagePassing(features, self.theta)
         return passing if passing.parts else None
@@ -240,7 +236,7 @@ class Search:
             rounds += 1
             keep = self._worth_keeping(x, weight, drop=min(self.n - 1, 2 + rounds % 4))
             kept = Projection(self.features, self.theta, to_sphere(x[keep]), self.lifted)
-            rest = without_linear_part(self.features, kept.residual)
+            rest = self.features.without_linear_part(kept.residual)
             fresh, fresh_tau = _unsure(self.directions(rest, self.n - len(keep)))
             x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(_LEAST_KEPT), fresh_tau])
         return best
@@ -253,7 +249,7 @@ class Search:
 
     def signed(self, U):
         """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
-        parity = parity_of(self.features)
+        parity = self.features.parity
         if not self.lifted:
             point = Projection(self.features, self.theta, U)
             return point, False if parity != "mixed" else True if point.loss <= self.tol else None

@@ -13,7 +13,6 @@ import torch
 from .._checks import check_count, check_positive
 from .._random import seeded_generator
 from ..features.activations import get_activation
-from ..features.feature_map import parity_of
 from ..features.gram import SpanError
 from ..sphere import to_sphere
 from .projection import Projection
@@ -42,8 +41,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     leak = check_positive("leak", leak, allow_zero=True)
     check_count("max_steps", max_steps, minimum=0)
     derivative = None
-    activation = getattr(features, "activation", None)  # a module has none of its own
-    if activation is not None and activation == get_activation("relu") and leak > 0:
+    if features.activation == get_activation("relu") and leak > 0:
 
         def derivative(Z):
             return torch.where(Z > 0, 1.0, leak).to(Z.dtype)
@@ -71,6 +69,6 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
     point = Projection(features, theta, run.best.to(theta))
-    if parity_of(features) != "mixed":
+    if features.parity != "mixed":
         return point, False, interrupted
     return point, True if point.loss <= tol else None, interrupted

@@ -21,8 +21,7 @@ import torch
 
 from .._checks import check_positive
 from ..features.gram import SpanError
-from ..features.random_features import RandomFeatures
-from ..features.spectral import distinct, without_linear_part
+from ..features.spectral import distinct
 from ..sphere import to_sphere
 from .projection import Projection
 from .run import Run
@@ -67,21 +66,12 @@ class Path:
 
     def __init__(self, search: Search):
         self.search, self.features, self.theta = search, search.features, search.theta
-        self.w = self._norm_of_a_column()
+        self.w = self.features.column_norm(search.generator)
         d, K = self.features.d, len(self.theta)
         # More atoms than this would fit any θ: keep the unknowns to two thirds of the equations.
         self.most = max(1, int(2 * self.features.p * K / (3 * (d - 1 + 2 * K))))
         self.U = self.theta.new_zeros(0, d)
         self.record: list[dict] = []
-
-    def _norm_of_a_column(self):
-        """w: the norm of an atom's column, in the mean."""
-        features, generator = self.features, self.search.generator
-        if isinstance(features, RandomFeatures):
-            z = torch.randn(1 << 16, generator=generator, dtype=torch.float64)
-            return (float(features.activation(z).square().mean()) * features.p) ** 0.5
-        atoms = to_sphere(torch.randn(256, features.d, generator=generator, dtype=torch.float64)).to(self.theta)
-        return float(features(atoms).square().sum(1).mean()) ** 0.5
 
     def _point(self, U):
         return Projection(self.features, self.theta, U, self.search.lifted)
@@ -93,12 +83,12 @@ class Path:
         return products.reshape(-1, len(U)).sum(0).sqrt() / self.w
 
     def largest_lambda(self):
-        directions = self.search.directions(without_linear_part(self.features, self.theta), 1)
+        directions = self.search.directions(self.features.without_linear_part(self.theta), 1)
         return float(self._correlations(directions, self.theta)[0])
 
     def _join(self):
         residual = self._point(self.U).residual if len(self.U) else self.theta
-        fresh = self.search.directions(without_linear_part(self.features, residual), _JOIN)
+        fresh = self.search.directions(self.features.without_linear_part(residual), _JOIN)
         return torch.cat([self.U, fresh])[: self.most]
 
     def _slide(self, U, lam):

@@ -63,6 +63,8 @@ def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
 class _Step:
     """The linear model at a point: gradient, preconditioner block, and the damped Gauss–Newton step."""
 
+    taken = None  # Jacobians, where the step has them
+
     def __init__(self, point: Projection):
         self.point = point
         point.lift.linearise(point.alpha)
@@ -90,13 +92,14 @@ class _Step:
         # K has no more than its rounding where atoms nearly coincide: as a preconditioner it may be off by that.
         rounding = max(1e-10, 10 * len(self.K) * torch.finfo(self.K.dtype).eps)
         damped = self.K + torch.diag(mu * self.D + rounding * self.D.max())
-        if not hasattr(point.lift, "metric"):
+        metric = point.lift.metric()
+        if metric is None:
             factor = torch.linalg.cholesky(damped)
             return lambda g: _tangent(point.U, torch.cholesky_solve(g, factor))
         # (K ⊗ C + μD ⊗ I)⁻¹ in the axes of C and in those of K relative to D.
         root = self.D.sqrt()[:, None]
         omega, W = torch.linalg.eigh(damped / (root * root.T) - mu * torch.eye(len(root)).to(root))
-        scales, axes = point.lift.metric()
+        scales, axes = metric
         inverse = 1 / (omega.clamp_min(rounding)[:, None] * scales + mu)
         return lambda g: _tangent(point.U, (W @ (inverse * (W.T @ (g / root) @ axes)) @ axes.T) / root)
 
@@ -140,7 +143,7 @@ class _DenseStep(_Step):
 
 def _model(point: Projection, last: _Step | None = None) -> _Step:
     """The linear model at a point, with the preconditioner that its lift has room for; ``last`` is the one before."""
-    taken = point.lift.jacobians(getattr(last, "taken", None)) if hasattr(point.lift, "jacobians") else None
+    taken = point.lift.jacobians(None if last is None else last.taken)
     return _Step(point) if taken is None else _DenseStep(point, taken)
 
 

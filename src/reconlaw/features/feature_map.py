@@ -1,26 +1,231 @@
-r"""What every feature map shares: regression on its features, and the checks of θ.
+r"""Feature maps: what each declares, the defaults of what the attack asks of it, and regression on its features.
 
 Source: the setting is that of Iurada et al., arXiv 2509.22214, section 2.
 """
 
 from __future__ import annotations
 
+import copy
+import math
+from abc import ABC, abstractmethod
+from functools import cached_property
+
 import torch
 
-from .._checks import as_tensor, check_finite, check_positive, check_samples
+from .._checks import (
+    as_tensor,
+    check_count,
+    check_finite,
+    check_float_dtype,
+    check_matrix,
+    check_positive,
+    check_samples,
+    resolve_device,
+)
+from .._random import fingerprint_of, seeded_generator
+from ..sphere import draw
+from . import autograd
+from .activations import Activation
 from .gram import SpanError, factor_gram
+from .lift import Lift
+from .moment_regression import MomentRegression
 
 
-class FeatureMap:
-    """Base of the feature maps: a subclass has d, p, dtype, device, and maps (n, d) to (n, p) when called."""
+class FeatureMap(ABC):
+    r"""A map from samples, (n, d), to features, (n, p): what training regressed on, and what the attacker knows of it.
+
+    A subclass calls ``super().__init__`` and says in :meth:`apply` what its features are; all else has a default that
+    autograd and random inputs give, and that a subclass may replace by something faster or better. The how-to has one
+    of thirty lines.
+
+    Args:
+        d: dimension of a sample, ≥ 1.
+        p: number of features, ≥ 1.
+        dtype: torch.float64 or torch.float32, that of θ and of the arithmetic.
+        device: "auto" (CUDA, else MPS for float32, else CPU) or any torch device.
+
+    Attributes:
+        d: dimension of a sample.
+        p: number of features.
+        dtype: of θ and of the arithmetic.
+        device: of all tensors.
+        activation: φ, where Φ(X) = φ(XVᵀ) and the rows of V are like draws from N(0, I/d); None for other maps.
+        V: (p, d) where there is an activation, None for other maps.
+    """
 
     d: int
     p: int
     dtype: torch.dtype
     device: torch.device
+    activation: Activation | None = None
+    V: torch.Tensor | None = None
+
+    def __init__(self, d, p, dtype=torch.float64, device="auto"):
+        self.d, self.p = check_count("d", d), check_count("p", p)
+        self.dtype, self.device = check_float_dtype(dtype), resolve_device(device, dtype)
+
+    def __repr__(self):
+        return f"{type(self).__name__}(d={self.d}, p={self.p}, dtype={self.dtype}, device='{self.device}')"
+
+    @abstractmethod
+    def apply(self, X: torch.Tensor) -> torch.Tensor:
+        """Φ(X), (n, p), of rows that are trusted, (n, d).
+
+        By operations of torch that autograd differentiates twice, each row by itself, without randomness, and in the
+        dtype that X has, which may be float32 where the features' own is float64.
+        """
+
+    def __call__(self, X: torch.Tensor) -> torch.Tensor:
+        """Features of the rows of X.
+
+        Args:
+            X: (n, d), finite.
+
+        Returns:
+            (n, p), on the features' device and in their dtype, without a graph.
+
+        Raises:
+            TypeError, ValueError: X is no floating (n, d) tensor of finite numbers.
+        """
+        return autograd.in_batches(self, self._to(check_matrix("X", X, self.d)))
 
     def _to(self, X: torch.Tensor) -> torch.Tensor:
         return X.to(self.device, self.dtype)
+
+    def probes(self, count: int, purpose: str = "probes") -> torch.Tensor:
+        """Random points of the sphere of radius √d, (count, d): for one purpose the same for all maps of one d."""
+        return self._to(draw(count, self.d, seeded_generator(purpose, 0)))
+
+    # What the attack asks.
+
+    def lift(self, U, lifted=True, dtype=None, derivative=None) -> Lift:
+        """Columns of atoms, and products with their Jacobian.
+
+        Args:
+            U: (n, d) atoms.
+            lifted: two columns an atom (:mod:`reconlaw.features.lift`), or one.
+            dtype: of the arithmetic; the features' own where None.
+            derivative: stands in for φ' in the Jacobian, where the features have an activation.
+
+        Raises:
+            ValueError: a derivative for features without an activation.
+        """
+        if derivative is not None:
+            raise ValueError("these features have no φ whose derivative could be replaced; derivative must be None")
+        return autograd.AutogradLift(self, U, lifted, dtype or self.dtype)
+
+    @cached_property
+    def parity(self) -> str:
+        """ "even", "odd" or "mixed", as measured at random inputs: whether Φ(−x) = Φ(x), −Φ(x), or neither.
+
+        Of "even" and "odd" features no method can tell x from −x.
+        """
+        probes = self.probes(3)
+        plus, minus = self(probes), self(-probes)
+        rounding = (1e-9 if self.dtype == torch.float64 else 1e-4) * float(plus.norm())
+        for name, difference in (("even", plus - minus), ("odd", plus + minus)):
+            if float(difference.norm()) <= rounding:
+                return name
+        return "mixed"
+
+    def rank(self, count: int) -> int:
+        """The dimension of the span of all Φ(x) where it is below ``count``, else p: equations that θ holds.
+
+        A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
+        many outputs. Measured as the rank of Φ at ``count`` random inputs, in float64; at fewer of them, √(2³⁵/p),
+        where that would take minutes, and a rank above that many goes unseen.
+        """
+        inputs = autograd.most_inputs(self, count)
+        if inputs not in self._ranks:
+            self._ranks[inputs] = autograd.rank(self, inputs)
+        return self._ranks[inputs]
+
+    def most_samples(self) -> float:
+        """The most samples that one output can determine, however many the features: infinity unless proved less."""
+        return math.inf
+
+    def directions(self, R: torch.Tensor, k: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Candidate atoms for a residual: at most k rows of norm √d, and how strong they are, by learned moments.
+
+        Args:
+            R: (K, p).
+            k: how many at most.
+            generator: of the random starts that a method may need.
+
+        See :class:`~reconlaw.features.moment_regression.MomentRegression`.
+        """
+        return self._moments.directions(R, k, generator)
+
+    def without_linear_part(self, R: torch.Tensor) -> torch.Tensor:
+        """R (K, p) without what is constant or linear in the weights, which tells of no single sample; R by default."""
+        return R
+
+    def column_norm(self, generator: torch.Generator) -> float:
+        """The root mean square of ‖Φ(x)‖, x on the sphere, estimated at draws of ``generator``."""
+        return float(self(draw(256, self.d, generator)).square().sum(1).mean()) ** 0.5
+
+    def coarse(self) -> FeatureMap | None:
+        """The same features in float32, for the first part of a descent in float64; None where there is no use."""
+        return None
+
+    def select(self, index: torch.Tensor) -> FeatureMap:
+        """The features at coordinates ``index`` (long, none twice): :func:`reconlaw.known`, which checks them."""
+        return Selected(self, index)
+
+    # What the descent's preconditioners ask, where the lift is the default one.
+
+    def jacobians(self, W, taken=None, dtype=None):
+        """The derivatives of Φ at the rows of W, (m, d, p).
+
+        Args:
+            W: (m, d).
+            taken: what an earlier call returned. Its derivatives serve for rows within a tenth of the norm of where
+                they were taken: a preconditioner need be no better.
+            dtype: of the derivatives; float32 where None, if Φ allows it.
+
+        Returns:
+            where each was taken, (m, d), and the derivatives.
+        """
+        return autograd.jacobians(self, W, dtype or self._coarse_dtype, taken)
+
+    def metric(self) -> tuple[torch.Tensor, torch.Tensor]:
+        r"""Eigenvalues (d,), of mean 1, and eigenvectors (d, d) of C ∝ E J(u)ᵀJ(u), u uniform on the sphere.
+
+        How much Φ moves along each direction of the input, from Jᵀw with random w at random u; smoothed, since few
+        are drawn.
+        """
+        return self._metric
+
+    @cached_property
+    def _ranks(self) -> dict[int, int]:
+        return {}
+
+    @cached_property
+    def _moments(self) -> MomentRegression:
+        return MomentRegression(self)
+
+    @cached_property
+    def _metric(self):
+        return autograd.metric(self)
+
+    @cached_property
+    def _coarse_dtype(self) -> torch.dtype:
+        """float32, unless the map insists on its own."""
+        try:
+            fits = self.apply(self.probes(1).float()).dtype == torch.float32
+        except (RuntimeError, TypeError):
+            fits = False
+        return torch.float32 if fits else self.dtype
+
+    def _changed(self, **attributes) -> FeatureMap:
+        """A copy with other attributes, which forgets what was measured of this one."""
+        other = copy.copy(self)
+        for name in ("parity", "_ranks", "_moments", "_metric", "_coarse_dtype"):
+            other.__dict__.pop(name, None)
+        other.__dict__.update(attributes)
+        return other
+
+    # Regression on the features.
 
     def fit(self, X, y, ridge=0.0, theta0=None) -> torch.Tensor:
         r"""Minimum-norm interpolator, or ridge regression, started from θ₀.
@@ -97,9 +302,18 @@ class FeatureMap:
         return y[:, 0] if as_tensor(theta).ndim == 1 else y
 
 
-def parity_of(features) -> str:
-    """ "even", "odd" or "mixed": the parity of a feature map, as it says itself, or of its activation."""
-    return features.parity if hasattr(features, "parity") else features.activation.parity
+class Selected(FeatureMap):
+    """Some coordinates of the features of another map, which is still evaluated whole."""
+
+    def __init__(self, features: FeatureMap, index: torch.Tensor):
+        super().__init__(features.d, len(index), features.dtype, features.device)
+        self.features, self.index = features, index
+
+    def __repr__(self):
+        return f"known({self.features!r}, {self.p} coordinates, fingerprint='{fingerprint_of(self.index)}')"
+
+    def apply(self, X):
+        return self.features.apply(X)[:, self.index]
 
 
 def counts(features, n: int, outputs: int) -> tuple[int, int]:
@@ -109,5 +323,4 @@ def counts(features, n: int, outputs: int) -> tuple[int, int]:
     """
     R = min(n, outputs)
     unknowns = n * (features.d - 1) + n * R
-    p = features.rank(-(-unknowns // R) + n) if hasattr(features, "rank") else features.p
-    return R * p, unknowns
+    return R * features.rank(-(-unknowns // R) + n), unknowns

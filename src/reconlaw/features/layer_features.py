@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 import torch
 from torch import nn
 
-from .._checks import check_float_dtype, check_matrix, resolve_device
+from .._checks import check_matrix
+from .._random import fingerprint_of
 from ..sphere import to_sphere
 from .activations import get_activation
+from .feature_map import FeatureMap
 from .random_features import RandomFeatures
 
 
@@ -47,14 +48,13 @@ class LayerFeatures(_InSpan, RandomFeatures):
             basis = check_matrix("basis", basis, V.shape[1]).detach()
             self.basis = basis.to(V) * math.sqrt(basis.shape[1] / basis.shape[0])
             V = V @ self.basis.T
-        self.p, self.d = V.shape
-        self.activation, self.dtype = get_activation(activation), check_float_dtype(V.dtype)
-        self.device = resolve_device(device, self.dtype)
+        FeatureMap.__init__(self, V.shape[1], V.shape[0], V.dtype, device)
+        self.activation = get_activation(activation)
         self.V = V.clone().to(self.device)
-        self.fingerprint = hashlib.sha256(V.cpu().contiguous().numpy().tobytes()).hexdigest()[:16]
+        self.fingerprint = fingerprint_of(V)
 
     def __repr__(self):
-        return (
+        return self._selection or (
             f"LayerFeatures(d={self.d}, p={self.p}, activation={self.activation.name!r}, dtype={self.dtype}, "
             f"device='{self.device}', fingerprint='{self.fingerprint}')"
         )

@@ -11,6 +11,8 @@ The span of B does not depend on the signs of the atoms, so the descent on it ha
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
@@ -19,7 +21,64 @@ _BLOCK_NUMBERS = 1 << 20
 _LONG_ROWS = 1024
 
 
-class RandomFeaturesLift:
+class Lift(ABC):
+    """Columns of atoms under a feature map, and products with the Jacobian of αᵀB: all that a descent asks for.
+
+    Attributes:
+        U: (n, d) atoms.
+        lifted: two columns an atom, f(U) above f(−U), or one.
+        dtype: of the arithmetic.
+        columns: B, (2n, p) lifted, (n, p) not.
+        alpha: (2n or n, K), the coefficients that :meth:`linearise` fixed.
+    """
+
+    U: torch.Tensor
+    lifted: bool
+    dtype: torch.dtype
+    columns: torch.Tensor
+    alpha: torch.Tensor
+
+    @property
+    def n(self) -> int:
+        """The number of atoms."""
+        return len(self.U)
+
+    @abstractmethod
+    def linearise(self, alpha: torch.Tensor) -> None:
+        """Fix the coefficients α (2n or n, K) at which :meth:`jvp`, :meth:`vjp` and :meth:`block_gram` are taken."""
+
+    @abstractmethod
+    def jvp(self, delta: torch.Tensor) -> torch.Tensor:
+        """Jδ, shape (K, p), for δ of shape (n, d)."""
+
+    @abstractmethod
+    def vjp(self, R: torch.Tensor) -> torch.Tensor:
+        """Jᵀ R, shape (n, d), for R of shape (K, p)."""
+
+    @abstractmethod
+    def block_gram(self) -> torch.Tensor:
+        """K, (n, n), with JᵀJ ≈ K ⊗ C, C the :meth:`metric`: it preconditions the descent, and need not be exact."""
+
+    def metric(self) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Eigenvalues (d,), of mean 1, and eigenvectors (d, d) of C; None where C = I_d."""
+        return None
+
+    def jacobians(self, taken=None) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Where the derivatives of the columns were taken, (2n or n, d), and these, (2n or n, d, p), in any dtype.
+
+        None where they would be too large, or none are to be had: then K ⊗ C preconditions in the place of JᵀJ.
+
+        Args:
+            taken: what the lift before this one returned; its derivatives may serve for atoms that hardly moved.
+        """
+        return None
+
+    def fold(self, G: torch.Tensor) -> torch.Tensor:
+        """G⁺ − G⁻ of a (2n, …) that belongs to the columns, since f(−u) moves against u; G itself where not lifted."""
+        return G[: self.n] - G[self.n :] if self.lifted else G
+
+
+class RandomFeaturesLift(Lift):
     """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
 
     Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations), and
@@ -31,15 +90,12 @@ class RandomFeaturesLift:
         lifted: two columns an atom, or one.
         dtype: of the arithmetic.
         derivative: stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
-
-    Attributes:
-        columns: B, (2n, p) lifted, (n, p) not.
     """
 
     def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
-        self.n, self.p = U.shape[0], features.p
+        self.p = features.p
         self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
@@ -64,8 +120,7 @@ class RandomFeaturesLift:
         product = torch.mm(V, A.T).T
         return product if out is None else out.copy_(product)
 
-    def linearise(self, alpha: torch.Tensor) -> None:
-        """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
+    def linearise(self, alpha):
         self.alpha = alpha
         if alpha.shape[1] == 1:
             # S takes the place of the pre-activations, which only another call would need: it makes them again.
@@ -87,8 +142,7 @@ class RandomFeaturesLift:
             return self._S[:, rows] * R
         return self._slopes(self._Z[:, rows], self.alpha @ R)
 
-    def jvp(self, delta: torch.Tensor) -> torch.Tensor:
-        """Jδ, shape (K, p), for δ of shape (n, d)."""
+    def jvp(self, delta):
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
         for rows in self._blocks():
             T = self._times_V(delta, rows)
@@ -101,8 +155,7 @@ class RandomFeaturesLift:
                     out[:, rows] -= self.alpha[self.n :].T @ (derivative(-Z) * T)
         return out
 
-    def vjp(self, R: torch.Tensor) -> torch.Tensor:
-        """Jᵀ R, shape (n, d), for R of shape (K, p)."""
+    def vjp(self, R):
         out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
         for rows in self._blocks():
             out.addmm_(self._cotangents(rows, R[:, rows]), self._V(rows))

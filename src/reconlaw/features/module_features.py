@@ -1,10 +1,5 @@
-r"""Features from any network body: Φ(X) = f(X), f a ``torch.nn.Module``, flattened to (n, p).
-
-The attack asks for products with the derivative of f, sample by sample. Both come from reverse mode: Jᵀr is one
-backward pass, and, since J(u)ᵀc is linear in c, Jδ is the derivative of ⟨δ, J(u)ᵀc⟩ along c, a backward pass through
-the first. So a layer needs two reverse derivatives, not a forward one, and none of its own formulas.
-
-Source of the double backward pass: Townsend, *A new trick for calculating Jacobian vector products* (2017).
+r"""Features from any network body: Φ(X) = f(X), f a ``torch.nn.Module``, flattened to (n, p); autograd does the rest
+(:mod:`reconlaw.features.autograd`).
 """
 
 from __future__ import annotations
@@ -18,26 +13,8 @@ import warnings
 import torch
 from torch import nn
 
-from .._checks import check_count, check_float_dtype, check_matrix, resolve_device
-from .._random import seeded_generator
+from .._checks import check_count, check_float_dtype, resolve_device
 from .feature_map import FeatureMap
-from .moment_regression import MomentRegression
-
-# Rows of X that pass through the module at a time, when no derivative is wanted.
-_ROWS = 256
-# Numbers that the Jacobians of all columns may hold, and multiplications their Gram matrix may cost: within these the
-# Gauss–Newton matrix itself preconditions the descent, beyond them a product of smaller matrices.
-_DENSE_NUMBERS = 1 << 27
-_DENSE_COST = 3e10
-# Directions of the Jacobians taken in one batched pass, and how far an atom may go, in units of its norm, before its
-# Jacobian is taken anew.
-_DENSE_BATCH = 16
-_STALE = 0.1
-# Random cotangents behind the metric C, for each dimension, and tangents behind the block K.
-_METRIC_SAMPLES = 4
-_BLOCK_TANGENTS = 4
-# Multiplications that measuring the rank of the features may cost, half a minute's: it is outside the time budget.
-_RANK_COST = 1 << 35
 
 
 @contextlib.contextmanager
@@ -77,7 +54,6 @@ class ModuleFeatures(FeatureMap):
     Attributes:
         d: dimension of an input, the product of ``input_shape``.
         p: number of features of one input.
-        parity: "even", "odd" or "mixed", as measured at random inputs: whether f(−x) = f(x), −f(x), or neither.
 
     Warns:
         UserWarning: the body was handed over in training mode and holds dropout or batch norm, whose features in
@@ -104,11 +80,9 @@ class ModuleFeatures(FeatureMap):
         self.name = type(module).__name__
         self._modules = {self.dtype: self._copy(module, self.dtype)}
         self.fingerprint = _fingerprint(self._modules[self.dtype])
-        self._moments, self._metric, self._ranks = None, None, {}
         probes = self.probes(3)
         self.p = self._try(probes).shape[1]
         self._check_rows(probes)
-        self.parity = self._measure_parity(probes)
 
     def __repr__(self):
         return (
@@ -124,14 +98,15 @@ class ModuleFeatures(FeatureMap):
                 raise ValueError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
             return made.to(self.device, dtype).eval().requires_grad_(False)
 
-    def probes(self, count, purpose="probes"):
-        """Random points of the sphere of radius √d, the same for all bodies."""
-        X = torch.randn(count, self.d, generator=seeded_generator(purpose, 0), dtype=torch.float64)
-        return self._to(X * (math.sqrt(self.d) / X.norm(dim=1, keepdim=True)))
+    def apply(self, X: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """f(X), (n, p), of rows that are trusted, with a graph where gradients are on and X asks for it.
 
-    def apply(self, X: torch.Tensor, dtype=None) -> torch.Tensor:
-        """f(X), (n, p), of rows that are trusted, with a graph where gradients are on and X asks for it."""
-        dtype = dtype or self.dtype
+        Args:
+            X: (n, d).
+            dtype: of the arithmetic; that of X where None.
+        """
+        dtype = dtype or X.dtype
+        X = X.to(dtype)
         if dtype not in self._modules:
             self._modules[dtype] = self._copy(self._modules[self.dtype], dtype)
         with _plain_kernels():  # on a copy: a module may begin with a layer that writes to its input
@@ -173,11 +148,6 @@ class ModuleFeatures(FeatureMap):
             )
         if not float((whole - whole.mean(0)).norm()) > 0:
             raise ValueError("the module gives the same features for every input; there is nothing to read back")
-        try:  # a module may insist on float64
-            fits = self.apply(probes.float(), torch.float32).dtype == torch.float32
-        except RuntimeError:
-            fits = False
-        self._coarse = torch.float32 if fits else self.dtype
         lift = self.lift(probes, lifted=False)
         try:
             lift.linearise(torch.ones(len(probes), 1, dtype=self.dtype, device=self.device))
@@ -188,109 +158,6 @@ class ModuleFeatures(FeatureMap):
                 f"the module cannot be differentiated twice in its input ({error}); the attack needs its derivative, "
                 "so it must neither detach nor leave torch"
             ) from error
-
-    def _measure_parity(self, probes):
-        plus, minus = self._try(probes), self._try(-probes)
-        rounding = (1e-9 if self.dtype == torch.float64 else 1e-4) * float(plus.norm())
-        for name, difference in (("even", plus - minus), ("odd", plus + minus)):
-            if float(difference.norm()) <= rounding:
-                return name
-        return "mixed"
-
-    def __call__(self, X: torch.Tensor) -> torch.Tensor:
-        """Features of the rows of X.
-
-        Args:
-            X: (n, d), finite, inputs flattened.
-
-        Returns:
-            (n, p), on the features' device and in their dtype, without a graph.
-
-        Raises:
-            TypeError, ValueError: X is no floating (n, d) tensor of finite numbers.
-        """
-        X = self._to(check_matrix("X", X, self.d))
-        with torch.no_grad():
-            return torch.cat([self.apply(rows) for rows in X.split(_ROWS)])
-
-    def lift(self, U, lifted=True, dtype=None, derivative=None) -> ModuleLift:
-        """Columns of the atoms U, f(U) or f(U) above f(−U), and products with their Jacobian."""
-        if derivative is not None:
-            raise ValueError("a module has no activation whose derivative could be replaced; derivative must be None")
-        return ModuleLift(self, U, lifted, dtype or self.dtype)
-
-    def rank(self, count) -> int:
-        """The dimension of the span of all f(x) where it is below ``count``, else p.
-
-        A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
-        many outputs: θ then holds no more equations. Measured as the rank of f at ``count`` random inputs, in float64;
-        at fewer of them, √(2³⁵/p), where that would take minutes, and a rank above that many goes unseen.
-        """
-        m = min(self.p, count, math.isqrt(_RANK_COST // self.p) + 1)
-        if m not in self._ranks:
-            try:
-                F = torch.cat(
-                    [self.apply(rows.double(), torch.float64) for rows in self.probes(m, "rank").split(_ROWS)]
-                )
-            except (RuntimeError, TypeError):  # no float64 on this device, or in this module
-                return self.p
-            s = torch.linalg.svdvals(F)
-            found = int((s > 10 * m * torch.finfo(s.dtype).eps * s[0]).sum())
-            self._ranks[m] = self.p if found == m else found
-        return self._ranks[m]
-
-    def directions(self, R, k, generator):
-        """Up to k candidate atoms for a residual R (K, p):
-        :class:`~reconlaw.features.moment_regression.MomentRegression`."""
-        if self._moments is None:
-            self._moments = MomentRegression(self)
-        return self._moments.directions(R, k, generator)
-
-    def jacobians(self, W, taken=None):
-        """The derivative of f at the rows of W, (m, d, p), in float32 where f allows it.
-
-        Args:
-            taken: what an earlier call returned. Its derivatives serve for rows within a tenth of the norm of where
-                they were taken: a preconditioner need be no better.
-
-        Returns:
-            where each was taken, (m, d), and the derivatives.
-        """
-        out = torch.empty(len(W), self.d, self.p, dtype=self._coarse, device=W.device)
-        places, stale = W.clone(), torch.ones(len(W), dtype=torch.bool, device=W.device)
-        if taken is not None:
-            distance, nearest = torch.cdist(W, taken[0]).min(1)
-            stale = distance > _STALE * math.sqrt(self.d)
-            out[~stale], places[~stale] = taken[1][nearest[~stale]], taken[0][nearest[~stale]]
-        if bool(stale.any()):
-            graph = _graph(self, W[stale].to(self._coarse), self._coarse)
-            fresh = torch.empty(len(graph[0]), self.d, self.p, dtype=self._coarse, device=W.device)
-            for axes in torch.arange(self.d).split(_DENSE_BATCH):
-                unit = torch.zeros(len(axes), len(fresh), self.d, dtype=self._coarse, device=W.device)
-                unit[torch.arange(len(axes)), :, axes] = 1
-                fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
-            out[stale] = fresh
-        return places, out
-
-    def metric(self):
-        r"""Eigenvalues (d,), of mean 1, and eigenvectors (d, d) of C ∝ E J(u)ᵀJ(u), u uniform on the sphere.
-
-        How much f moves along each direction of the input, from Jᵀw with random w at random u; smoothed, since few
-        are drawn.
-        """
-        if self._metric is None:
-            U = self.probes(_METRIC_SAMPLES * self.d, "metric")
-            w = torch.randn(len(U), self.p, generator=seeded_generator("metric", 1), dtype=self.dtype).to(self.device)
-            C = torch.zeros(self.d, self.d, dtype=self.dtype, device=self.device)
-            for rows, cotangents in zip(U.split(_ROWS), w.split(_ROWS), strict=True):
-                rows = rows.requires_grad_(True)
-                with torch.enable_grad():
-                    (g,) = torch.autograd.grad(self.apply(rows), rows, cotangents)
-                C += g.T @ g
-            values, vectors = torch.linalg.eigh(C / C.diagonal().mean())
-            values = values.clamp_min(1e-3)
-            self._metric = values / values.mean(), vectors
-        return self._metric
 
 
 def _warn_of_training_mode(module):
@@ -316,87 +183,3 @@ def _fingerprint(module) -> str:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def _graph(features, W, dtype):
-    """Inputs W, features Y, a cotangent c and Jᵀc as a function of it, for backward passes through either."""
-    with torch.inference_mode(False), torch.enable_grad():
-        W = W.clone().requires_grad_(True)
-        Y = features.apply(W, dtype)
-        c = torch.zeros_like(Y, requires_grad=True)
-        (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
-    return W, Y, c, pulled
-
-
-def _tangents(graph, delta):
-    """Derivative of the features of every input along its row of δ: (m, p) of (m, d), or a batch of those."""
-    _, _, c, pulled = graph
-    return torch.autograd.grad(pulled, c, delta, retain_graph=True, is_grads_batched=delta.ndim > 2)[0]
-
-
-class ModuleLift:
-    """Lifted columns of atoms ``U`` under :class:`ModuleFeatures`; the same products as
-    :class:`~reconlaw.features.lift.RandomFeaturesLift`.
-
-    Args:
-        features: the feature map.
-        U: (n, d) atoms.
-        lifted: two columns an atom, or one.
-        dtype: of the arithmetic.
-
-    Attributes:
-        columns: B, (2n, p) lifted, (n, p) not.
-    """
-
-    def __init__(self, features, U, lifted, dtype):
-        self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
-        self.n = U.shape[0]
-        self._W = (torch.cat([U, -U]) if lifted else U).detach()
-        with torch.no_grad():
-            self.columns = torch.cat([features.apply(rows, dtype) for rows in self._W.split(_ROWS)])
-        self._graph = None
-
-    def linearise(self, alpha: torch.Tensor) -> None:
-        """Fix the coefficients α (2n or n, K) at which :meth:`jvp` and :meth:`vjp` are taken."""
-        self.alpha = alpha
-        if self._graph is None:
-            self._graph = _graph(self.features, self._W, self.dtype)
-
-    def fold(self, G):
-        """G⁺ − G⁻ of a (2n, …) that belongs to the columns: f(−u) moves against u."""
-        return G[: self.n] - G[self.n :] if self.lifted else G
-
-    def metric(self):
-        """See :meth:`ModuleFeatures.metric`."""
-        return self.features.metric()
-
-    def jvp(self, delta: torch.Tensor) -> torch.Tensor:
-        """Jδ, shape (K, p), for δ of shape (n, d)."""
-        delta = torch.cat([delta, -delta]) if self.lifted else delta
-        return self.alpha.T @ _tangents(self._graph, delta)
-
-    def vjp(self, R: torch.Tensor) -> torch.Tensor:
-        """Jᵀ R, shape (n, d), for R of shape (K, p)."""
-        W, Y, _, _ = self._graph
-        return self.fold(torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)[0])
-
-    def jacobians(self, taken=None):
-        """:meth:`ModuleFeatures.jacobians` of the columns, or None where they would be too large."""
-        (n, d), (m, p) = self.U.shape, self.columns.shape
-        if m * d * p > _DENSE_NUMBERS or (n * d) ** 2 * p > _DENSE_COST:
-            return None
-        return self.features.jacobians(self._W, taken)
-
-    def block_gram(self) -> torch.Tensor:
-        r"""K with JᵀJ ≈ K ⊗ C, (n, n), C the :meth:`ModuleFeatures.metric` of trace d.
-
-        K_ij = tr J_iᵀJ_j / d, estimated by random tangents that all atoms share (Hutchinson).
-        """
-        generator, total = seeded_generator("metric", 2), 0
-        for _ in range(_BLOCK_TANGENTS):
-            draw = torch.randn(self.features.d, generator=generator, dtype=torch.float64).to(self.columns)
-            T = _tangents(self._graph, draw.expand(len(self._W), -1))
-            for alpha in self.alpha.T:
-                A = self.fold(alpha[:, None] * T)
-                total = total + A @ A.T
-        return total / (_BLOCK_TANGENTS * self.features.d)

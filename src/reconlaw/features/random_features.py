@@ -6,21 +6,20 @@ those of Iurada et al., arXiv 2509.22214, section 2.
 
 from __future__ import annotations
 
-import copy
 import math
+from functools import cached_property
 
 import torch
 
-from .._checks import (
-    check_count,
-    check_float_dtype,
-    check_matrix,
-    resolve_device,
-)
-from .._random import seeded_generator
+from .._checks import check_count, check_float_dtype, check_matrix
+from .._random import fingerprint_of, seeded_generator
+from . import spectral
 from .activations import Activation, get_activation
 from .feature_map import FeatureMap
-from .lift import RandomFeaturesLift
+from .hermite import most_samples
+from .lift import Lift, RandomFeaturesLift
+
+_COARSE_NUMBERS = 1 << 28
 
 
 class RandomFeatures(FeatureMap):
@@ -46,11 +45,14 @@ class RandomFeatures(FeatureMap):
         ValueError: d, p or seed outside its range, an unknown activation or device, or one that is not there.
     """
 
+    activation: Activation
+    V: torch.Tensor
+    _selection = ""
+
     def __init__(self, d, p, activation="relu", seed=0, dtype=torch.float64, device="auto"):
-        self.d, self.p = check_count("d", d), check_count("p", p)
-        self.activation: Activation = get_activation(activation)
-        self.seed, self.dtype = check_count("seed", seed, minimum=0), check_float_dtype(dtype)
-        self.device = resolve_device(device, dtype)
+        super().__init__(d, p, dtype, device)
+        self.activation = get_activation(activation)
+        self.seed = check_count("seed", seed, minimum=0)
         # Drawn on the CPU whatever the device, since the generators of CPU and CUDA differ; scaled in place, so that
         # V is never held twice.
         V = torch.randn(self.p, self.d, generator=seeded_generator("features", seed), dtype=dtype)
@@ -58,19 +60,20 @@ class RandomFeatures(FeatureMap):
 
     def to(self, dtype: torch.dtype) -> RandomFeatures:
         """The same features in another dtype, V rounded."""
-        other = copy.copy(self)
-        other.dtype = check_float_dtype(dtype)
-        other.V = self.V.to(dtype)
-        return other
+        return self._changed(dtype=check_float_dtype(dtype), V=self.V.to(dtype))
 
     def __repr__(self):
-        return (
+        return self._selection or (
             f"RandomFeatures(d={self.d}, p={self.p}, activation={self.activation.name!r}, seed={self.seed}, "
             f"dtype={self.dtype}, device='{self.device}')"
         )
 
+    def apply(self, X: torch.Tensor) -> torch.Tensor:
+        """φ(XVᵀ), (n, p), of rows that are trusted."""
+        return self.activation(X @ self.V.to(X.dtype).T)
+
     def __call__(self, X: torch.Tensor) -> torch.Tensor:
-        """Features of the rows of X.
+        """Features of the rows of X, with a graph where X asks for it.
 
         Args:
             X: (n, d), finite.
@@ -81,8 +84,43 @@ class RandomFeatures(FeatureMap):
         Raises:
             TypeError, ValueError: X is no floating (n, d) tensor of finite numbers.
         """
-        return self.activation(self._to(check_matrix("X", X, self.d)) @ self.V.T)
+        return self.apply(self._to(check_matrix("X", X, self.d)))
 
-    def lift(self, U, lifted=True, dtype=None, derivative=None) -> RandomFeaturesLift:
-        """Columns of the atoms U (one each, or two: :mod:`reconlaw.features.lift`) and products with their Jacobian."""
+    def lift(self, U, lifted=True, dtype=None, derivative=None) -> Lift:
         return RandomFeaturesLift(self, U, lifted, dtype or self.dtype, derivative)
+
+    @cached_property
+    def parity(self) -> str:
+        """That of the activation."""
+        return self.activation.parity
+
+    def rank(self, count):
+        """p: independent neurons have independent features."""
+        return self.p
+
+    def most_samples(self):
+        """2 or 1 where φ is a polynomial of degree 2 at most (:func:`~reconlaw.features.hermite.most_samples`)."""
+        return most_samples(self.activation)
+
+    def directions(self, R, k, generator):
+        """By the moments of V (:mod:`reconlaw.features.spectral`)."""
+        return spectral.directions(self, R, k, generator)
+
+    def without_linear_part(self, R):
+        """R less its fit by the constant and the columns of V."""
+        return spectral.without_linear_part(self, R)
+
+    def column_norm(self, generator):
+        """(p E φ(z)²)^{1/2}, z ~ N(0, 1)."""
+        z = torch.randn(1 << 16, generator=generator, dtype=torch.float64)
+        return (float(self.activation(z).square().mean()) * self.p) ** 0.5
+
+    def coarse(self):
+        """These in float32, where the copy of V takes a gigabyte at most."""
+        return self.to(torch.float32) if self.dtype == torch.float64 and self.V.numel() <= _COARSE_NUMBERS else None
+
+    def select(self, index):
+        """Random features of the rows of V in ``index``."""
+        V = self.V[index]
+        name = f"known({self!r}, {len(V)} coordinates, fingerprint='{fingerprint_of(V)}')"
+        return self._changed(V=V, p=len(V), _selection=name)

@@ -10,60 +10,39 @@ Source: the setting is that of Iurada et al., arXiv 2509.22214; its restriction 
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from .._checks import as_tensor
-from .layer_features import LayerFeatures
-from .module_features import ModuleFeatures
-from .random_features import RandomFeatures
-
-
-class _Outputs(nn.Module):
-    """Some of a body's features."""
-
-    def __init__(self, body, index):
-        super().__init__()
-        self.body = body
-        self.register_buffer("index", index)
-
-    def forward(self, x):
-        return self.body(x).flatten(1)[:, self.index]
+from .feature_map import FeatureMap
 
 
 def known(features, index):
     r"""The feature map of some coordinates of θ: ``reconstruct(theta[..., index], known(features, index), n)``.
 
-    Of random features it keeps the rows of V in ``index``, and their fast kernels; of a module's features it selects
-    outputs, so that the body is still evaluated whole.
+    Of random features it keeps the rows of V in ``index``, and their fast kernels; of other maps it selects features,
+    so that a body is still evaluated whole.
 
     Args:
-        features: a :class:`~reconlaw.features.random_features.RandomFeatures`,
-            :class:`~reconlaw.networks.LayerFeatures` or :class:`~reconlaw.features.module_features.ModuleFeatures`.
+        features: any :class:`~reconlaw.FeatureMap`.
         index: coordinates of θ, each at most once: whole numbers from 0 to p − 1 in any order, or p booleans.
 
     Returns:
         A feature map of p = len(index) features, in the order of ``index``.
 
     Raises:
-        TypeError: another feature map, or an index of other than whole numbers or booleans.
+        TypeError: no feature map, or an index of other than whole numbers or booleans.
         ValueError: an index that is empty, repeats a coordinate, or leaves the range.
 
     Example:
+        >>> from reconlaw import RandomFeatures
         >>> features = RandomFeatures(d=3, p=8, device="cpu")
         >>> part = known(features, [5, 2])
         >>> X = torch.ones(1, 3, dtype=torch.float64)
         >>> bool((part(X) == features(X)[:, [5, 2]]).all())
         True
     """
-    if not isinstance(features, RandomFeatures | ModuleFeatures):
-        raise TypeError(f"features is a {type(features).__name__}; known takes random, layer or module features")
-    index = _check_index(index, features.p).to(features.device)
-    if isinstance(features, RandomFeatures):
-        part = LayerFeatures(features.V[index], features.activation, device=features.device)
-        part.basis = getattr(features, "basis", None)
-        return part
-    body = _Outputs(features._modules[features.dtype], index)
-    return ModuleFeatures(body, features.input_shape, features.dtype, features.device)
+    if not isinstance(features, FeatureMap):
+        raise TypeError(f"features is a {type(features).__name__}; known takes a feature map")
+    return features.select(_check_index(index, features.p).to(features.device))
 
 
 def _check_index(index, p: int) -> torch.Tensor:

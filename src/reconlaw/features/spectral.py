@@ -22,6 +22,8 @@ import math
 
 import torch
 
+from ..sphere import to_sphere
+
 _EXACT_BELOW = 256
 _BLOCK_ROWS = 8192
 
@@ -75,8 +77,8 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
 
 
 def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
-    """R minus its fit by the constant and the columns of V (:func:`linear_fit`); R where the features have no V."""
-    return linear_fit(features, R)[1] if hasattr(features, "V") else R
+    """R minus its fit by the constant and the columns of V (:func:`linear_fit`)."""
+    return linear_fit(features, R)[1]
 
 
 def _apply_moment(features, R, Q):
@@ -133,7 +135,7 @@ def third_moment_directions(features, R, k, generator, iterations=30):
         return R.new_zeros(0, d), R.new_zeros(0)
     U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations + 1):
-        U = U * (math.sqrt(d) / U.norm(dim=1, keepdim=True))
+        U = to_sphere(U)
         ascent, value = torch.zeros_like(U), torch.zeros(starts, len(R), dtype=R.dtype, device=R.device)
         for rows, V in blocks(features, R.dtype):
             Z = U @ V.T
@@ -149,9 +151,6 @@ def third_moment_directions(features, R, k, generator, iterations=30):
 
 
 def directions(features, R, k, generator):
-    """Candidate atoms for a residual R (K, p): the lowest moment of φ that carries them, second or third; or what the
-    features themselves have for it."""
-    if hasattr(features, "directions"):
-        return features.directions(R, k, generator)
+    """Candidate atoms for a residual R (K, p): the lowest moment of φ that carries them, second or third."""
     find = third_moment_directions if features.activation.parity == "odd" else second_moment_directions
     return find(features, R, k, generator)

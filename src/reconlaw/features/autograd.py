@@ -1,0 +1,157 @@
+r"""What autograd gives for any feature map: products with its derivative, Jacobians, their mean square, and its rank.
+
+The attack asks for products with the derivative of f, sample by sample. Both come from reverse mode: Jᵀr is one
+backward pass, and, since J(u)ᵀc is linear in c, Jδ is the derivative of ⟨δ, J(u)ᵀc⟩ along c, a backward pass through
+the first. So a layer needs two reverse derivatives, not a forward one, and none of its own formulas.
+
+Source of the double backward pass: Townsend, *A new trick for calculating Jacobian vector products* (2017).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .._random import seeded_generator
+from .lift import Lift
+
+# Rows of X that pass through the map at a time, when no derivative is wanted.
+ROWS = 256
+# Numbers that the Jacobians of all columns may hold, and multiplications their Gram matrix may cost: within these the
+# Gauss–Newton matrix itself preconditions the descent, beyond them a product of smaller matrices.
+_DENSE_NUMBERS = 1 << 27
+_DENSE_COST = 3e10
+# Directions of the Jacobians taken in one batched pass, and how far an atom may go, in units of its norm, before its
+# Jacobian is taken anew.
+_DENSE_BATCH = 16
+_STALE = 0.1
+# Random cotangents behind the metric C, for each dimension, and tangents behind the block K.
+_METRIC_SAMPLES = 4
+_BLOCK_TANGENTS = 4
+# Multiplications that measuring the rank of the features may cost, half a minute's: it is outside the time budget.
+_RANK_COST = 1 << 35
+
+
+def in_batches(features, X: torch.Tensor) -> torch.Tensor:
+    """f(X), (n, p), without a graph, some rows at a time."""
+    with torch.no_grad():
+        return torch.cat([features.apply(rows) for rows in X.split(ROWS)])
+
+
+def _graph(features, W):
+    """Inputs W, features Y, a cotangent c and Jᵀc as a function of it, for backward passes through either."""
+    with torch.inference_mode(False), torch.enable_grad():
+        W = W.clone().requires_grad_(True)
+        Y = features.apply(W)
+        c = torch.zeros_like(Y, requires_grad=True)
+        (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
+    return W, Y, c, pulled
+
+
+def _tangents(graph, delta):
+    """Derivative of the features of every input along its row of δ: (m, p) of (m, d), or a batch of those."""
+    _, _, c, pulled = graph
+    return torch.autograd.grad(pulled, c, delta, retain_graph=True, is_grads_batched=delta.ndim > 2)[0]
+
+
+def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
+    """See :meth:`~reconlaw.features.feature_map.FeatureMap.jacobians`."""
+    out = torch.empty(len(W), features.d, features.p, dtype=dtype, device=W.device)
+    places, stale = W.clone(), torch.ones(len(W), dtype=torch.bool, device=W.device)
+    if taken is not None:
+        distance, nearest = torch.cdist(W, taken[0]).min(1)
+        stale = distance > _STALE * math.sqrt(features.d)
+        out[~stale], places[~stale] = taken[1][nearest[~stale]], taken[0][nearest[~stale]]
+    if bool(stale.any()):
+        graph = _graph(features, W[stale].to(dtype))
+        fresh = torch.empty(len(graph[0]), features.d, features.p, dtype=dtype, device=W.device)
+        for axes in torch.arange(features.d).split(_DENSE_BATCH):
+            unit = torch.zeros(len(axes), len(fresh), features.d, dtype=dtype, device=W.device)
+            unit[torch.arange(len(axes)), :, axes] = 1
+            fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
+        out[stale] = fresh
+    return places, out
+
+
+def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
+    """See :meth:`~reconlaw.features.feature_map.FeatureMap.metric`."""
+    d = features.d
+    U = features.probes(_METRIC_SAMPLES * d, "metric")
+    w = torch.randn(len(U), features.p, generator=seeded_generator("metric", 1), dtype=U.dtype).to(U.device)
+    C = torch.zeros(d, d, dtype=U.dtype, device=U.device)
+    for rows, cotangents in zip(U.split(ROWS), w.split(ROWS), strict=True):
+        rows = rows.requires_grad_(True)
+        with torch.enable_grad():
+            (g,) = torch.autograd.grad(features.apply(rows), rows, cotangents)
+        C += g.T @ g
+    values, vectors = torch.linalg.eigh(C / C.diagonal().mean())
+    values = values.clamp_min(1e-3)
+    return values / values.mean(), vectors
+
+
+def most_inputs(features, count: int) -> int:
+    """At how many inputs, at most ``count``, the rank of the features is measured in reasonable time."""
+    return min(features.p, count, math.isqrt(_RANK_COST // features.p) + 1)
+
+
+def rank(features, inputs: int) -> int:
+    """The rank of f at so many random inputs, in float64; p where it is full, or where there is no float64."""
+    try:
+        F = in_batches(features, features.probes(inputs, "rank").double())
+    except (RuntimeError, TypeError):  # no float64 on this device, or in this map
+        return features.p
+    s = torch.linalg.svdvals(F)
+    found = int((s > 10 * inputs * torch.finfo(s.dtype).eps * s[0]).sum())
+    return features.p if found == inputs else found
+
+
+class AutogradLift(Lift):
+    """Lifted columns of atoms ``U`` under any feature map, and products with their Jacobian by autograd.
+
+    Args:
+        features: the feature map.
+        U: (n, d) atoms.
+        lifted: two columns an atom, or one.
+        dtype: of the arithmetic.
+    """
+
+    def __init__(self, features, U, lifted, dtype):
+        self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
+        self._W = (torch.cat([U, -U]) if lifted else U).detach().to(dtype)
+        self.columns = in_batches(features, self._W)
+        self._at = None
+
+    def linearise(self, alpha):
+        self.alpha = alpha
+        if self._at is None:
+            self._at = _graph(self.features, self._W)
+
+    def jvp(self, delta):
+        delta = torch.cat([delta, -delta]) if self.lifted else delta
+        return self.alpha.T @ _tangents(self._at, delta)
+
+    def vjp(self, R):
+        W, Y, _, _ = self._at
+        return self.fold(torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)[0])
+
+    def metric(self):
+        return self.features.metric()
+
+    def jacobians(self, taken=None):
+        """Those of the feature map at the columns' atoms, or None where they would be too large."""
+        (n, d), (m, p) = self.U.shape, self.columns.shape
+        if m * d * p > _DENSE_NUMBERS or (n * d) ** 2 * p > _DENSE_COST:
+            return None
+        return self.features.jacobians(self._W, taken)
+
+    def block_gram(self):
+        r"""K with JᵀJ ≈ K ⊗ C: K_ij = tr J_iᵀJ_j / d, by random tangents that all atoms share (Hutchinson)."""
+        generator, total = seeded_generator("metric", 2), 0
+        for _ in range(_BLOCK_TANGENTS):
+            draw = torch.randn(self.features.d, generator=generator, dtype=torch.float64).to(self.columns)
+            T = _tangents(self._at, draw.expand(len(self._W), -1))
+            for alpha in self.alpha.T:
+                A = self.fold(alpha[:, None] * T)
+                total = total + A @ A.T
+        return total / (_BLOCK_TANGENTS * self.features.d)
