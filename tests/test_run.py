@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.attack import search as parity_lift
 from reconlaw.attack import sgd
 from reconlaw.attack.run import CheckpointError, Run, fingerprint
 from reconlaw.attack.search import Search
@@ -87,7 +86,7 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_resumes(tmp_path, method):
 def test_a_finished_checkpoint_returns_at_once(problem, tmp_path, monkeypatch):
     case, path = problem(), tmp_path / "run.pt"
     first = rl.reconstruct(case.theta, case.features, 5, checkpoint=path)
-    for place, name in ((Search, "_random_atoms"), (parity_lift, "directions")):
+    for place, name in ((Search, "_random_atoms"), (rl.RandomFeatures, "directions")):
         monkeypatch.setattr(place, name, lambda *_: pytest.fail("searched again"))
     second = rl.reconstruct(case.theta, case.features, 5, checkpoint=path)
     assert first.converged and second.converged and second.sign_identifiable is True
