@@ -16,7 +16,7 @@ from .attack.run import CheckpointError
 from .auditing.audit import Audit, AuditError, audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
 from .features.feature_map import FeatureMap
-from .features.gram import SpanError
+from .features.gram import SpanError, StepError
 from .features.hermite import hermite_coefficients, hermite_polynomials
 from .features.kernel import expected_kernel
 from .features.lift import Lift
@@ -47,6 +47,7 @@ __all__ = [
     "Replay",
     "Result",
     "SpanError",
+    "StepError",
     "StoreError",
     "SweepError",
     "__version__",

@@ -13,10 +13,14 @@ Source: Iurada et al., arXiv 2509.22214, for the loss; Golub and Pereyra (1973) 
 
 from __future__ import annotations
 
+import math
+from types import SimpleNamespace
+
+import numpy as np
 import torch
 
 from .._checks import check_matrix, check_moved, in_range
-from ..features.gram import factor_gram
+from ..features.gram import SpanError, StepError, as_step, factor_gram
 
 
 class Projection:
@@ -34,9 +38,11 @@ class Projection:
             that over ‖θ‖². A group-ℓ1 norm of α is ⟨c, α⟩ as long as the directions of its groups stay.
 
     Raises:
-        SpanError: the columns are linearly dependent.
+        SpanError: the columns are linearly dependent, or not finite.
+        StepError: they do not fit into memory.
     """
 
+    @as_step()
     def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None):
         self.U = U
         self.scale = float(theta.square().sum())
@@ -51,6 +57,8 @@ class Projection:
         self.alpha = self.alpha + correction
         self.residual -= correction.T @ B
         self.loss = float(self.residual.square().sum() + 2 * (c * self.alpha).sum()) / self.scale
+        if not math.isfinite(self.loss):
+            raise SpanError("the features of the candidates are too large, or too nearly dependent, to project on")
 
     def project_out(self, T: torch.Tensor) -> torch.Tensor:
         """P⊥ T for T of shape (K, p), in place."""
@@ -61,6 +69,25 @@ class Projection:
         """∂L/∂U, shape (n, d)."""
         self.lift.linearise(self.alpha)
         return self.lift.vjp(self.residual) * (-2 / self.scale)
+
+
+def least_squares(features, theta, U):
+    """U with the coefficients of least norm among the best, ``alpha``, and their ``loss``: one column an atom.
+
+    By a singular value decomposition outside torch, for atoms on which no :class:`Projection` can be made. Where that
+    fails too the coefficients are zero, and the loss is 1.
+    """
+    try:
+        with as_step():
+            B = features.lift(U, False, theta.dtype).columns
+            alpha = np.linalg.lstsq(B.T.cpu().numpy(), theta.T.cpu().numpy(), rcond=None)[0]
+            alpha = torch.as_tensor(alpha).to(theta)
+            loss = float((theta - alpha.T @ B).square().sum() / theta.square().sum())
+            if math.isfinite(loss):
+                return SimpleNamespace(U=U, alpha=alpha, loss=loss)
+    except (StepError, np.linalg.LinAlgError):
+        pass
+    return SimpleNamespace(U=U, alpha=theta.new_zeros(len(U), len(theta)), loss=1.0)
 
 
 class _ProjectionLoss(torch.autograd.Function):

@@ -16,6 +16,9 @@ _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
 _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 
+# Remarks of a run that its message repeats.
+_REMARKS = 3
+
 
 def reconstruct(
     theta,
@@ -57,7 +60,8 @@ def reconstruct(
         ValueError, TypeError: what is wrong with an argument, and what to do.
         CheckpointError: the checkpoint is corrupt, of another problem, or cannot be written.
         SpanError: the features of any n candidates are linearly dependent, as for a linear φ and n > 1.
-        RuntimeError: "sparse" ended before it had found an atom.
+        StepError: not one step could be computed, for want of memory say. Once a step is made, later ones that fail
+            are refused: what was best so far comes back, and the message says so.
 
     Source: Iurada et al., arXiv 2509.22214, for the loss and "sgd".
     """
@@ -132,5 +136,5 @@ def _message(loss, converged, determined, sign_identifiable, interrupted, run, e
     return (
         f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or "
         "another seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise "
-        "tol to it"
+        "tol to it" + "".join(f"; {remark}" for remark in run.remarks[:_REMARKS])
     )

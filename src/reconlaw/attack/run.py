@@ -37,6 +37,8 @@ class Run:
     state: dict = field(default_factory=dict)
     seconds_before: float = 0.0
     save_every: float = 5.0
+    remarks: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
     def __post_init__(self):
         self._start = self._saved = clock()
@@ -61,7 +63,16 @@ class Run:
 
     @property
     def expired(self) -> bool:
-        return clock() - self._start >= self.max_seconds
+        return self.interrupted or clock() - self._start >= self.max_seconds
+
+    def interrupt(self) -> None:
+        """Spend what is left: what follows only rounds off."""
+        self.interrupted = True
+
+    def remark(self, text: str) -> None:
+        """Keep what went otherwise than meant, for the result's message; each once."""
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def record(self, U: torch.Tensor, loss: float, note: str = "") -> bool:
         """Keep U if it is the best so far; true once the time is spent."""

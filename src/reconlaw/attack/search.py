@@ -21,11 +21,11 @@ import torch
 
 from .._random import seeded_generator
 from ..features.feature_map import counts
-from ..features.gram import SpanError
+from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..sphere import to_sphere
 from .message_passing import MessagePassing
-from .projection import Projection
+from .projection import Projection, least_squares
 from .run import Run
 from .varpro import descend
 
@@ -45,10 +45,13 @@ _ARRIVALS = 3
 _SAME_LOSS = 1.001
 # A descent in float64 runs in float32 down to this loss first, where the features can.
 _COARSE_LOSS = 1e-9
+# Descents that may fail one after the other before the search gives up.
+_FAILURES = 20
 # Signs that enumeration may try all of.
 _MOST_FREE_SIGNS = 16
 
 
+@as_step()
 def pair_costs(point: Projection) -> torch.Tensor:
     """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form.
 
@@ -95,7 +98,11 @@ def linear_signs(point: Projection) -> torch.Tensor | None:
     loose, fixed = order[:free], order[free:]
     codes = torch.arange(2**free, device=U.device)[:, None] >> torch.arange(free, device=U.device)
     trial = (codes % 2 * 2 - 1).to(U)
-    rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
+    try:
+        with as_step():
+            rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
+    except StepError:
+        return None
     best = int((rest.abs() - 1).square().sum(1).argmin())
     signs = torch.empty(n, dtype=U.dtype, device=U.device)
     signs[loose], signs[fixed] = trial[best], torch.where(rest[best] >= 0, 1.0, -1.0).to(U)
@@ -129,7 +136,14 @@ class Search:
         return to_sphere(draw.to(self.theta.device))
 
     def directions(self, residual, count):
-        found, _ = self.features.directions(residual, count, self.generator)
+        """Directions of a residual, random ones where they cannot be computed or there are too few."""
+        try:
+            with as_step():
+                found, _ = self.features.directions(residual, count, self.generator)
+        except StepError as error:
+            self.run.remark(f"directions could not be computed ({error})")
+            found = self.theta.new_zeros(0, self.features.d)
+        found = found[torch.isfinite(found).all(1)]
         if len(found) < count:
             found = torch.cat([found, self._random_atoms(count - len(found))])
         return found
@@ -144,18 +158,36 @@ class Search:
 
         if self.coarse is not None:
             target = max(self.target, _COARSE_LOSS)
-            point = descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options).point
+            point = self._told(descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options))
             if point.loss > _COARSE_LOSS or self.run.expired:
                 if record:  # it may have ended without a step
                     run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
                 return point
             U = to_sphere(point.U.to(self.theta))
-        point = descend(
-            self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options
-        ).point
+        point = self._told(
+            descend(self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options)
+        )
         if record:  # a descent that takes no step, because U is a solution already, counts too
             run.record(point.U, point.loss, note)
         return point
+
+    def _told(self, descent):
+        if descent.reason == "failed":
+            self.run.remark("a descent ended because its next step could not be computed")
+        return descent.point
+
+    def _from_anywhere(self, U, note):
+        """Descend from U, and from random atoms where that cannot be begun."""
+        for _ in range(_FAILURES):
+            try:
+                return self.descend(U, note)
+            except StepError as error:
+                failure = error
+                self.run.remark(f"a start could not be used ({error})")
+            if self.run.expired:
+                break
+            U = self._random_atoms(self.n)
+        raise failure
 
     def first_atoms(self):
         if self.run.best is not None:
@@ -173,7 +205,7 @@ class Search:
 
     def atoms(self):
         """Search until the loss is at most ``tol`` or the time is spent."""
-        point = self.descend(self.first_atoms(), "descent")
+        point = self._from_anywhere(self.first_atoms(), "descent")
         if not self.room:
             return  # other atoms fit as well: no search can tell
         passing, lead = self._passing(), None
@@ -185,7 +217,7 @@ class Search:
             if self._done(point) or sum(loss <= min(arrivals) * _SAME_LOSS for loss in arrivals) == _ARRIVALS:
                 return
             if passing is None:
-                point = self.descend(self._random_atoms(self.n), "restart")
+                point = self._from_anywhere(self._random_atoms(self.n), "restart")
             elif lead is None:
                 rest = self.features.without_linear_part(self.theta)
                 lead = self.directions(rest, max(self.n, min(self.features.d, 2 * self.n)))
@@ -204,7 +236,7 @@ class Search:
             rounds += 1
             try:
                 trial = self.respawn(point, extra)
-            except SpanError:
+            except StepError:
                 trial = point
             fruitless = 0 if trial.loss < 0.9 * point.loss else fruitless + 1
             point = trial if trial.loss < point.loss else point
@@ -215,7 +247,12 @@ class Search:
         features = self.features
         if len(self.theta) > 1 or features.activation is None or features.p <= features.d + 1:
             return None
-        passing = MessagePassing(features, self.theta)
+        try:
+            with as_step():
+                passing = MessagePassing(features, self.theta)
+        except StepError as error:
+            self.run.remark(f"message passing could not begin ({error})")
+            return None
         return passing if passing.parts else None
 
     def _message_rounds(self, passing, U):
@@ -224,10 +261,11 @@ class Search:
         passing.reset()
         best, rounds, fruitless = None, 0, 0
         while fruitless < _FRUITLESS_MESSAGES and not self.run.expired:
-            x, tau, weight = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
             try:
+                with as_step():
+                    x, tau, weight = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
                 point = self.descend(to_sphere(x), "descent")
-            except SpanError:
+            except StepError:
                 break
             fruitless = 0 if best is None or point.loss < 0.9 * best.loss else fruitless + 1
             best = point if best is None or point.loss < best.loss else best
@@ -235,7 +273,10 @@ class Search:
                 break
             rounds += 1
             keep = self._worth_keeping(x, weight, drop=min(self.n - 1, 2 + rounds % 4))
-            kept = Projection(self.features, self.theta, to_sphere(x[keep]), self.lifted)
+            try:
+                kept = Projection(self.features, self.theta, to_sphere(x[keep]), self.lifted)
+            except StepError:
+                break
             rest = self.features.without_linear_part(kept.residual)
             fresh, fresh_tau = _unsure(self.directions(rest, self.n - len(keep)))
             x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(_LEAST_KEPT), fresh_tau])
@@ -264,6 +305,25 @@ class Search:
                 break
         return point, True if point.loss <= self.tol else None
 
+    def ended(self, U=None):
+        """The best atoms, or U, :meth:`signed`, or as they are where that cannot be computed."""
+        U = (self.run.best if U is None else U).to(self.theta)
+        try:
+            return self.signed(U)
+        except StepError as error:
+            self.run.remark(f"the signs could not be read off ({error})")
+            return least_squares(self.features, self.theta, U), None if self.features.parity == "mixed" else False
+
+    def solve(self):
+        """Search, and :meth:`ended`."""
+        try:
+            self.atoms()
+        except StepError as error:
+            if self.run.best is None:
+                raise
+            self.run.remark(f"the search ended because its next step could not be computed ({error})")
+        return self.ended()
+
 
 def solve(features, theta, n, run, seed, tol, start="spectral"):
     """Search within the run's budget; see :func:`reconlaw.reconstruct`."""
@@ -272,17 +332,16 @@ def solve(features, theta, n, run, seed, tol, start="spectral"):
     search = Search(features, theta, n, run, seed, start, tol)
     interrupted = False
     try:
-        search.atoms()
-        point, sign_identifiable = search.signed(run.best.to(theta))
+        point, sign_identifiable = search.solve()
         if search.lifted and run.best_loss <= tol < point.loss:
             # Two columns an atom had room to fit θ otherwise: go on with one.
             search.lifted = False
             run.best, run.best_loss = point.U, point.loss
-            search.atoms()
-            point, sign_identifiable = search.signed(run.best.to(theta))
+            point, sign_identifiable = search.solve()
     except KeyboardInterrupt:
         if run.best is None:
             raise
         interrupted = True
-        point, sign_identifiable = search.signed(run.best.to(theta))
+        run.interrupt()
+        point, sign_identifiable = search.ended()
     return point, sign_identifiable, interrupted

@@ -13,9 +13,9 @@ import torch
 from .._checks import check_count, check_positive
 from .._random import seeded_generator
 from ..features.activations import get_activation
-from ..features.gram import SpanError
+from ..features.gram import StepError, as_step
 from ..sphere import to_sphere
-from .projection import Projection
+from .projection import Projection, least_squares
 from .run import Run
 
 _MOMENTUM = 0.9
@@ -61,14 +61,21 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
                 run.state = {"X": X.cpu(), "velocity": velocity.cpu(), "step": step}
                 if run.record(X, point.loss, f"step {step}") or done:
                     break
-            velocity = _MOMENTUM * velocity + point.gradient()
+            with as_step():
+                velocity = _MOMENTUM * velocity + point.gradient()
             X = to_sphere(X - eta * velocity)
             step += 1
-    except (KeyboardInterrupt, SpanError) as error:  # SpanError: too large a step threw the atoms together, or away
+    except (KeyboardInterrupt, StepError) as error:  # SpanError: too large a step threw the atoms together, or away
         if run.best is None:
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
-    point = Projection(features, theta, run.best.to(theta))
+        if not interrupted:
+            run.remark(f"the descent ended because its next step could not be computed ({error})")
+    try:
+        point = Projection(features, theta, run.best.to(theta))
+    except StepError as error:
+        run.remark(f"the coefficients could not be computed as usual ({error})")
+        point = least_squares(features, theta, run.best.to(theta))
     if features.parity != "mixed":
         return point, False, interrupted
     return point, True if point.loss <= tol else None, interrupted

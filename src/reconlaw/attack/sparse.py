@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 
 from .._checks import check_positive
-from ..features.gram import SpanError
+from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..sphere import to_sphere
 from .projection import Projection
@@ -98,7 +98,8 @@ class Path:
         point = self._point(U)
         groups = torch.arange(len(U), device=U.device).repeat(len(point.alpha) // len(U))
         B = point.lift.columns
-        alpha = group_lasso(B @ B.T, B @ self.theta.T, weight, groups, point.alpha)
+        with as_step():
+            alpha = group_lasso(B @ B.T, B @ self.theta.T, weight, groups, point.alpha)
         norms = alpha.new_zeros(len(U)).index_add(0, groups, alpha.square().sum(1)).sqrt()
         live = norms > 1e-6 * norms.max()
         if not bool(live.any()):
@@ -125,15 +126,22 @@ class Path:
                 before = len(self.U)
                 try:
                     self.U = self._slide(self._join(), lam)
-                except SpanError:
+                except StepError as error:
+                    run.remark(f"a support could not be moved ({error})")
                     break
                 if len(self.U) == before or run.expired:
                     break
             if not len(self.U):
                 self.record.append({"lambda": lam, "support": 0, "loss": 1.0})
                 continue
-            free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
-            self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
+            try:
+                free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
+                self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
+            except StepError as error:
+                run.remark(f"a support could not be descended from ({error})")
+                if run.expired:
+                    break
+                continue
             if free.loss <= max(tol, _NEAR):
                 free = self._needed(free)
                 if free.loss <= tol:
@@ -150,18 +158,21 @@ class Path:
         back as two atoms close to it, at no loss; where few v_j do, the descent crawls until one of them has gone.
         """
         fewer = True
-        while fewer and len(point.U) > 1:
-            for cheapest in pair_costs(point).argsort()[:_TRIED].tolist():
-                rest = [i for i in range(len(point.U)) if i != cheapest]
-                trial = self.search.descend(point.U[rest])
-                fewer = trial.loss <= max(self.search.tol, point.loss)
-                if fewer:
-                    point = trial
-                    break
-        for merged in self._unions(point):
-            trial = self.search.descend(merged)
-            if trial.loss <= self.search.tol:
-                return self._needed(trial)
+        try:
+            while fewer and len(point.U) > 1:
+                for cheapest in pair_costs(point).argsort()[:_TRIED].tolist():
+                    rest = [i for i in range(len(point.U)) if i != cheapest]
+                    trial = self.search.descend(point.U[rest])
+                    fewer = trial.loss <= max(self.search.tol, point.loss)
+                    if fewer:
+                        point = trial
+                        break
+            for merged in self._unions(point):
+                trial = self.search.descend(merged)
+                if trial.loss <= self.search.tol:
+                    return self._needed(trial)
+        except StepError as error:
+            self.search.run.remark(f"whether all candidates are needed could not be computed ({error})")
         return point
 
     def _unions(self, point):
@@ -187,13 +198,20 @@ def solve(features, theta, n, run: Run, seed, tol, l1=None):
     path = Path(search)
     U, interrupted = None, False
     try:
-        largest = path.largest_lambda()
+        with as_step():
+            largest = path.largest_lambda()
         U = path.follow([fraction * largest for fraction in fractions])
     except KeyboardInterrupt:
+        if run.best is None:
+            raise
         interrupted = True
+        run.interrupt()
+    except StepError as error:
+        run.remark(f"the path ended because its next step could not be computed ({error})")
     if U is None:
         U = run.best
     if U is None:
-        raise RuntimeError("the path ended before its first atom; raise max_seconds, or start l1 lower")
-    point, sign_identifiable = search.signed(U.to(theta))
+        run.remark("the path ended before its first atom, and the one candidate is a guess; start l1 lower")
+        U = search.first_atoms()[:1]
+    point, sign_identifiable = search.ended(U)
     return point, sign_identifiable, interrupted, path.record

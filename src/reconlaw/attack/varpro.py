@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
-from ..features.gram import SpanError, factor_gram
+from ..features.gram import SpanError, StepError, as_step, factor_gram
 from ..sphere import to_sphere
 from .projection import Projection
 
@@ -143,13 +143,20 @@ class _DenseStep(_Step):
 
 def _model(point: Projection, last: _Step | None = None) -> _Step:
     """The linear model at a point, with the preconditioner that its lift has room for; ``last`` is the one before."""
-    taken = point.lift.jacobians(None if last is None else last.taken)
-    return _Step(point) if taken is None else _DenseStep(point, taken)
+    try:
+        with as_step():
+            taken = point.lift.jacobians(None if last is None else last.taken)
+            if taken is not None:
+                return _DenseStep(point, taken)
+    except StepError:  # the smaller preconditioner may do
+        pass
+    with as_step():
+        return _Step(point)
 
 
 @dataclass
 class Descent:
-    """Where a descent ended: the point, and why ("converged", "stalled", "stopped", "steps")."""
+    """Where a descent ended: the point, and why ("converged", "stalled", "stopped", "steps", "failed")."""
 
     point: Projection
     reason: str
@@ -176,6 +183,8 @@ def descend(
 
     Raises:
         SpanError: the columns at ``U`` are linearly dependent.
+        StepError: they do not fit into memory. A later step that fails is refused, and the descent ends ("failed")
+            where none can be computed.
     """
     window, factor = patience
     point = Projection(features, theta, U, lifted, penalty=penalty)
@@ -185,23 +194,28 @@ def descend(
             return Descent(point, "steps")
         if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
             return Descent(point, "stalled")
-        model = _model(point, model)
+        try:
+            model = _model(point, model)
+        except StepError:
+            return Descent(point, "failed")
         # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
         # the error, and these keep the convergence superlinear for a few products each.
         rate = max(0.0, losses[-1] / losses[-2]) if len(losses) > 1 else 1.0
         tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
         while True:
-            delta, promised = model.solve(mu, tolerance, limit=100)
+            failed = False
             try:
+                with as_step():
+                    delta, promised = model.solve(mu, tolerance, limit=100)
                 trial = Projection(features, theta, to_sphere(U + delta), lifted, penalty=penalty)
                 gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
-            except SpanError:
-                gain = -1.0
+            except StepError as error:
+                gain, failed = -1.0, not isinstance(error, SpanError)
             if gain > _LEAST_GAIN:
                 break
             mu, growth = mu * growth, growth * 2
             if not mu < _MOST_DAMPING:
-                return Descent(point, "stalled")
+                return Descent(point, "failed" if failed else "stalled")
         mu = max(mu * max(0.1, 1 - (2 * gain - 1) ** 3), 1e-12)
         growth = 2.0
         point, U = trial, trial.U

@@ -22,7 +22,7 @@ import torch
 from .._checks import check_count, check_positive
 from ..attack.reconstruct import reconstruct
 from ..attack.result import Result
-from ..features.gram import SpanError
+from ..features.gram import StepError, as_step
 from ..matching import match
 from .change import MOST_MOVED, HeadChange
 from .checkpoints import AuditError, check_pair, read_state
@@ -262,8 +262,10 @@ def _estimate(pair, seconds, seed, progress, say):
         result = reconstruct(
             pair.theta, pair.features, None, "sparse", seed, seconds, tol=pair.tolerance, progress=progress
         )
-    except (SpanError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         raise AuditError(f"{refusal} ({error})") from error
+    if result.message.startswith("interrupted"):
+        raise KeyboardInterrupt  # without n there is nothing to report
     if not result.converged:
         raise AuditError(f"{refusal} ({result.message})")
     return result
@@ -285,7 +287,11 @@ def _attack(made, pair, n, result, max_seconds, references, seed, progress, say)
         except KeyboardInterrupt:
             made.interrupted = True
     made.result, made.candidates = result, result.X
-    made.standard_errors = standard_errors(pair, result)
+    try:
+        with as_step():
+            made.standard_errors = standard_errors(pair, result)
+    except StepError as error:
+        say(f"the standard errors could not be computed ({error})")
     errors = made.standard_errors
     made.held = torch.ones(len(result.X), dtype=torch.bool) if errors is None else errors < _HELD
     alpha = result.coefficients.reshape(len(result.X), -1).cpu() @ pair.turn.T

@@ -11,7 +11,7 @@ from .._random import seeded_generator
 from ..attack.projection import Projection
 from ..attack.search import pair_costs
 from ..attack.varpro import descend
-from ..features.gram import SpanError
+from ..features.gram import StepError
 
 # Guesses without descent; inputs behind a reference, for each sample; the largest Jacobian taken for standard errors.
 _GUESSES = 100
@@ -41,7 +41,7 @@ def guesses(pair, n, seed):
         U = pair.features._to(draw * (math.sqrt(pair.features.d) / draw.norm(dim=1, keepdim=True)))
         try:
             found.append(Projection(pair.features, pair.features._to(pair.theta), U).loss)
-        except SpanError:
+        except StepError:
             continue
     return found
 
@@ -62,7 +62,7 @@ def prune(pair, result):
                 if found.loss <= tol:
                     X, alpha, loss, fewer = found.U, found.alpha, found.loss, True
                     break
-        except SpanError:
+        except StepError:
             break
     return dataclasses.replace(result, X=X, coefficients=alpha, loss=loss)
 

@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import torch
 
 
-class SpanError(RuntimeError):
+class StepError(RuntimeError):
+    """A step of a search that could not be computed: a factorisation failed, or there was not memory enough."""
+
+
+class SpanError(StepError):
     """The features of the atoms are linearly dependent (atoms that coincide, or more columns than p)."""
+
+
+# What RuntimeErrors say that are no fault of the caller: torch has no class of its own for these.
+_FAILURES = ("out of memory", "allocate memory", "alloc_failed", "cusolver", "cublas", "magma")
+
+
+@contextlib.contextmanager
+def as_step():
+    """Failures of linear algebra and want of memory inside become :class:`StepError`; a search refuses the step."""
+    try:
+        yield
+    except StepError:
+        raise
+    except (RuntimeError, MemoryError) as error:
+        known = isinstance(error, torch.linalg.LinAlgError | torch.cuda.OutOfMemoryError | MemoryError)
+        if not known and not any(words in str(error).lower() for words in _FAILURES):
+            raise
+        text = str(error).strip().splitlines()
+        raise StepError(f"{type(error).__name__}: {text[0][:200] if text else 'no memory'}") from error
 
 
 _JITTERS = (0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-6)

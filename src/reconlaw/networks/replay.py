@@ -23,7 +23,7 @@ import torch
 from .._checks import check_count, check_matrix, check_moved
 from ..attack.projection import Projection
 from ..attack.varpro import descend
-from ..features.gram import SpanError
+from ..features.gram import StepError
 from .training import train
 
 
@@ -82,6 +82,6 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
             if k + 1 == rounds:
                 break  # no round is left to tell whether another descent comes nearer
             X = descend(features, theta - kappa, X, lifted=False, max_steps=max_steps, patience=(6, 0.9)).point.U
-        except SpanError:
+        except StepError:
             break
     return Replay(best[1], mismatch, floor)
