@@ -100,7 +100,7 @@ def stop_after(monkeypatch, ticks):
 @pytest.mark.parametrize("share, seed", [(0.02, 0), (0.1, 1), (0.1, 2), (0.5, 3), (1.0, 4)])
 def test_factorisations_that_fail_cost_a_step_and_not_the_result(faults, monkeypatch, kind, share, seed):
     theta, features, n, options = problem_of(kind)
-    ticks = stop_after(monkeypatch, 400)
+    ticks = stop_after(monkeypatch, 150)
     broken = faults(share, seed)
     result = rl.reconstruct(theta, features, n, max_seconds=ticks, **options)
     assert broken.raised
@@ -124,7 +124,7 @@ def test_where_nothing_can_be_computed_the_error_says_so(faults):
 @pytest.mark.parametrize("kind", ["varpro", "sparse", "sgd", "modules"])
 def test_want_of_memory_comes_back_as_the_best_so_far(monkeypatch, kind, share):
     theta, features, n, options = problem_of(kind)
-    draw, ticks, calls = random.Random(0), stop_after(monkeypatch, 400), iter(range(10**9))
+    draw, ticks, calls = random.Random(0), stop_after(monkeypatch, 150), iter(range(10**9))
     lift = type(features).lift
 
     def greedy(self, *args, **kwargs):
@@ -148,10 +148,10 @@ def test_other_errors_are_not_taken_for_a_failed_step(monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["varpro", "sparse", "sgd", "modules"])
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e200])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 def test_nan_in_the_features_of_a_candidate_is_a_refused_step(monkeypatch, kind, bad):
     theta, features, n, options = problem_of(kind)
-    draw, ticks, met = random.Random(1), stop_after(monkeypatch, 400), []
+    draw, ticks, met = random.Random(1), stop_after(monkeypatch, 150), []
     lift = type(features).lift
 
     def patchy(self, *args, **kwargs):
