@@ -96,7 +96,7 @@ def draw_preview(picture: Path, title: str) -> Figure:
     axes = figure.add_axes((0.98 - share, 0.05, share, 0.9))
     axes.imshow(image, interpolation="lanczos")
     axes.set_axis_off()
-    text = {"family": ["Liberation Sans", "DejaVu Sans"], "color": "#1f2328", "linespacing": 1.3}
+    text = {"family": "DejaVu Sans", "color": "#1f2328", "linespacing": 1.3}
     figure.text(0.04, 0.5, "\n".join(wrap(title, 14)), fontsize=30, weight="bold", va="bottom", **text)
     figure.text(0.04, 0.38, "\n".join(wrap(SUBTITLE, 24)), fontsize=18, va="top", **text)
     figure.add_artist(Line2D([0.042, 0.122], [0.445, 0.445], color="#e07b28", linewidth=6))
