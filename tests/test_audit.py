@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -185,6 +186,23 @@ def test_fewer_parameters_than_inputs_cannot_name_them(tmp_path):
     assert (done.verdict, done.exit_code, done.X, done.result) == ("not determined", 0, None, None)
     text, parsed = page(done.report)
     assert not parsed.images and "any would be made up" in text and "came back" not in text
+
+
+def test_dependent_features_are_counted_once(tmp_path):
+    """2,560 features of 16 numbers span 17 dimensions: rank 2 gives 34 equations, not 5,120, for 260 unknowns."""
+
+    def model():
+        body = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.GELU(), nn.Linear(16, 2560))
+        return nn.Sequential(OrderedDict(body=body, fc=nn.Linear(2560, 3), softmax=nn.Softmax(-1)))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(11)
+        tuned = model()
+    before = state(tuned)
+    done = run(before, finetune(tuned), module=tuned, report=tmp_path / "narrow.html")
+    assert (done.verdict, done.exit_code, done.X) == ("not determined", 0, None)
+    answer = next(check.answer for check in done.checks if "equations" in check.question)
+    assert answer.startswith("No: 34 for 260") and "34 numbers" in done.summary
 
 
 def test_a_head_that_did_not_change(pair, tmp_path):

@@ -6,6 +6,7 @@ import torch
 
 import reconlaw as rl
 from reconlaw.attack.run import Run
+from reconlaw.attack.search import Search
 
 MIXED = ["relu", "relu+tanh", "gelu", "softplus", "silu"]
 PURE = ["tanh", "erf", "abs"]
@@ -140,7 +141,9 @@ def test_below_the_law_it_says_so(problem, name, share):
 
 
 @pytest.mark.parametrize("K", [3, 10])
-def test_more_outputs_than_samples_are_no_more_equations(problem, K):
+def test_more_outputs_than_samples_are_no_more_equations(problem, monkeypatch, K):
+    respawns = []
+    monkeypatch.setattr(Search, "respawn", lambda self, point, extra: respawns.append(extra) or point)
     case = problem(d=20, n=2, p=12, activation="relu+tanh", outputs=K)
     result = rl.reconstruct(case.theta, case.features, 2, max_seconds=3)
     assert not result.determined and "24 equations for 42 unknowns" in result.message
@@ -148,6 +151,8 @@ def test_more_outputs_than_samples_are_no_more_equations(problem, K):
     case = problem(d=20, n=5, p=95)
     result = rl.reconstruct(case.theta * torch.arange(1, K + 1).double()[:, None], case.features, 5, max_seconds=3)
     assert not result.determined and "95 equations for 100 unknowns" in result.message
+    # And the search knows it, and ends after one descent, as for the one output that they repeat.
+    assert respawns == []
 
 
 @pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])

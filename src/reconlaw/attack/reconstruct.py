@@ -7,8 +7,9 @@ import inspect
 import torch
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
-from ..features.feature_map import FeatureMap, counts
+from ..features.feature_map import FeatureMap
 from . import search, sgd, sparse
+from .count import count, independent_rows
 from .result import Result
 from .run import Run, fingerprint
 
@@ -88,6 +89,8 @@ def reconstruct(
     tol = check_positive("tol", tol)
     problem = "" if checkpoint is None else fingerprint(theta, features, n, method, seed)
     theta, unit = in_range(theta)
+    rows, turn = independent_rows(theta)
+    theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)
     run = Run(max_seconds, progress, checkpoint, problem)
     try:
         with torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
@@ -95,39 +98,36 @@ def reconstruct(
         point, sign_identifiable, interrupted, *path = found
     finally:
         run.close()
-    n, R = len(point.U), 1 if len(theta) == 1 else int(torch.linalg.matrix_rank(theta.cpu()))
-    equations, unknowns = counts(features, n, R)
-    shared = min(n, R) == 1 and n > features.most_samples()
-    converged, determined = point.loss <= tol, equations >= unknowns and not shared
+    counted = count(features, len(point.U), len(theta))
+    converged, determined = point.loss <= tol, counted.enough
+    alpha = point.alpha if turn is None else point.alpha @ turn.T
     for step in path[0] if path else ():
         step["lambda"] *= unit
     return Result(
         X=point.U,
-        coefficients=(point.alpha[:, 0] if vector else point.alpha) * unit,
+        coefficients=(alpha[:, 0] if vector else alpha) * unit,
         loss=point.loss,
         history=run.history,
         converged=converged,
         determined=determined,
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
-        message=_message(
-            point.loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared
-        ),
+        message=_message(point.loss, converged, counted, sign_identifiable, interrupted, run, tol),
         seconds=run.seconds,
         method=method,
         path=path[0] if path else None,
     )
 
 
-def _message(loss, converged, determined, sign_identifiable, interrupted, run, equations, unknowns, tol, shared):
-    if shared:
+def _message(loss, converged, counted, sign_identifiable, interrupted, run, tol):
+    if counted.shared:
         return (
             "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
             "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
         )
-    if not determined:
+    if not counted.enough:
         return (
-            f"not determined: {equations} equations for {unknowns} unknowns (p/dn < 1), so other sets fit theta as "
-            "well and this one is not the data; more parameters are needed, no method can do better"
+            f"not determined: {counted.equations} equations for {counted.unknowns} unknowns (p/dn < 1), so other sets "
+            "fit theta as well and this one is not the data; more parameters are needed, no method can do better"
         )
     if converged:
         ambiguous = " up to sign (the activation is even or odd)" if sign_identifiable is False else ""

@@ -20,10 +20,10 @@ import math
 import torch
 
 from .._random import seeded_generator
-from ..features.feature_map import counts
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..sphere import to_sphere
+from .count import count
 from .message_passing import MessagePassing
 from .projection import Projection, least_squares
 from .run import Run
@@ -122,9 +122,9 @@ class Search:
         self.generator = seeded_generator("attack", seed)
         self.start = start
         # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
-        equations, unknowns = counts(features, n, len(theta))
-        self.room = equations >= unknowns
-        lift_room = features.p > 2 * n and equations > unknowns + n * min(n, len(theta))
+        counted = count(features, n, len(theta))
+        self.room = counted.equations >= counted.unknowns
+        lift_room = features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, len(theta))
         self.lifted = features.parity == "mixed" and lift_room
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
         self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)

@@ -59,7 +59,8 @@ class Audit:
         standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
         held: bool for each candidate, whether its standard error is below a tenth; all true where none were computed.
         result: of :func:`reconlaw.reconstruct`, or None.
-        ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n).
+        ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n), or less where features are
+            dependent.
         rank: numerical rank of θ. noise: ‖rounding of θ‖/‖θ‖, by the dtype of the checkpoints.
         tolerance: the loss at which θ counts as explained.
         guesses, references: losses of random candidates, and of the attack on a θ that no n samples made.
@@ -238,13 +239,14 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
         n = made.n = len(result.X)
     else:
         result = None
-    made.ratio = pair.rank * p / (features.d * n)
+    counted = pair.count(n)
+    made.ratio = counted.equations / (features.d * n)
     if not check_counts(made, pair, n):
         made.verdict, made.summary = (
             "not determined",
             (
-                f"The change of this head holds {pair.equations():,} numbers, and {n} inputs of dimension "
-                f"{features.d} are {pair.unknowns(n):,} unknowns. Endlessly many other sets of {n} inputs explain it "
+                f"The change of this head holds {counted.equations:,} numbers, and {n} inputs of dimension "
+                f"{features.d} are {counted.unknowns:,} unknowns. Endlessly many other sets of {n} inputs explain it "
                 "equally well, so by itself it does not name the training data, whatever the method. No pictures "
                 "are shown, since any would be made up."
             ),

@@ -7,6 +7,7 @@ import math
 import torch
 
 from .._checks import check_count, check_positive
+from ..attack.count import count, independent_rows
 from ..features.module_features import ModuleFeatures
 from .checkpoints import AuditError, HeadInput
 
@@ -71,15 +72,9 @@ class HeadChange:
         self.homogeneous = self._homogeneous()
 
     def _compress(self):
-        """θ in as many rows as its rank: the others hold rounding. Turning the outputs changes no span."""
-        K, p = self.change.shape
-        U, s, Vh = torch.linalg.svd(self.change, full_matrices=False)
-        entry = self.rounding / math.sqrt(K * p)
-        least = max(10 * entry * (math.sqrt(K) + math.sqrt(p)), 1e-12 * float(s[0]))
-        self.rank = int((s > least).sum())
-        keep = max(1, self.rank)
-        self.turn = U[:, :keep]
-        self.theta = s[:keep, None] * Vh[:keep]
+        """θ in as many rows as its rank: the others hold rounding."""
+        self.theta, self.turn = independent_rows(self.change, self.rounding)
+        self.rank = len(self.theta)
 
     def _homogeneous(self):
         """Whether f(2x) is a multiple of f(x), so that the length of an input cannot matter."""
@@ -87,8 +82,6 @@ class HeadChange:
         one, two = self.features(Z), self.features(2 * Z)
         return bool((torch.nn.functional.cosine_similarity(one, two) > 1 - 1e-9).all())
 
-    def equations(self):
-        return self.rank * self.features.p
-
-    def unknowns(self, n):
-        return n * (self.features.d - 1) + n * min(self.rank, n)
+    def count(self, n):
+        """Equations and unknowns, by :func:`~reconlaw.attack.count.count`."""
+        return count(self.features, n, self.rank)

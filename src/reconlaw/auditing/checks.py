@@ -86,14 +86,15 @@ def check_change(made, pair):
 
 def check_counts(made, pair, n):
     """Whether there are as many equations as unknowns."""
-    features, p = pair.features, pair.features.p
-    equations, unknowns = pair.equations(), pair.unknowns(n)
-    determined = equations >= unknowns and p > n
+    features, p, counted = pair.features, pair.features.p, pair.count(n)
+    determined = counted.enough and p > n
+    span = counted.equations // min(n, pair.rank)
     made.checks.append(
         Check(
             "Are there as many equations as unknowns?",
-            f"{'Yes' if determined else 'No'}: {equations:,} for {unknowns:,} (rank × p for n inputs of dimension d "
-            f"= {features.d} and their weights); rank·p/dn = {made.ratio:.2g}, p/dn = {p / (features.d * n):.2g}.",
+            f"{'Yes' if determined else 'No'}: {counted.equations:,} for {counted.unknowns:,} (rank × "
+            f"{'p' if span == p else f'the {span:,} dimensions that the features span'} for n inputs of dimension d = "
+            f"{features.d} and their weights); rank·p/dn = {made.ratio:.2g}, p/dn = {p / (features.d * n):.2g}.",
             "open" if determined else "shut",
         )
     )

@@ -101,7 +101,8 @@ def standard_errors(pair, result):
         H += A @ A.T
     H += float(H.diagonal().mean()) * torch.block_diag(*(normal[:, :, None] * normal[:, None, :]))  # off the sphere
     values, vectors = torch.linalg.eigh(H)
-    spare = max(1, pair.equations() - pair.unknowns(n))
+    counted = pair.count(n)
+    spare = max(1, counted.equations - counted.unknowns)
     variance = max(result.loss * float(theta.square().sum()) / spare, pair.rounding**2 / theta.numel())
     inverse = (vectors.square() / values.clamp_min(1e-14 * float(values[-1]))).sum(1).reshape(n, d).sum(1)
     return (variance * inverse).sqrt().cpu() / math.sqrt(d)

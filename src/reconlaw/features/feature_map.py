@@ -314,13 +314,3 @@ class Selected(FeatureMap):
 
     def apply(self, X):
         return self.features.apply(X)[:, self.index]
-
-
-def counts(features, n: int, outputs: int) -> tuple[int, int]:
-    """Equations in θ of so many independent outputs, and unknowns of n samples on their sphere with coefficients.
-
-    Outputs beyond n are not independent, and count for nothing; nor do features that depend linearly on others.
-    """
-    R = min(n, outputs)
-    unknowns = n * (features.d - 1) + n * R
-    return R * features.rank(-(-unknowns // R) + n), unknowns

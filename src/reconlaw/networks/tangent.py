@@ -27,6 +27,7 @@ from torch import nn
 
 from .._checks import check_count, check_finite, check_moved, check_positive
 from .._random import seeded_generator
+from ..attack.count import Count
 from ..attack.result import Result
 from ..attack.run import Run
 from ..features.activations import get_activation
@@ -147,7 +148,7 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
         loss=loss,
         history=run.history,
         converged=False,
-        determined=W.numel() + v.numel() >= m * (W.shape[1] - 1 + len(at)),
+        determined=Count(W.numel() + v.numel(), m * (W.shape[1] - 1 + len(at))).enough,
         sign_identifiable=None,
         message=f"{how} at loss {loss:.1e} after {run.seconds:.1f} s; compare with the loss of other seeds",
         seconds=run.seconds,
