@@ -27,7 +27,6 @@ import torch
 from scipy.stats import binomtest
 
 import reconlaw as rl
-import reconlaw.attack.run
 from reconlaw.sweeps.store import Store, cell_key
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -257,16 +256,16 @@ def _gather(store: Path, here: dict, published: list[dict], fresh: bool) -> dict
 
 def attack(theta, features, n, **options) -> rl.Result:
     """``rl.reconstruct``, measured as :func:`measure` does."""
-    return measure(lambda: rl.reconstruct(theta, features, n, **options), features.device.type)[0]
+    return measure(lambda clock: rl.reconstruct(theta, features, n, clock=clock, **options), features.device.type)[0]
 
 
 def measure(run, device="cpu"):
-    """What ``run()`` returns, and its seconds; Ctrl-C is passed on, since half a run is no measurement.
+    """What ``run(clock)`` returns, and its seconds; Ctrl-C is passed on, since half a run is no measurement.
 
-    On one thread of a CPU seconds are the processor's, which other work on the machine does not stretch.
+    On one thread of a CPU the clock counts the processor's seconds, which other work on the machine does not stretch.
     """
     alone = device == "cpu" and torch.get_num_threads() == 1
-    reconlaw.attack.run.clock = clock = time.process_time if alone else time.monotonic
+    clock = time.process_time if alone else time.monotonic
     interrupted, before, start = [], signal.getsignal(signal.SIGINT), clock()
 
     def interrupt(*_):
@@ -276,7 +275,7 @@ def measure(run, device="cpu"):
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, interrupt)
     try:
-        result = run()
+        result = run(clock)
     finally:
         signal.signal(signal.SIGINT, before)
     if interrupted:

@@ -84,37 +84,37 @@ def trained(s: dict, data):
     return network, training.network, training.loss
 
 
-def span(s: dict, before, after):
+def span(s: dict, before, after, clock):
     """Our roads: the head's change, read with features of the midpoint or of the end."""
     change = (after.body[0].weight - before.body[0].weight).detach()
     basis = None if s["road"] == "head" else networks.input_span(change, N)[0]
     W = networks.between(before, after, 0.5 if s["training"] == "lazy" else 1.0).body[0].weight
     features = networks.LayerFeatures(W, "relu", basis, device=s["device"])
     theta = (after.head.weight - before.head.weight).detach()
-    result = rl.reconstruct(theta, features, N, seed=s["seed"], max_seconds=s["budget"], tol=1e-8)
+    result = rl.reconstruct(theta, features, N, seed=s["seed"], max_seconds=s["budget"], tol=1e-8, clock=clock)
     X = result.X
     if s["road"] == "span, replayed":
         X = replay(theta, features, X, before, after, inputs=features.inputs, tol=s["tol"], step=0.3).X
     return features.inputs(X), result.loss
 
 
-def reconstruct(s: dict, before, after):
+def reconstruct(s: dict, before, after, clock):
     """(X̂, loss) by the road of these settings."""
-    options = {"seed": s["seed"], "max_seconds": s["budget"], "steps": 10**6}  # the seconds end it
+    options = {"seed": s["seed"], "max_seconds": s["budget"], "max_steps": 10**6, "clock": clock}  # the seconds end it
     if s["road"] == "NTK":
         ends = "before" if s["training"] == "lazy" else "both"
         result = rl.ntk(before, after, N, ends=ends, learning_rate=s.get("rate", RATES["NTK"]), **options)
     elif s["road"] == "KKT":
         result = rl.kkt(after, N, learning_rate=s.get("rate", RATES["KKT"]), **options)
     else:
-        return span(s, before, after)
+        return span(s, before, after, clock)
     return result.X, result.loss
 
 
 def work(s: dict) -> dict:
     data = digits(s["seed"])
     before, after, training_loss = trained(s, data)
-    (X, loss), seconds = common.measure(lambda: reconstruct(s, before, after), s["device"])
+    (X, loss), seconds = common.measure(lambda clock: reconstruct(s, before, after, clock), s["device"])
     report = rl.match(X, data.X)
     likeness = rl.ssim(data.to_images(X[report.order]), data.to_images(data.X))
     W0, W1 = before.body[0].weight.detach(), after.body[0].weight.detach()

@@ -10,7 +10,7 @@ import reconlaw as rl
 from reconlaw.networks import TwoLayer, tangent
 from reconlaw.sphere import to_sphere
 
-OPTIONS = {"steps": 400, "learning_rate": 0.05, "max_seconds": 30}
+OPTIONS = {"max_steps": 400, "learning_rate": 0.05, "max_seconds": 30}
 
 
 def trained(X, y, log_loss=-150.0):
@@ -65,7 +65,7 @@ def test_the_scale_of_the_network_is_immaterial(margin):
     scaled = rl.networks.between(after, after)
     for weight in scaled.parameters():
         weight.data *= 3.0
-    plain, other = (rl.kkt(network, 2, seed=1, steps=30) for network in (after, scaled))
+    plain, other = (rl.kkt(network, 2, seed=1, max_steps=30) for network in (after, scaled))
     torch.testing.assert_close(plain.X, other.X, rtol=0, atol=1e-6)
     assert math.isclose(plain.loss, other.loss, rel_tol=1e-6)
 
@@ -85,7 +85,12 @@ def test_acute_angles_hide_the_samples():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"n": 0}, "n=0"), ({"candidates": 1}, "candidates=1"), ({"steps": 0}, "steps=0"), ({"seed": -1}, "seed=-1")],
+    [
+        ({"n": 0}, "n=0"),
+        ({"candidates": 1}, "candidates=1"),
+        ({"max_steps": 0}, "max_steps=0"),
+        ({"seed": -1}, "seed=-1"),
+    ],
 )
 def test_bad_arguments(margin, arguments, message):
     with pytest.raises(ValueError, match=message):

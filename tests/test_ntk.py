@@ -18,7 +18,7 @@ def lazy():
     return data.X, before, train(before, data.X, y, tol=1e-8).network
 
 
-OPTIONS = {"steps": 300, "learning_rate": 0.1, "max_seconds": 30}
+OPTIONS = {"max_steps": 300, "learning_rate": 0.1, "max_seconds": 30}
 
 
 def test_the_truth_leaves_little_and_the_less_the_wider(lazy):
@@ -45,7 +45,7 @@ def test_recovers_an_easy_set(lazy, ends):
 def test_the_loss_falls_and_is_that_of_the_result(lazy):
     _, before, after = lazy
     result = rl.ntk(before, after, 3, ends="before", seed=1, **OPTIONS)
-    losses = [loss for _, loss in result.history]
+    losses = [entry.loss for entry in result.history]
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] / 10
     (W0, v0), (W1, v1) = tangent.layers("before", before), tangent.layers("after", after)
     assert tangent.fit([(W0, v0)], (W1 - W0, v1 - v0), result.X)[1] == pytest.approx(result.loss)
@@ -60,14 +60,14 @@ def test_neurons_have_no_order(lazy):
         network.body[0].weight.data = network.body[0].weight.data[order]
         network.head.weight.data = network.head.weight.data[:, order]
         shuffled.append(network)
-    plain, other = (rl.ntk(*pair, 3, steps=20, learning_rate=0.05) for pair in ((before, after), shuffled))
+    plain, other = (rl.ntk(*pair, 3, max_steps=20, learning_rate=0.05) for pair in ((before, after), shuffled))
     torch.testing.assert_close(plain.X, other.X, rtol=0, atol=1e-6)
 
 
 def test_a_seed_fixes_the_answer_and_networks_are_left_alone(lazy):
     _, before, after = lazy
     kept = copy.deepcopy(after.state_dict())
-    one, same, other = (rl.ntk(before, after, 3, seed=s, steps=20).X for s in (3, 3, 4))
+    one, same, other = (rl.ntk(before, after, 3, seed=s, max_steps=20).X for s in (3, 3, 4))
     assert torch.equal(one, same) and not torch.equal(one, other)
     assert all(torch.equal(kept[name], value) for name, value in after.state_dict().items())
 
@@ -83,13 +83,13 @@ def test_ctrl_c_returns_the_best_so_far(lazy, monkeypatch):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Run, "record", interrupt)
-    result = rl.ntk(before, after, 3, steps=1000)
+    result = rl.ntk(before, after, 3, max_steps=1000)
     assert result.message.startswith("interrupted") and result.loss == pytest.approx(min(calls))
 
 
 def test_the_budget_ends_it(lazy):
     _, before, after = lazy
-    result = rl.ntk(before, after, 3, steps=10**9, max_seconds=0.3)
+    result = rl.ntk(before, after, 3, max_steps=10**9, max_seconds=0.3)
     assert 0.3 <= result.seconds < 3 and result.message.startswith("budget spent")
 
 
@@ -99,7 +99,7 @@ def test_the_budget_ends_it(lazy):
         ({"n": 0}, "n=0"),
         ({"candidates": 0}, "candidates=0"),
         ({"ends": "after"}, "ends='after' is unknown"),
-        ({"steps": 0}, "steps=0"),
+        ({"max_steps": 0}, "max_steps=0"),
         ({"learning_rate": -1}, "learning_rate=-1"),
         ({"max_seconds": 0}, "max_seconds=0"),
         ({"sharpness": (0.0, 1.0)}, "sharpness=0.0"),

@@ -86,7 +86,7 @@ def test_the_result_says_what_it_is(problem):
     torch.testing.assert_close(result.coefficients @ Phi, case.theta, rtol=0, atol=1e-10)
     assert abs(float(rl.projection_loss(result.X, case.features, case.theta)) - result.loss) < 1e-24
     torch.testing.assert_close(result.X.norm(dim=1), torch.full((5,), 20**0.5, dtype=torch.float64))
-    times, losses = zip(*result.history, strict=True)
+    times, losses, steps = zip(*result.history, strict=True)
     assert list(times) == sorted(times) and list(losses) == sorted(losses, reverse=True)
     assert 0 < times[0] and times[-1] <= result.seconds and result.method == "varpro"
     assert "5 samples of dimension 20" in repr(result) and len(repr(result)) < 200
@@ -317,7 +317,8 @@ def test_progress_goes_to_stderr_and_only_on_request(problem, capfd, method):
         ({"max_seconds": -1}, ValueError, "max_seconds=-1"),
         ({"max_seconds": torch.nan}, ValueError, "max_seconds=nan"),
         ({"max_seconds": "long"}, ValueError, "max_seconds='long'"),
-        ({"max_seconds": None}, ValueError, "max_seconds=None"),
+        ({"max_steps": -1}, ValueError, "max_steps=-1"),
+        ({"max_steps": 2.5}, ValueError, "max_steps=2.5"),
         ({"tol": 0}, ValueError, "tol=0"),
         ({"tol": -1e-9}, ValueError, "tol=-1e-09"),
         ({"tol": torch.nan}, ValueError, "tol=nan"),

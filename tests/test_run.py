@@ -280,7 +280,7 @@ def test_record_keeps_the_best_and_copies_it():
         assert run.record(U, loss) is False
         U += 1
     assert run.best_loss == 0.3 and torch.equal(run.best, torch.full((2, 3), 3.0))
-    assert [loss for _, loss in run.history] == [0.5, 0.3]
+    assert [entry.loss for entry in run.history] == [0.5, 0.3]
 
 
 def test_saves_are_spaced_and_the_budget_ends_it(tmp_path):

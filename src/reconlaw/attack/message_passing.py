@@ -28,6 +28,7 @@ import math
 import torch
 
 from ..features.hermite import hermite_coefficients
+from ..features.passes import count_passes
 from ..features.spectral import blocks, linear_fit
 
 _NODES = 17  # equally spaced on ±3.5 standard deviations: exact enough, and safe for kinks
@@ -80,6 +81,7 @@ class MessagePassing:
 
     def _multiply(self, A):
         """A Vᵀ, (m, p)."""
+        count_passes(len(A))
         out = torch.empty(len(A), self.features.p, device=A.device)
         for rows, V in blocks(self.features, A.dtype):
             out[:, rows] = (V @ A.T).T
@@ -87,6 +89,7 @@ class MessagePassing:
 
     def _multiply_transposed(self, A):
         """A V, (m, d)."""
+        count_passes(len(A))
         return sum(A[:, rows] @ V for rows, V in blocks(self.features, A.dtype))
 
     def _values(self, omega, tau):

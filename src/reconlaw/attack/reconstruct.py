@@ -11,7 +11,7 @@ from ..features.feature_map import FeatureMap
 from . import search, sgd, sparse
 from .count import count, independent_rows
 from .result import Result
-from .run import Run, fingerprint
+from .run import Run, fingerprint, wall_clock
 
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
@@ -31,6 +31,8 @@ def reconstruct(
     tol=None,
     progress=False,
     checkpoint=None,
+    max_steps=None,
+    clock=None,
     **options,
 ) -> Result:
     r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
@@ -44,14 +46,19 @@ def reconstruct(
         n: number of training samples, 1 ≤ n ≤ p; None for "sparse", which estimates it.
         method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.attack.search`; option
             ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.attack.sgd`; options
-            ``learning_rate``, ``leak``, ``max_steps``); or "sparse", ℓ2–ℓ1 for unknown n
+            ``learning_rate``, ``leak``); or "sparse", ℓ2–ℓ1 for unknown n
             (:mod:`reconlaw.attack.sparse`; option ``l1``).
         seed: of the attacker's random draws; its stream is never that of the data or of V.
         max_seconds: budget of this call, looked at after every step; what was best so far comes back when it is
-            spent.
+            spent. None for no limit: then the outcome does not depend on the speed of the machine.
         tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
         progress: show a progress bar on stderr.
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end.
+        max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
+            and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
+            limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.
+        clock: gives the seconds of ``max_seconds`` and of the history: ``time.process_time`` does not count what other
+            programs take; a clock of the wall where None.
         options: of the method.
 
     Returns:
@@ -83,7 +90,8 @@ def reconstruct(
     n = None if n is None else check_count("n", n)
     if n is not None and n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
-    max_seconds = check_positive("max_seconds", max_seconds)
+    max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
+    max_steps = None if max_steps is None else check_count("max_steps", max_steps, minimum=0)
     if tol is None:
         tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
     tol = check_positive("tol", tol)
@@ -91,9 +99,10 @@ def reconstruct(
     theta, unit = in_range(theta)
     rows, turn = independent_rows(theta)
     theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)
-    run = Run(max_seconds, progress, checkpoint, problem)
+    limits = {"max_steps": max_steps, "samples": n or 1, "clock": clock or wall_clock}
+    run = Run(max_seconds, progress, checkpoint, problem, **limits)
     try:
-        with torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
+        with run.counting(), torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
             found = _METHODS[method](features, theta.clone(), n, run, seed, tol, **options)
         point, sign_identifiable, interrupted, *path = found
     finally:
@@ -113,6 +122,7 @@ def reconstruct(
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
         message=_message(point.loss, converged, counted, sign_identifiable, interrupted, run, tol),
         seconds=run.seconds,
+        steps=run.steps,
         method=method,
         path=path[0] if path else None,
     )
@@ -134,7 +144,7 @@ def _message(loss, converged, counted, sign_identifiable, interrupted, run, tol)
         return f"recovered{ambiguous}: loss {loss:.1e} after {run.seconds:.1f} s"
     how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
     return (
-        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger max_seconds or "
-        "another seed; if theta carries noise or rounding of relative size s, a loss near s² is all there is: raise "
-        "tol to it" + "".join(f"; {remark}" for remark in run.remarks[:_REMARKS])
+        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger "
+        f"{run.spent or 'max_seconds'} or another seed; if theta carries noise or rounding of relative size s, a loss "
+        "near s² is all there is: raise tol to it" + "".join(f"; {remark}" for remark in run.remarks[:_REMARKS])
     )

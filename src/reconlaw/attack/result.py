@@ -15,7 +15,7 @@ class Result:
         X: (n, d) estimated samples, rows of norm √d.
         coefficients: (n,) or (n, K), α with θ ≈ Φ(X)ᵀα.
         loss: L(X) = ‖P⊥θ‖²/‖θ‖².
-        history: (seconds, loss) of the best so far, one entry an improvement.
+        history: (seconds, loss, steps) of the best so far, one :class:`~reconlaw.attack.run.Improvement` each.
         converged: the loss reached the tolerance.
         determined: there are at least as many equations as unknowns, pR ≥ n(d − 1) + nR, R ≤ min(n, K) the rank of θ;
             and n ≤ 2 where R = 1 and φ is a polynomial of degree 2, n = 1 where it lacks the linear or the quadratic
@@ -25,6 +25,7 @@ class Result:
             known.
         message: in words, with what to try next.
         seconds: time spent, over all resumed runs.
+        steps: work spent, over all resumed runs, the same on every machine (:mod:`reconlaw.features.passes`).
         method: the method used.
         path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
     """
@@ -32,12 +33,13 @@ class Result:
     X: torch.Tensor
     coefficients: torch.Tensor
     loss: float
-    history: list[tuple[float, float]]
+    history: list[tuple[float, float, float]]
     converged: bool
     determined: bool
     sign_identifiable: bool | None
     message: str
     seconds: float
+    steps: float
     method: str
     path: list[dict] | None = None
 

@@ -204,7 +204,7 @@ class Search:
         return self.descend(wide.U[keep], "respawn")
 
     def atoms(self):
-        """Search until the loss is at most ``tol`` or the time is spent."""
+        """Search until the loss is at most ``tol`` or a budget is spent."""
         point = self._from_anywhere(self.first_atoms(), "descent")
         if not self.room:
             return  # other atoms fit as well: no search can tell

@@ -3,6 +3,8 @@ r"""``method="sgd"``: the paper's algorithm, gradient descent with momentum on t
 X̂ starts from N(0, I), its rows put at norm √d; a step is v ← βv + ∂L/∂X̂, X̂ ← X̂ − ηv with β = 0.9, and puts the rows
 back there; it ends at L ≤ 1e-7. For ReLU the backward pass uses slope 1 where active and ``leak`` elsewhere.
 
+An iteration is a step of ``max_steps``: one pass there, one back (:mod:`reconlaw.features.passes`).
+
 Source: Iurada et al., arXiv 2509.22214: η = 20 at d = 100, n = 20 and 2000 for CIFAR-10, up to 10⁶ steps, leak 0.02.
 """
 
@@ -10,7 +12,7 @@ from __future__ import annotations
 
 import torch
 
-from .._checks import check_count, check_positive
+from .._checks import check_positive
 from .._random import seeded_generator
 from ..features.activations import get_activation
 from ..features.gram import StepError, as_step
@@ -20,16 +22,16 @@ from .run import Run
 
 _MOMENTUM = 0.9
 _RECORD_EVERY = 10
+_MOST_STEPS = 1_000_000
 
 
-def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02, max_steps=1_000_000):
+def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02):
     """Descend within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
         learning_rate: η; 4d/n where None, which is the paper's 20 at d = 100, n = 20, but at most nd/8: the curvature
             along an atom is about 2/(nd), and with few atoms 4d/n overshoots it.
         leak: backward slope of ReLU where inactive; 0 gives the true gradient.
-        max_steps: the paper's 10⁶; 0 gives the start back.
 
     Raises:
         ValueError: an option outside its range.
@@ -39,7 +41,8 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
         learning_rate = features.d * min(4 / n, n / 8)
     eta = check_positive("learning_rate", learning_rate)
     leak = check_positive("leak", leak, allow_zero=True)
-    check_count("max_steps", max_steps, minimum=0)
+    if run.max_steps is None:
+        run.max_steps = _MOST_STEPS
     derivative = None
     if features.activation == get_activation("relu") and leak > 0:
 
@@ -48,6 +51,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
 
     if "X" in run.state:
         X, velocity, step = run.state["X"].to(theta), run.state["velocity"].to(theta), run.state["step"]
+        run.passes.made = run.state["passes"]
     else:
         draw = torch.randn(n, features.d, generator=seeded_generator("attack", seed), dtype=theta.dtype)
         X, step = to_sphere(draw.to(theta.device)), 0
@@ -55,10 +59,11 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
     interrupted = False
     try:
         while True:
+            passes = run.passes.made
             point = Projection(features, theta, X, derivative=derivative)
-            done = point.loss <= tol or step >= max_steps
+            done = point.loss <= tol or run.expired
             if done or step % _RECORD_EVERY == 0:
-                run.state = {"X": X.cpu(), "velocity": velocity.cpu(), "step": step}
+                run.state = {"X": X.cpu(), "velocity": velocity.cpu(), "step": step, "passes": passes}
                 if run.record(X, point.loss, f"step {step}") or done:
                     break
             with as_step():

@@ -15,6 +15,7 @@ import torch
 
 from .._random import seeded_generator
 from .lift import Lift
+from .passes import count_passes
 
 # Rows of X that pass through the map at a time, when no derivative is wanted.
 ROWS = 256
@@ -64,6 +65,7 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
         stale = distance > _STALE * math.sqrt(features.d)
         out[~stale], places[~stale] = taken[1][nearest[~stale]], taken[0][nearest[~stale]]
     if bool(stale.any()):
+        count_passes((1 + features.d) * int(stale.sum()))
         graph = _graph(features, W[stale].to(dtype))
         fresh = torch.empty(len(graph[0]), features.d, features.p, dtype=dtype, device=W.device)
         for axes in torch.arange(features.d).split(_DENSE_BATCH):
@@ -119,20 +121,24 @@ class AutogradLift(Lift):
     def __init__(self, features, U, lifted, dtype):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._W = (torch.cat([U, -U]) if lifted else U).detach().to(dtype)
+        count_passes(len(self._W))
         self.columns = in_batches(features, self._W)
         self._at = None
 
     def linearise(self, alpha):
         self.alpha = alpha
         if self._at is None:
+            count_passes(2 * len(self._W))
             self._at = _graph(self.features, self._W)
 
     def jvp(self, delta):
         delta = torch.cat([delta, -delta]) if self.lifted else delta
+        count_passes(len(self._W))
         return self.alpha.T @ _tangents(self._at, delta)
 
     def vjp(self, R):
         W, Y, _, _ = self._at
+        count_passes(len(W))
         return self.fold(torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)[0])
 
     def metric(self):
@@ -148,6 +154,7 @@ class AutogradLift(Lift):
     def block_gram(self):
         r"""K with JᵀJ ≈ K ⊗ C: K_ij = tr J_iᵀJ_j / d, by random tangents that all atoms share (Hutchinson)."""
         generator, total = seeded_generator("metric", 2), 0
+        count_passes(_BLOCK_TANGENTS * len(self._W))
         for _ in range(_BLOCK_TANGENTS):
             draw = torch.randn(self.features.d, generator=generator, dtype=torch.float64).to(self.columns)
             T = _tangents(self._at, draw.expand(len(self._W), -1))

@@ -15,6 +15,8 @@ from abc import ABC, abstractmethod
 
 import torch
 
+from .passes import count_passes
+
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
 _BLOCK_NUMBERS = 1 << 20
 # From this d on, A Vᵀ is the faster as (V Aᵀ)ᵀ, which reads V along its rows; below, the transposition costs more.
@@ -100,6 +102,7 @@ class RandomFeaturesLift(Lift):
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
+        count_passes(self.n)
         for rows in self._blocks():
             Z = self._times_V(U, rows, out=self._Z[:, rows])
             phi.write(Z, self.columns[: self.n, rows], self.columns[self.n :, rows] if lifted else None)
@@ -125,6 +128,7 @@ class RandomFeaturesLift(Lift):
         if alpha.shape[1] == 1:
             # S takes the place of the pre-activations, which only another call would need: it makes them again.
             again, self._S = self._S is not None, self._Z
+            count_passes(self.n if again else 0)
             for rows in self._blocks():
                 Z = self._times_V(self.U, rows) if again else self._Z[:, rows]
                 self._S[:, rows] = self._slopes(Z, alpha)
@@ -143,6 +147,7 @@ class RandomFeaturesLift(Lift):
         return self._slopes(self._Z[:, rows], self.alpha @ R)
 
     def jvp(self, delta):
+        count_passes(self.n)
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
         for rows in self._blocks():
             T = self._times_V(delta, rows)
@@ -156,6 +161,7 @@ class RandomFeaturesLift(Lift):
         return out
 
     def vjp(self, R):
+        count_passes(self.n)
         out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
         for rows in self._blocks():
             out.addmm_(self._cotangents(rows, R[:, rows]), self._V(rows))

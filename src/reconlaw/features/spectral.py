@@ -23,6 +23,7 @@ import math
 import torch
 
 from ..sphere import to_sphere
+from .passes import count_passes
 
 _EXACT_BELOW = 256
 _BLOCK_ROWS = 8192
@@ -58,8 +59,10 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         return W, torch.zeros_like(R)
 
     def normal(W):
+        count_passes(2 * len(R))
         return sum((V @ W.T).T @ V for _, V in blocks(features, R.dtype))
 
+    count_passes(2 * len(R))  # this product, and that of the rest
     r = sum(R[:, rows] @ V for rows, V in blocks(features, R.dtype))
     q = r.clone()
     rr = first = r.square().sum()
@@ -85,6 +88,7 @@ def _apply_moment(features, R, Q):
     """Σ_k M_k Q for K = 1, Σ_k M_k (M_k Q) for more outputs: (d, m)."""
 
     def apply(Q):
+        count_passes(2 * len(R) * Q.shape[-1])
         out = torch.zeros(len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
         for rows, V in blocks(features, Q.dtype):
             for k in range(len(R)):
@@ -136,6 +140,7 @@ def third_moment_directions(features, R, k, generator, iterations=30):
     U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations + 1):
         U = to_sphere(U)
+        count_passes(3 * starts)
         ascent, value = torch.zeros_like(U), torch.zeros(starts, len(R), dtype=R.dtype, device=R.device)
         for rows, V in blocks(features, R.dtype):
             Z = U @ V.T

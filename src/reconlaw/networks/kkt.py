@@ -33,10 +33,11 @@ def kkt(
     candidates=None,
     seed=0,
     max_seconds=60.0,
-    steps=5000,
+    max_steps=5000,
     learning_rate=0.02,
     sharpness=(10.0, 200.0),
     progress=False,
+    clock=None,
 ) -> Result:
     r"""Inputs whose tangent features, with labels and λ ≥ 0, combine to the trained weights.
 
@@ -44,9 +45,12 @@ def kkt(
         network: trained two-layer network (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output.
         n: number of training samples.
         candidates: m, inputs to look for, the first half with label −1; 2n where None, the paper's choice.
-        seed: of the random start. max_seconds, steps: the descent ends with the first of them that is spent.
+        seed: of the random start.
+        max_seconds, max_steps: the descent ends with the first that is spent; None for no limit in seconds. A step is
+            an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n); rate and sharpness
+            follow the steps, whatever the clock says.
         learning_rate: of Adam, falling to zero. sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr.
+        progress: show a bar on stderr. clock: as of :func:`reconlaw.reconstruct`.
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the
@@ -59,5 +63,6 @@ def kkt(
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates, minimum=2)
     signs = torch.ones(m).to(W)
     signs[: m // 2] = -1
-    options = {"seed": seed, "max_seconds": max_seconds, "steps": steps, "learning_rate": learning_rate}
-    return descend("kkt", [(W, v)], (W, v), m, options | {"sharpness": sharpness, "progress": progress}, signs, True)
+    options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}
+    options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
+    return descend("kkt", [(W, v)], (W, v), m, options, signs, True)

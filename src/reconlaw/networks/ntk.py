@@ -25,10 +25,11 @@ def ntk(
     ends="both",
     seed=0,
     max_seconds=60.0,
-    steps=5000,
+    max_steps=5000,
     learning_rate=0.02,
     sharpness=(10.0, 200.0),
     progress=False,
+    clock=None,
 ) -> Result:
     r"""Inputs whose tangent features combine to what training changed in all the weights.
 
@@ -37,9 +38,12 @@ def ntk(
         n: number of training samples.
         candidates: m, inputs to look for; 2n where None, the paper's choice: some serve twice.
         ends: where tangent features are taken, "before" or "both".
-        seed: of the random start. max_seconds, steps: the descent ends with the first of them that is spent.
+        seed: of the random start.
+        max_seconds, max_steps: the descent ends with the first that is spent; None for no limit in seconds. A step is
+            an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n); rate and sharpness
+            follow the steps, whatever the clock says.
         learning_rate: of Adam, falling to zero. sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr.
+        progress: show a bar on stderr. clock: as of :func:`reconlaw.reconstruct`.
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
@@ -55,5 +59,6 @@ def ntk(
         raise ValueError(f"ends={ends!r} is unknown; use 'before' or 'both'")
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates)
     at = [(W0, v0), (W1, v1)] if ends == "both" else [(W0, v0)]
-    options = {"seed": seed, "max_seconds": max_seconds, "steps": steps, "learning_rate": learning_rate}
-    return descend("ntk", at, (W1 - W0, v1 - v0), m, options | {"sharpness": sharpness, "progress": progress})
+    options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}
+    options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
+    return descend("ntk", at, (W1 - W0, v1 - v0), m, options)

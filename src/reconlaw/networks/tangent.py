@@ -18,6 +18,7 @@ here, by φ(z) = softplus(sz)/s, whose s grows as the descent goes on. What is r
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import scipy
@@ -29,8 +30,9 @@ from .._checks import check_count, check_finite, check_moved, check_positive
 from .._random import seeded_generator
 from ..attack.count import Count
 from ..attack.result import Result
-from ..attack.run import Run
+from ..attack.run import Run, wall_clock
 from ..features.activations import get_activation
+from ..features.passes import count_passes
 from ..sphere import to_sphere
 from .models import TwoLayer
 
@@ -81,6 +83,7 @@ def fit(at, target, X, signs=None, nonnegative=False, sharpness=math.inf, gradie
         c (m, len(at)), L, ∂L/∂X.
     """
     signs = torch.ones_like(X[:, 0]) if signs is None else signs
+    count_passes((1 + gradient) * len(at) * len(X))
     parts = [tangent(W, v, X, sharpness) for W, v in at]
     H = torch.cat([signs[:, None] * H for H, _, _ in parts])
     D = torch.cat([signs[:, None] * D for _, D, _ in parts])
@@ -110,7 +113,8 @@ def _solve(gram, b, nonnegative):
 
 def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Result:
     """Adam on the candidates X̂; ``options`` are those of the attack. Ctrl-C returns the best so far."""
-    steps, max_seconds = check_count("steps", options["steps"]), check_positive("max_seconds", options["max_seconds"])
+    max_steps, max_seconds = check_count("max_steps", options["max_steps"]), options["max_seconds"]
+    max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
     rate, sharpness = check_positive("learning_rate", options["learning_rate"]), options["sharpness"]
     if not isinstance(sharpness, tuple | list) or len(sharpness) != 2:
         raise ValueError(f"sharpness={sharpness!r} must be two numbers, the first and the last")
@@ -120,20 +124,22 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
     generator = seeded_generator("attack", options["seed"])
     X = to_sphere(torch.randn(m, W.shape[1], generator=generator, dtype=torch.float64).to(W))
     holder = nn.Parameter(X)
-    adam, run, interrupted, done = torch.optim.Adam([holder]), Run(max_seconds, options["progress"]), False, False
+    limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": options["clock"] or wall_clock}
+    adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, options["progress"], **limits), False
     try:
-        for step in range(steps + 1):
-            spent = min(1.0, max((step + 1) / (steps + 1), run.seconds / max_seconds))
-            if step % _RECORD_EVERY == 0 or spent == 1:
-                loss = fit(at, target, X, signs, nonnegative)[1]
-                done = run.record(X, loss, f"step {step}") or spent == 1
-            if done:
-                break
-            s = first * (last / first) ** spent
-            holder.grad = fit(at, target, X, signs, nonnegative, s, gradient=True)[2]
-            adam.param_groups[0]["lr"] = rate * (1 - spent)
-            adam.step()
-            holder.data = X = to_sphere(holder.data)
+        with run.counting():
+            for step in itertools.count():
+                spent, done = run.steps / max_steps, run.expired
+                if done or step % _RECORD_EVERY == 0:
+                    loss = fit(at, target, X, signs, nonnegative)[1]
+                    done = run.record(X, loss, f"step {step}") or done
+                if done:
+                    break
+                s = first * (last / first) ** spent
+                holder.grad = fit(at, target, X, signs, nonnegative, s, gradient=True)[2]
+                adam.param_groups[0]["lr"] = rate * (1 - spent)
+                adam.step()
+                holder.data = X = to_sphere(holder.data)
     except KeyboardInterrupt:
         if run.best is None:
             raise
@@ -141,7 +147,7 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
     finally:
         run.close()
     c, loss, _ = fit(at, target, run.best, signs, nonnegative)
-    how = "interrupted" if interrupted else "budget spent" if run.expired else "steps done"
+    how = "interrupted" if interrupted else "steps done" if run.spent == "max_steps" else "budget spent"
     return Result(
         X=run.best,
         coefficients=c[:, 0] if len(at) == 1 else c,
@@ -152,5 +158,6 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
         sign_identifiable=None,
         message=f"{how} at loss {loss:.1e} after {run.seconds:.1f} s; compare with the loss of other seeds",
         seconds=run.seconds,
+        steps=run.steps,
         method=method,
     )

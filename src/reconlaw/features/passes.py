@@ -1,0 +1,50 @@
+r"""The currency of budgets: passes of an atom through the feature map, the same on every machine.
+
+A *pass* takes one row through the features once, in either direction:
+
+- random features: a row times Vᵀ or V, dp multiplications. φ(Vu) and φ(−Vu) share one; a product with J or Jᵀ is one an
+  atom; the products of message passing, of power iterations on a moment and of the linear fit are one a row.
+- a module: a row through it, forward or backward. f(u) and f(−u) are two, and so are the products with their
+  Jacobians; the whole Jacobian of a column is d.
+
+A *step* is a pass there and one back for each of the n atoms sought, 2n passes; of "sparse", which has no n, for one
+atom. So an iteration of "sgd", one of the conjugate gradients within a step of "varpro" and one of message passing cost
+about a step each, and ``max_steps`` of one method is that of another. Passes in float32 and float64 count alike, as do
+candidates that a search throws away. What is made once for a feature map and kept for all its reconstructions is not
+counted, since the first alone would pay: the moments' regression, the metric and the rank of a module.
+
+The kernels call :func:`count_passes`; a run listens by :func:`counted`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+
+@dataclass
+class Passes:
+    """How many passes were made."""
+
+    made: int = 0
+
+
+_LISTENING: ContextVar[Passes | None] = ContextVar("passes", default=None)
+
+
+def count_passes(rows: int) -> None:
+    """Say that so many rows pass through the features, once."""
+    passes = _LISTENING.get()
+    if passes is not None:
+        passes.made += rows
+
+
+@contextlib.contextmanager
+def counted(passes: Passes | None):
+    """Add what is counted inside to ``passes`` (None: to nothing); the innermost alone counts."""
+    token = _LISTENING.set(passes)
+    try:
+        yield passes
+    finally:
+        _LISTENING.reset(token)
