@@ -10,14 +10,18 @@ export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 unexport MPLBACKEND
 
+# Machines that a notebook meets; each leg runs all of them strictly, as nbtest does.
+LEGS := portable threads onecore fastclock
+
 .DEFAULT_GOAL := help
-.PHONY: help install book course test lint unit nbtest lab serve notebooks repository clean
+.PHONY: help install book course test lint unit nbtest anywhere $(LEGS) lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 $(ENV): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer builds the book: make $(or $(MAKECMDGOALS),book) PYTHON=python3.12, say")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
@@ -41,8 +45,24 @@ lint: $(ENV)
 unit: $(ENV)
 	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope
 
+NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
+
 nbtest: $(ENV)
-	.venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
+	$(NBTEST)
+
+anywhere: $(LEGS) ## run the notebooks as on other machines: old, busy, slow, with other arithmetic
+
+portable: $(ENV) # no vector instructions beyond those of every machine
+	MKL_CBWR=COMPATIBLE ATEN_CPU_CAPABILITY=default $(NBTEST)
+
+threads: $(ENV) # two threads a kernel, so that sums come in another order
+	OMP_NUM_THREADS=2 MKL_CBWR=AVX2 $(NBTEST)
+
+onecore: $(ENV) # two workers share one core
+	taskset -c 0 $(NBTEST)
+
+fastclock: $(ENV) # budgets in seconds hold a fifth of the work
+	RECONLAW_CLOCK_SPEED=5 $(NBTEST)
 
 course: $(ENV) ## write notebooks for students, slides, answers and the handout into _build/course
 	PYTHONPATH=book/_ext .venv/bin/python -m course
