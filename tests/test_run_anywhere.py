@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from test_book import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
+from helpers import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
 
 if sys.version_info >= (3, 11):
     import tomllib
