@@ -44,6 +44,10 @@ THIN = """() => {
     seen.add(look);
   }
 }"""
+REPEATED = """() => {
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  return ids.filter((id, k) => ids.indexOf(id) !== k);
+}"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .reduce((sum, entry) => sum + entry.transferSize, 0)"""
 
@@ -84,8 +88,16 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
 
+    assert page.evaluate(REPEATED) == []
+    assert page.locator("mjx-container[tabindex]:not(.scrolls)").count() == 0, "a formula is no stop of the tab key"
+    assert page.locator("button.copybtn:not([aria-label])").count() == 0
+
     page.set_viewport_size(PHONE)
     assert width(page) <= PHONE["width"], f"the page is {width(page)} px wide on a phone"
+    clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that leaves a phone's screen"
+    heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
+    assert min(page.locator(".bd-header-article .btn").evaluate_all(heights), default=44) >= 44
     page.set_viewport_size(DESK)
 
     page.evaluate(THIN)
@@ -157,6 +169,26 @@ def test_search_finds(open_page):
     page.locator("#search-results li a[href^='signs/sign-ambiguity.html']").first.wait_for()
     page.locator("#search-results p.context").first.wait_for()
     assert page.complaints == [] and inaccessible(page) == []
+
+
+def test_search_for_install_leads_to_the_recipe(open_page):
+    """And not to the cell that every chapter opens with."""
+    page = open_page("search")
+    page.goto(f"{page.url}?q=install")
+    page.locator("#search-results p.context").first.wait_for()
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
+    assert any(link.startswith("how-to.html") for link in found[:2]), found
+    assert not any(link.startswith(("geometry/", "signs/", "limits/")) for link in found), found
+    icon, text = (
+        page.locator(".bd-search-container svg, .bd-search-container i").first,
+        page.locator(".bd-search-container input"),
+    )
+    padding = text.evaluate("i => i.getBoundingClientRect().left + parseFloat(getComputedStyle(i).paddingLeft)")
+    assert icon.bounding_box()["x"] + icon.bounding_box()["width"] <= padding, "the magnifier lies over the text"
+
+
+def test_the_front_page_is_named_once(open_page):
+    assert open_page("index").title() == "The Law of Data Reconstruction"
 
 
 def test_search_finds_in_a_copy_on_disk(browser):

@@ -7,34 +7,39 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-PAGES = ("playground", "calculator")  # folders of the assets, each with a module of its own name to begin with
+# Modules of the assets that pages begin with, and the scripts to make of them.
+PAGES = {
+    "playground/playground.js": "from-disk.js",
+    "playground/hero.js": "hero-from-disk.js",
+    "calculator/calculator.js": "from-disk.js",
+}
 IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:const|class|function\*?) (\w+))", re.MULTILINE)
 
 
-def in_one(folder: Path) -> str:
-    """Each module as a function that returns what it exports, those first that others import."""
+def in_one(first: Path) -> str:
+    """Each module that ``first`` needs as a function that returns what it exports, those first that others import."""
     done: dict[str, str] = {}
 
     def add(name: str) -> None:
         if name in done:
             return
-        source = (folder / name).read_text(encoding="utf-8")
+        source = (first.parent / name).read_text(encoding="utf-8")
         for _, imported in IMPORT.findall(source):
             add(imported)
         exported = ", ".join(EXPORT.findall(source))
         body = EXPORT.sub("", IMPORT.sub(r'const {\1} = modules["\2"];\n', source))
         done[name] = f'modules["{name}"] = (() => {{\n{body}return {{ {exported} }};\n}})();\n'
 
-    add(f"{folder.name}.js")
+    add(first.name)
     return '"use strict";\nconst modules = {};\n' + "".join(done.values())
 
 
 def write(app: Sphinx, error: Exception | None) -> None:
-    for name in PAGES:
-        folder = Path(app.outdir, "_static", name)
-        if error is None and (folder / f"{name}.js").is_file():
-            (folder / "from-disk.js").write_text(in_one(folder), encoding="utf-8")
+    for name, script in PAGES.items():
+        first = Path(app.outdir, "_static", name)
+        if error is None and first.is_file():
+            first.with_name(script).write_text(in_one(first), encoding="utf-8")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +15,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+REPEATED_ID = re.compile(r' id="(?:proof|[a-z]+-content)"(?=>)')
 # The parts of MathJax that a page with TeX in it loads: 2 MB of the 30 MB that the package holds.
 MATHJAX_PARTS = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 
@@ -92,12 +94,38 @@ def mend_roles(app: Sphinx, pagename, templatename, context, doctree) -> None:
         context["body"] = context["body"].replace(' role="doc-biblioentry"', ' role="listitem"')
 
 
+def leave_install_cells_out_of_search(app: Sphinx) -> None:
+    """Every chapter opens with the same cell, which nobody who searches for "install" is looking for."""
+    index = getattr(app.builder, "index_page", None)
+    if index is None:
+        return
+
+    def index_page(pagename: str, doctree: nodes.document, title: str) -> None:
+        doctree = doctree.deepcopy()
+        for cell in list(doctree.findall(nodes.container)):
+            if cell.get("nb_element") == "cell_code" and "%pip install" in cell.astext():
+                cell.parent.remove(cell)
+        index(pagename, doctree, title)
+
+    app.builder.index_page = index_page
+
+
+def name_once(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Ids that sphinx-proof and sphinx-exercise give to every proof and solution of a page, and the front page's title,
+    which would stand twice in the browser's tab."""
+    context["body"] = REPEATED_ID.sub("", context.get("body", ""))
+    if pagename == app.config.root_doc:
+        context["docstitle"] = ""
+
+
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", point_to_repository)
     app.connect("config-inited", keep_stored_outputs)
     app.connect("builder-inited", serve_mathjax_locally)
     app.connect("builder-inited", leave_out_thebe)
+    app.connect("builder-inited", leave_install_cells_out_of_search)
     app.connect("doctree-read", load_images_lazily)
     app.connect("html-page-context", mend_roles)
+    app.connect("html-page-context", name_once)
     app.connect("build-finished", leave_out_icon_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

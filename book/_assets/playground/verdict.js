@@ -1,6 +1,6 @@
 // What an attack has shown, in words, and what to lay beside the drawings.
 
-const FOUND = 1e-2; // relative error below which a picture counts as recovered
+export const FOUND = 1e-2; // relative error below which a picture counts as recovered
 
 export const whole = (number) => number.toLocaleString("en");
 

@@ -1,0 +1,18 @@
+// Names for the buttons that sphinx-copybutton adds, which hold a picture alone; and of formulas and code only what is
+// wider than its place is a stop of the tab key, so that the arrows can scroll it.
+addEventListener("load", async () => {
+  document.querySelectorAll("button.copybtn").forEach((button) => button.setAttribute("aria-label", "Copy this code"));
+  await window.MathJax?.startup?.promise;
+  const room = () => {
+    for (const formula of document.querySelectorAll(".bd-article mjx-container:not([display])")) {
+      const wide = formula.getBoundingClientRect().width > formula.closest("p, li, td, dd, figcaption, div")?.clientWidth;
+      formula.classList.toggle("scrolls", wide);
+    }
+    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container.scrolls, pre, .cell_output)")) {
+      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
+      else box.removeAttribute("tabindex");
+    }
+  };
+  room();
+  addEventListener("resize", room);
+});

@@ -1,0 +1,2 @@
+export const SETTING = {"activation": "relu", "seed": 1};
+export const RUNS = {};
