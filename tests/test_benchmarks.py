@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 
+import pytest
+import torch
+from test_book import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
 import common
 import images
-import pytest
 import race
-import torch
-from helpers import ROOT
 
 import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
-SCRIPTS += ("partial", "defences")
+SCRIPTS += ("partial", "defences", "uniqueness")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -38,6 +40,7 @@ SHOWN = {
     "roads": {"training", "road", "n", "p", "knows", "samples", "below_0.1", "ssim_above_0.9", "median_error", "loss"},
     "partial": {"case", "level", "ratio", "what", "sets", "recovered", "interval", "median_error", "median_loss"},
     "defences": {"defence", "level", "sets", "accuracy", "error", "within_0.1", "below_1e-2", "epsilon", "local_error"},
+    "uniqueness": {"family", "activation", "n", "d", "excess", "p", "draws", "solutions", "draws_with_others"},
     "depth": {"activation", "scaled", "blocks", "ratio", "sets", "recovered", "median_weakest", "median_steps"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }

@@ -2,7 +2,6 @@ import math
 
 import pytest
 import torch
-from helpers import normal
 
 import reconlaw as rl
 from reconlaw._random import seeded_generator
@@ -11,6 +10,10 @@ from reconlaw.features import spectral
 
 def generator(seed=0):
     return seeded_generator("attack", seed)
+
+
+def normal(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def dense_moment(features, R):

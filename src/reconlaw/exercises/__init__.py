@@ -20,11 +20,13 @@ from .residual_networks import check_corrected, check_head_width, check_tangents
 from .sign_ambiguity import check_flip_change, check_read_signs, check_unnoticed_flips
 from .spectral_start import check_apply_moment, check_outlier_ratio, check_third_moment_gradient
 from .the_law import check_error_bar, check_jacobian_rank, check_one_sample
+from .the_law_proved import check_all_angles, check_unique_from
 from .two_layer import check_first_layer_gradient, check_least_width, check_movement_bounds, check_read_n
 from .unknown_n import check_certificate, check_duality_gap, check_one_atom, check_shrunk_coefficients
 from .your_own_model import check_head_count, check_standard_errors, check_undo_decay
 
 __all__ = [
+    "check_all_angles",
     "check_another_batch",
     "check_apply_moment",
     "check_blurred_relu",
@@ -81,6 +83,7 @@ __all__ = [
     "check_tangents",
     "check_third_moment_gradient",
     "check_undo_decay",
+    "check_unique_from",
     "check_unnoticed_flips",
     "check_weakest",
     "check_wilson_interval",
