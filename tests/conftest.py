@@ -1,25 +1,14 @@
-"""Shared by the tests: reproducible property tests, and small problems with a known answer."""
-
-from types import SimpleNamespace
+"""Reproducible property tests, and what the tests get as fixtures."""
 
 import pytest
 import torch
+from helpers import make_problem
 from hypothesis import settings
 
-import reconlaw as rl
+pytest_plugins = ["browsing"]
 
 settings.register_profile("reconlaw", deadline=None, derandomize=True)
 settings.load_profile("reconlaw")
-
-
-def make_problem(d=20, n=5, p=1000, activation="relu", seed=0, outputs=None, dtype=torch.float64):
-    """Samples X on the sphere, labels y, the features, and the θ that fits them; ``outputs`` K labels a sample."""
-    features = rl.RandomFeatures(d, p, activation, seed=seed, dtype=dtype, device="cpu")
-    data = rl.data.sphere(n, d, seed=seed)
-    y = data.y
-    if outputs is not None:
-        y = torch.randn(n, outputs, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    return SimpleNamespace(features=features, X=data.X, y=y, theta=features.fit(data.X, y), n=n)
 
 
 @pytest.fixture(scope="session")

@@ -3,22 +3,13 @@ import pickle
 
 import pytest
 import torch
+from helpers import PARITY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import reconlaw as rl
 from reconlaw.features.activations import ACTIVATIONS, Activation, get_activation
 
-PARITY = {
-    "relu": "mixed",
-    "tanh": "odd",
-    "gelu": "mixed",
-    "softplus": "mixed",
-    "silu": "mixed",
-    "erf": "odd",
-    "abs": "even",
-    "relu+tanh": "mixed",
-}
 each_activation = pytest.mark.parametrize("name", ACTIVATIONS)
 
 

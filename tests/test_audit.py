@@ -81,8 +81,8 @@ def pair():
 
 
 def run(before, after, **options):
-    options = {"module": net(), "input_shape": (1, 8, 8), "n": N, "report": None, "max_seconds": 60} | options
-    return rl.audit(before, after, **options)
+    usual = {"module": net(), "input_shape": (1, 8, 8), "n": N, "report": None}
+    return rl.audit(before, after, **usual | {"max_seconds": None, "max_steps": 20_000} | options)
 
 
 class Page(HTMLParser):
@@ -362,6 +362,7 @@ def test_quantised_heads_are_refused(pair):
         ({"input_shape": (1, 9, 9)}, "does input_shape fit"),
         ({"n": 0}, "n=0 must be a whole number"),
         ({"max_seconds": -1}, "max_seconds"),
+        ({"max_steps": 0}, "max_steps=0"),
         ({"norm": 0}, "norm"),
         ({"references": 0}, "references"),
     ],
@@ -536,3 +537,15 @@ def test_help_tells_the_exit_status(capsys):
         command.main(["audit", "--help"])
     text = capsys.readouterr().out
     assert "exit status" in text and "data came back" in text and "--input-shape" in text
+
+
+# --- budgets ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_of_steps_is_kept_and_gives_the_same_audit(pair):
+    """A wrong norm, so that nothing is found: the attack, each reference and the control spend no more than theirs."""
+    one, two = (run(*pair, norm=1.0, max_steps=4000, references=2) for _ in range(2))
+    assert one.result.steps < 0.5 * 4000 + 300 and one.reference_steps <= 0.15 * 4000
+    assert one.settings["budget"] == "4,000 steps" and one.control is not None
+    assert torch.equal(one.candidates, two.candidates)
+    assert (one.references, one.control, one.verdict) == (two.references, two.control, two.verdict)

@@ -6,14 +6,12 @@ import signal
 import subprocess
 import sys
 
-import pytest
-import torch
-from test_book import ROOT
-
-sys.path.insert(0, str(ROOT / "benchmarks"))
 import common
 import images
+import pytest
 import race
+import torch
+from helpers import ROOT
 
 import reconlaw as rl
 

@@ -9,34 +9,12 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from helpers import BOOK, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells, toc_entries
 
-ROOT = Path(__file__).resolve().parents[1]
-BOOK = ROOT / "book"
-NOTEBOOKS = sorted(p for p in BOOK.rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
-SLUG = CONFIG["repository"]["url"].removeprefix("https://github.com/")
-FIRST_CELL = f"""\
-try:
-    import reconlaw as rl
-except ModuleNotFoundError:  # on Colab, say
-    %pip install -q "reconlaw @ git+https://github.com/{SLUG}"
-    import reconlaw as rl
-
-print(rl.device_note())"""
 LONGEST_CELL = 25
 PLOTLY = "application/vnd.plotly.v1+json"
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-
-
-def code_cells(path):
-    return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-
-
-def toc_entries():
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
-    chapters = [c for part in toc.get("parts", []) for c in part["chapters"]] + toc.get("chapters", [])
-    return [toc["root"]] + [s["file"] for c in chapters for s in [c, *c.get("sections", [])]]
 
 
 @each_notebook

@@ -5,13 +5,11 @@ import math
 import re
 
 import pytest
-import test_pages
+from browsing import SITE
+from helpers import BOOK
 from playwright.sync_api import expect
-from test_book import BOOK
 
 from reconlaw import counting
-
-site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
 
 SOURCE = (BOOK / "_assets" / "calculator" / "architectures.js").read_text(encoding="utf-8")
 ARCHITECTURES = {
@@ -205,7 +203,7 @@ def test_it_works_from_disk(browser):
     page = browser.new_page()
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto((test_pages.SITE / "limits" / "risk-calculator.html").as_uri())
+    page.goto((SITE / "limits" / "risk-calculator.html").as_uri())
     one = Calculator(page)
     one.part("architecture").select_option("two-layer")
     one.fill(n=100)

@@ -10,7 +10,7 @@ import sys
 
 import nbformat
 import pytest
-from test_book import BOOK, ROOT, toc_entries
+from helpers import BOOK, ROOT, toc_entries
 
 sys.path.insert(0, str(BOOK / "_ext"))
 

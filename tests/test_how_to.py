@@ -1,12 +1,8 @@
 """Every block of code on the page of recipes runs, with the large sizes made small."""
 
-import re
-
 import pytest
-from test_book import BOOK
+from helpers import HOW_TO, RECIPES
 
-PAGE = (BOOK / "how-to.md").read_text(encoding="utf-8")
-RECIPES = dict(re.findall(r"^## (.+?)$.*?^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL))
 SMALLER = {
     "Use a bigger p on a GPU": [
         ("n, d, p = 20, 3_072, 1_000_000", "n, d, p = 4, 30, 1_200"),
@@ -25,7 +21,7 @@ SMALLER = {
 
 
 def test_each_recipe_has_its_block():
-    assert len(RECIPES) == PAGE.count("\n## ") == PAGE.count("```python") >= 5
+    assert len(RECIPES) == HOW_TO.count("\n## ") == HOW_TO.count("```python") >= 5
     assert set(SMALLER) <= set(RECIPES)
 
 

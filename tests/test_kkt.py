@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_benchmarks import ROOT  # puts benchmarks on the path  # noqa: F401
+from roads import to_the_margin
 
 import reconlaw as rl
 from reconlaw.networks import TwoLayer, tangent
@@ -14,8 +14,6 @@ OPTIONS = {"max_steps": 400, "learning_rate": 0.05, "max_seconds": 30}
 
 
 def trained(X, y, log_loss=-150.0):
-    from roads import to_the_margin
-
     return to_the_margin(TwoLayer(X.shape[1], 200, seed=0), X, y, log_loss)
 
 

@@ -1,15 +1,12 @@
 import pytest
 import torch
+from helpers import normal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import reconlaw as rl
 from reconlaw.features import lift as lift_module
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def fit(U, features, alpha, lifted):

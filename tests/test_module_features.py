@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers import BODIES, features_of, mlp, normal, norms, seeded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -15,74 +16,7 @@ from reconlaw.features import autograd, moment_regression
 from reconlaw.features.moment_regression import MomentRegression
 from reconlaw.sphere import to_sphere
 
-
-def normal(*shape, seed=0, dtype=torch.float64):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
-
-
-def seeded(make):
-    """A module drawn the same every time, without touching the stream of other tests."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1_000_003)
-        return make()
-
-
-class Transformer(nn.Module):
-    """Two tokens of half the input each, one encoder layer."""
-
-    def __init__(self, width=16, tokens=2):
-        super().__init__()
-        self.tokens = tokens
-        self.embed, self.place = nn.LazyLinear(width), nn.Parameter(torch.randn(tokens, width))
-        self.layer = nn.TransformerEncoderLayer(width, 2, 2 * width, dropout=0.0, activation="gelu", batch_first=True)
-
-    def forward(self, X):
-        return self.layer(self.embed(X.reshape(len(X), self.tokens, -1)) + self.place)
-
-
-class Attention(nn.Module):
-    """Fused attention called by hand, without a module that could turn it off."""
-
-    def __init__(self):
-        super().__init__()
-        self.qkv = nn.Linear(4, 24)
-
-    def forward(self, X):
-        q, k, v = self.qkv(X.reshape(len(X), 1, 2, 4)).chunk(3, -1)
-        return nn.functional.scaled_dot_product_attention(q, k, v)
-
-
-def cnn():
-    return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.GELU(), nn.Conv2d(6, 8, 2), nn.SiLU())
-
-
-def mlp(p=60, d=8):
-    return nn.Sequential(nn.Linear(d, 20), nn.GELU(), nn.Linear(20, p), nn.SiLU())
-
-
-def transformer():
-    module = Transformer()
-    module(torch.zeros(1, 8))
-    return module.eval()
-
-
-def norms():
-    return nn.Sequential(nn.Linear(8, 30), nn.BatchNorm1d(30), nn.GELU(), nn.Dropout(0.5), nn.LayerNorm(30)).eval()
-
-
-BODIES = {
-    "mlp": (mlp, 8),
-    "cnn": (cnn, (1, 2, 4)),
-    "transformer": (transformer, 8),
-    "attention": (Attention, 8),
-    "norms": (norms, 8),
-}
 every_body = pytest.mark.parametrize("name", BODIES)
-
-
-def features_of(name, **options):
-    make, shape = BODIES[name]
-    return rl.ModuleFeatures(seeded(make), shape, device="cpu", **options)
 
 
 def rf_module(features):

@@ -4,15 +4,12 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 from torch import nn
 
 import reconlaw as rl
 from reconlaw.networks import LayerFeatures, ResNet, Restricted, TrainingError, TwoLayer, between, input_span, train
 from reconlaw.sphere import to_sphere
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

@@ -2,32 +2,18 @@
 width, menu, search, images, interactive figures, and axe's rules (WCAG 2.2, A and AA) in light and dark."""
 
 import functools
-import gzip
-import http.server
-import mimetypes
-import os
-import shutil
 import struct
 import subprocess
-import threading
 from html.parser import HTMLParser
-from pathlib import Path
 from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from xml.etree import ElementTree
 
 import pytest
-from test_book import ROOT, SLUG, toc_entries
+from browsing import ADDRESS, BASE, DESK, PHONE, SITE, skip_unless_there_is_a_site
+from helpers import ROOT, toc_entries
 
-SITE = Path(os.environ.get("SITE", ROOT / "_build" / "html")).resolve()
-OWNER, NAME = (os.environ.get("GITHUB_REPOSITORY") or SLUG).split("/")  # as the build takes it
-HOST = f"{OWNER.lower()}.github.io"
-BASE = "" if NAME.lower() == HOST else f"/{NAME}"  # Pages serves a project in a folder of its owner's host
-ADDRESS = f"https://{HOST}{BASE}/"
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+skip_unless_there_is_a_site()
+
 PAGES = toc_entries()
 GENERATED = [
     name for name in ("search", "404", "genindex", "py-modindex", "prf-prf") if (SITE / f"{name}.html").is_file()
@@ -38,7 +24,6 @@ WITH_FIGURES = [
     if (path := SITE / f"{name}.html").is_file() and "interactive-figure" in path.read_text(encoding="utf-8")
 ]
 FETCHED = "() => performance.getEntries().filter(e => e.name.endsWith('/plotly.min.js')).length"
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 HEAVIEST = 1_500_000  # bytes over the wire, at first sight of a page
 
 # What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
@@ -59,81 +44,12 @@ THIN = """() => {
     seen.add(look);
   }
 }"""
+REPEATED = """() => {
+  const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
+  return ids.filter((id, k) => ids.indexOf(id) !== k);
+}"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .reduce((sum, entry) => sum + entry.transferSize, 0)"""
-
-if os.environ.get("CI") != "true":
-    if BROWSER is None:
-        pytest.skip("no Chromium on this machine", allow_module_level=True)
-    if not (SITE / "index.html").is_file():
-        pytest.skip("the site is not built: make book", allow_module_level=True)
-
-
-@functools.cache
-def as_sent(path):
-    """Content type and body, compressed where Pages compresses."""
-    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
-    packed = kind.startswith("text/") or kind.endswith(("javascript", "json", "xml"))
-    return kind, packed, gzip.compress(path.read_bytes(), 6) if packed else path.read_bytes()
-
-
-class Pages(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        path = unquote(urlsplit(self.path).path)
-        file = SITE / path.removeprefix(f"{BASE}/")
-        file = file / "index.html" if file.is_dir() else file
-        found = path.startswith(f"{BASE}/") and file.is_file()
-        kind, packed, body = as_sent(file if found else SITE / "404.html")
-        self.send_response(200 if found else 404)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body)))
-        if packed:
-            self.send_header("Content-Encoding", "gzip")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *arguments):
-        pass
-
-
-@pytest.fixture(scope="module")
-def site():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}{BASE}"
-    server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(site, browser):
-    """Open a page in a fresh tab that reaches only the site; `.complaints` collects its console errors."""
-    contexts = []
-
-    def open_page(name, **options):
-        context = browser.new_context(**options)
-        contexts.append(context)
-        context.route("**/*", lambda r: r.continue_() if r.request.url.startswith(site) else r.abort())
-        page = context.new_page()
-        page.complaints = []
-        page.on("pageerror", lambda e: page.complaints.append(str(e)))
-        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-        page.goto(f"{site}/{name}.html", wait_until="load")
-        page.evaluate("() => window.MathJax?.startup?.promise")
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 def width(page):
@@ -172,8 +88,16 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
 
+    assert page.evaluate(REPEATED) == []
+    assert page.locator("mjx-container[tabindex]:not(.scrolls)").count() == 0, "a formula is no stop of the tab key"
+    assert page.locator("button.copybtn:not([aria-label])").count() == 0
+
     page.set_viewport_size(PHONE)
     assert width(page) <= PHONE["width"], f"the page is {width(page)} px wide on a phone"
+    clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that leaves a phone's screen"
+    heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
+    assert min(page.locator(".bd-header-article .btn").evaluate_all(heights), default=44) >= 44
     page.set_viewport_size(DESK)
 
     page.evaluate(THIN)
@@ -245,6 +169,26 @@ def test_search_finds(open_page):
     page.locator("#search-results li a[href^='signs/sign-ambiguity.html']").first.wait_for()
     page.locator("#search-results p.context").first.wait_for()
     assert page.complaints == [] and inaccessible(page) == []
+
+
+def test_search_for_install_leads_to_the_recipe(open_page):
+    """And not to the cell that every chapter opens with."""
+    page = open_page("search")
+    page.goto(f"{page.url}?q=install")
+    page.locator("#search-results p.context").first.wait_for()
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
+    assert any(link.startswith("how-to.html") for link in found[:2]), found
+    assert not any(link.startswith(("geometry/", "signs/", "limits/")) for link in found), found
+    icon, text = (
+        page.locator(".bd-search-container svg, .bd-search-container i").first,
+        page.locator(".bd-search-container input"),
+    )
+    padding = text.evaluate("i => i.getBoundingClientRect().left + parseFloat(getComputedStyle(i).paddingLeft)")
+    assert icon.bounding_box()["x"] + icon.bounding_box()["width"] <= padding, "the magnifier lies over the text"
+
+
+def test_the_front_page_is_named_once(open_page):
+    assert open_page("index").title() == "The Law of Data Reconstruction"
 
 
 def test_search_finds_in_a_copy_on_disk(browser):

@@ -4,15 +4,12 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 
 import reconlaw as rl
 from reconlaw.features.activations import ACTIVATIONS, get_activation
 from reconlaw.perturbation import _SLOPES
 from reconlaw.sphere import to_sphere
-
-
-def normal(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def noise_of(size, p, seed):

@@ -3,15 +3,13 @@
 import re
 
 import pytest
-import test_pages
 import torch
+from browsing import PHONE, SITE
+from helpers import BOOK
 from playwright.sync_api import expect
-from test_book import BOOK
 
 import reconlaw as rl
 from reconlaw.attack.projection import Projection
-
-site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
 
 SOLVED = 90_000  # ms: a busy machine with one core takes thirty times the second of a laptop
 CALL = """async ([name, ...args]) => {
@@ -332,7 +330,7 @@ def test_pictures_that_cannot_be_told_apart_are_refused(playground):
 
 
 def test_on_a_phone_a_finger_draws_and_nothing_overflows(playground):
-    one = playground(viewport=test_pages.PHONE, has_touch=True, is_mobile=True)
+    one = playground(viewport=PHONE, has_touch=True, is_mobile=True)
     page = one.page
     fits = "() => document.scrollingElement.scrollWidth <= innerWidth"
     one.part("clear").tap()
@@ -359,7 +357,7 @@ def test_it_works_from_disk(browser):
     page = browser.new_page(reduced_motion="reduce")
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto((test_pages.SITE / "playground.html").as_uri())
+    page.goto((SITE / "playground.html").as_uri())
     one = Playground(page)
     one.train()
     one.recover()

@@ -4,7 +4,7 @@ import re
 
 import nbformat
 import yaml
-from test_book import BOOK, NOTEBOOKS, ROOT, toc_entries
+from helpers import BOOK, NOTEBOOKS, ROOT, toc_entries
 
 import reconlaw as rl
 

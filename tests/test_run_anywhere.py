@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from test_book import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
+from helpers import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -84,7 +84,7 @@ def test_binder_installs_the_pinned_versions():
 
 
 def test_workflows_do_what_is_there():
-    assert set(WORKFLOWS) == {"tests", "publish", "links", "colab"}
+    assert set(WORKFLOWS) == {"tests", "publish", "links", "colab", "anywhere"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     for name, workflow in WORKFLOWS.items():
         assert workflow["permissions"] == {"contents": "read"}, name
@@ -94,7 +94,24 @@ def test_workflows_do_what_is_there():
                 assert set(re.findall(r"make ([a-z]+)", run)) <= targets
                 assert all((ROOT / script).is_file() for script in re.findall(r"\.ci/\w+", run))
         weekly = [entry["cron"].split() for entry in workflow[True].get("schedule", [])]  # YAML reads `on` as true
-        assert bool(weekly) == (name in ("links", "colab")) and all(day != "*" for *_, day in weekly)
+        assert bool(weekly) == (name in ("links", "colab", "anywhere")) and all(day != "*" for *_, day in weekly)
+
+
+def test_the_weekly_run_takes_every_leg_and_the_lowest_versions(tmp_path):
+    jobs, makefile = WORKFLOWS["anywhere"]["jobs"], (ROOT / "Makefile").read_text()
+    legs = re.search(r"^LEGS := (.+)$", makefile, flags=re.MULTILINE)[1].split()
+    assert jobs["notebooks"]["strategy"]["matrix"]["leg"] == legs
+    for leg in legs:
+        command = re.search(rf"^{leg}: .*\n\t(.+)$", makefile, flags=re.MULTILINE)[1]
+        assert command.endswith("$(NBTEST)") and command != "$(NBTEST)"
+    write = next(step["run"] for step in jobs["lowest"]["steps"] if "lowest.txt" in step.get("run", ""))
+    subprocess.run(
+        ["bash", "-c", write.replace("pyproject.toml", str(ROOT / "pyproject.toml"))], cwd=tmp_path, check=True
+    )
+    lowest = [line.replace("==", ">=").removesuffix(".*") for line in (tmp_path / "lowest.txt").read_text().split()]
+    assert lowest == PROJECT["dependencies"]
+    python = next(s["with"]["python-version"] for s in jobs["lowest"]["steps"] if "setup-python" in s.get("uses", ""))
+    assert PROJECT["requires-python"] == f">={python}"
 
 
 def test_colab_run_takes_this_checkout_and_names_what_failed(tmp_path):

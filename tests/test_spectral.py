@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 
 import reconlaw as rl
 from reconlaw._random import seeded_generator
@@ -10,10 +11,6 @@ from reconlaw.features import spectral
 
 def generator(seed=0):
     return seeded_generator("attack", seed)
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def dense_moment(features, R):

@@ -19,10 +19,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from joblib import parallel_config
-from test_book import ROOT
 
 import reconlaw as rl
 from reconlaw.sweeps.store import Store, cell_key

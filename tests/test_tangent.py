@@ -4,12 +4,9 @@ import math
 
 import pytest
 import torch
+from helpers import normal
 
 from reconlaw.networks import TwoLayer, tangent
-
-
-def normal(*shape, seed=0):
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,12 @@ def parser() -> argparse.ArgumentParser:
         "--max-seconds", type=_positive(float), default=120.0, metavar="S", help="time budget in all (default: 120)"
     )
     made.add_argument(
+        "--max-steps",
+        type=_positive(int),
+        metavar="N",
+        help="budget of work in all, which is the same on every machine (default: none)",
+    )
+    made.add_argument(
         "--references",
         type=_positive(int),
         default=3,
@@ -129,6 +135,7 @@ def main(arguments=None) -> int:
             given.seed,
             given.device,
             not given.quiet,
+            given.max_steps,
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)

@@ -39,9 +39,9 @@ class Result:
     sign_identifiable: bool | None
     message: str
     seconds: float
-    steps: float
     method: str
     path: list[dict] | None = None
+    steps: float = 0.0
 
     def __repr__(self):
         n, d = self.X.shape

@@ -32,8 +32,10 @@ from .evidence import INPUTS, guesses, prune, random_theta, standard_errors
 # Verdicts, and the exit status of ``python -m reconlaw audit``; 2 is for arguments and files that do not serve.
 EXIT = {"unchanged": 0, "not determined": 0, "recovered": 1, "partial": 3, "inconclusive": 3}
 
-# Shares of the time budget: the attack, all references together; a control may take what the others leave.
-_ATTACK, _REFERENCES = 0.5, 0.3
+# Shares of the budget: the attack, all references together, the control.
+_ATTACK, _REFERENCES, _CONTROL = 0.5, 0.3, 0.2
+# References and control may take as many steps as the attack took, or so many where it was quick.
+_LEAST_STEPS = 300
 # A loss counts as beyond a reference where it is this much below the lowest of them.
 _BEYOND = 1e-3
 # A sample is held in place where its standard error is below this, relative to its norm.
@@ -89,7 +91,7 @@ class Audit:
     result: Result | None = None
     guesses: list[float] = field(default_factory=list)
     references: list[float] = field(default_factory=list)
-    reference_seconds: float = 0.0
+    reference_steps: int | None = None
     control: float | None = None
     bias_mismatch: float | None = None
     interrupted: bool = False
@@ -104,6 +106,27 @@ class Audit:
 
     def __repr__(self):
         return f"Audit({self.verdict}: {self.summary})"
+
+
+@dataclass
+class _Budget:
+    """What an audit may spend, None without limit."""
+
+    seconds: float | None
+    steps: int | None
+
+    def share(self, part, most=None) -> dict:
+        """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most."""
+        steps = [count for count in (None if self.steps is None else part * self.steps, most) if count is not None]
+        return {
+            "max_seconds": None if self.seconds is None else part * self.seconds,
+            "max_steps": math.ceil(min(steps)) if steps else None,
+        }
+
+    def __str__(self):
+        limits = [] if self.seconds is None else [f"{self.seconds:g} s"]
+        limits += [] if self.steps is None else [f"{self.steps:,} steps"]
+        return ", ".join(limits) or "none"
 
 
 def audit(
@@ -121,6 +144,7 @@ def audit(
     seed=0,
     device="auto",
     progress=False,
+    max_steps=None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
@@ -131,7 +155,7 @@ def audit(
         input_shape: of one input of the model, such as (3, 32, 32).
         n: number of samples it was fine-tuned on; None to have it estimated, where that works.
         module: the architecture, a ``torch.nn.Module``; not needed where ``before`` is one.
-        max_seconds: budget of attack, references and control together.
+        max_seconds: budget of attack, references and control together; None for no limit.
         report: where to write the HTML report; None for none.
         norm: ‖x‖ of the inputs that the model was trained on; √d where None. It matters for bodies with biases.
         image_shape: (H, W), (H, W, 3) or (3, H, W), where ``input_shape`` does not tell how to draw an input.
@@ -139,6 +163,8 @@ def audit(
         seed: of the attack, references and control.
         device: "auto" (CUDA where there is any, else the CPU) or any torch device.
         progress: say on stderr what is being done.
+        max_steps: the same budget in steps, as of :func:`reconlaw.reconstruct`; None for no limit. With
+            ``max_seconds=None`` the outcome does not depend on the speed of the machine.
 
     Returns:
         :class:`Audit`. Ctrl-C ends the attack early, and the report tells of the best so far.
@@ -147,7 +173,11 @@ def audit(
         AuditError: a file, key, shape, dtype or layer that does not serve; the message names it.
         ValueError, TypeError: what is wrong with another argument, or with the body.
     """
-    max_seconds, references = check_positive("max_seconds", max_seconds), check_count("references", references)
+    budget = _Budget(
+        None if max_seconds is None else check_positive("max_seconds", max_seconds),
+        None if max_steps is None else check_count("max_steps", max_steps),
+    )
+    references = check_count("references", references)
     n = None if n is None else check_count("n", n)
     if module is None:
         module = before if isinstance(before, torch.nn.Module) else after
@@ -162,7 +192,7 @@ def audit(
     pair = HeadChange(*states, module, head, input_shape, norm, device)
     picture = _picture_shape(image_shape, pair.features)
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
-    made = _examine(pair, n, picture, max_seconds, references, seed, progress, say)
+    made = _examine(pair, n, picture, budget, references, seed, progress, say)
     names = [Path(x).name if isinstance(x, str | Path) else type(x).__name__ for x in (before, after)]
     made.settings = {
         "before": names[0],
@@ -172,7 +202,7 @@ def audit(
         "input shape": " × ".join(map(str, pair.features.input_shape)),
         "n": "estimated" if n is None else n,
         "norm of an input": f"{pair.norm:.4g}" + (" (√d)" if norm is None else ""),
-        "time budget": f"{max_seconds:g} s",
+        "budget": str(budget),
         "seed": seed,
     }
     if report is not None:
@@ -208,7 +238,7 @@ def _picture_shape(image_shape, features):
     return None
 
 
-def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> Audit:
+def _examine(pair, n, picture, budget, references, seed, progress, say) -> Audit:
     features = pair.features
     K, p = pair.change.shape
     made = Audit(
@@ -235,7 +265,7 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
         return made
     check_change(made, pair)
     if n is None:
-        result = _estimate(pair, max_seconds * _ATTACK, seed, progress, say)
+        result = _estimate(pair, budget.share(_ATTACK), seed, progress, say)
         n = made.n = len(result.X)
     else:
         result = None
@@ -252,17 +282,17 @@ def _examine(pair, n, picture, max_seconds, references, seed, progress, say) -> 
             ),
         )
         return made
-    _attack(made, pair, n, result, max_seconds, references, seed, progress, say)
+    _attack(made, pair, n, result, budget, references, seed, progress, say)
     _judge(made, pair)
     return made
 
 
-def _estimate(pair, seconds, seed, progress, say):
+def _estimate(pair, limits, seed, progress, say):
     say("n is not given: estimating it")
     refusal = "n could not be estimated for this model; pass n, the number of samples the head was fine-tuned on"
     try:
         result = reconstruct(
-            pair.theta, pair.features, None, "sparse", seed, seconds, tol=pair.tolerance, progress=progress
+            pair.theta, pair.features, None, "sparse", seed, tol=pair.tolerance, progress=progress, **limits
         )
     except (RuntimeError, ValueError) as error:
         raise AuditError(f"{refusal} ({error})") from error
@@ -273,14 +303,12 @@ def _estimate(pair, seconds, seed, progress, say):
     return result
 
 
-def _attack(made, pair, n, result, max_seconds, references, seed, progress, say):
+def _attack(made, pair, n, result, budget, references, seed, progress, say):
     features, tol = pair.features, pair.tolerance
     made.guesses = guesses(pair, n, seed)
     if result is None:
         say("attack: looking for the samples")
-        result = reconstruct(
-            pair.theta, features, n, seed=seed, max_seconds=_ATTACK * max_seconds, tol=tol, progress=progress
-        )
+        result = reconstruct(pair.theta, features, n, seed=seed, tol=tol, progress=progress, **budget.share(_ATTACK))
     made.interrupted = result.message.startswith("interrupted")
     if not made.interrupted and not pair.changed:
         say("check: are all of them needed?")
@@ -301,22 +329,23 @@ def _attack(made, pair, n, result, max_seconds, references, seed, progress, say)
         made.bias_mismatch = float((alpha.sum(0) - pair.bias_change).norm() / pair.bias_change.norm())
     if made.interrupted:
         return
-    each = min(_REFERENCES * max_seconds / references, max(0.5, result.seconds))
-    made.reference_seconds = each
+    # The same work for all, in steps of n samples; those of "sparse" are of one.
+    taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
+    limits = budget.share(_REFERENCES / references, taken)
+    made.reference_steps = limits["max_steps"]
     try:
         for k in range(references):
             say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
             theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
-            blank = reconstruct(theta, features, n, seed=seed, max_seconds=each, tol=tol, progress=progress)
+            blank = reconstruct(theta, features, n, seed=seed, tol=tol, progress=progress, **limits)
             if blank.message.startswith("interrupted"):
                 raise KeyboardInterrupt
             made.references.append(blank.loss)
         if result.loss > tol:
             say("control: the same attack on a head that the audit trains itself")
             theta, Z = random_theta(pair, n, n, seed + references)
-            # A step that takes long may have overrun the budget: give the control a share all the same.
-            left = max(max_seconds - result.seconds - references * each, 0.1 * max_seconds)
-            test = reconstruct(theta, features, n, seed=seed, max_seconds=left, tol=tol, progress=progress)
+            limits = budget.share(_CONTROL, taken)
+            test = reconstruct(theta, features, n, seed=seed, tol=tol, progress=progress, **limits)
             if not test.message.startswith("interrupted"):
                 found = match(test.X, Z)
                 made.control = float(found.recovered_up_to_sign().double().mean())

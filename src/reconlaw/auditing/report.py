@@ -164,10 +164,10 @@ def _how_sure(made: Audit) -> str:
         ),
         (
             "References",
-            f"{len(made.references)} attacks of up to {made.reference_seconds:.0f} s",
+            f"{len(made.references)} attacks of up to {made.reference_steps or 0:,} steps",
             _span(made.references) if made.references else "not run",
         ),
-        ("This head", f"one attack of {result.seconds:.0f} s", as_power(result.loss)),
+        ("This head", f"one attack of {result.steps:,.0f} steps, {result.seconds:.0f} s", as_power(result.loss)),
     ]
     cells = "".join(f"<tr><th scope='row'>{a}</th><td>{b}</td><td>{c}</td></tr>" for a, b, c in rows)
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")

@@ -20,13 +20,16 @@ from .feature_map import FeatureMap
 @contextlib.contextmanager
 def _plain_kernels():
     """Fused attention off: its kernels lack the derivatives that the attack takes, the plain ones have them."""
-    fused = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+    mha = getattr(torch.backends, "mha", None)  # torch < 2.3 has no such switch, and takes no fused path with gradients
+    fused = mha is not None and mha.get_fastpath_enabled()
+    if fused:
+        mha.set_fastpath_enabled(False)
     try:
         with _plain_attention():
             yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(fused)
+        if fused:
+            mha.set_fastpath_enabled(True)
 
 
 def _plain_attention():

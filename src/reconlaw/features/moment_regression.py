@@ -70,7 +70,7 @@ class MomentRegression:
 
     def directions(self, R, k, generator):
         """Up to k candidate atoms, rows of norm √d, for a residual R (K, p), and how strong they are."""
-        scale = R.norm()
+        scale = R.norm().clamp_min(torch.finfo(R.dtype).tiny)
         beta = torch.cholesky_solve(self.F @ (R / scale).float().T, self.factor).T
         dual = SimpleNamespace(p=self.m, d=self.d, V=self.Z / math.sqrt(self.d))
         if self.explained > 0:

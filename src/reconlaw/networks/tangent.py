@@ -5,7 +5,7 @@ The gradient of f(x) = vᵀφ(Wx), φ ReLU, along all weights is
     ∇_v f(x) = φ(Wx),    ∇_W f(x) = (v ∘ φ'(Wx)) xᵀ.
 
 Two attacks look for inputs whose tangent features combine to a known vector t of all weights:
-:mod:`reconlaw.networks.ntk`, t what training changed, and :mod:`reconlaw.networks.kkt`, t the trained weights
+:func:`reconlaw.ntk`, t what training changed, and :func:`reconlaw.kkt`, t the trained weights
 themselves. Both minimise
 
     L(X̂) = min_c ‖t − Σ_i c_i ∇f(x̂_i)‖² / ‖t‖²

@@ -1,0 +1,105 @@
+"""The built site in a browser, served as GitHub Pages serves it and with no other network: what its tests share."""
+
+import functools
+import gzip
+import http.server
+import mimetypes
+import os
+import shutil
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from helpers import ROOT, SLUG
+
+SITE = Path(os.environ.get("SITE", ROOT / "_build" / "html")).resolve()
+OWNER, NAME = (os.environ.get("GITHUB_REPOSITORY") or SLUG).split("/")  # as the build takes it
+HOST = f"{OWNER.lower()}.github.io"
+BASE = "" if NAME.lower() == HOST else f"/{NAME}"  # Pages serves a project in a folder of its owner's host
+ADDRESS = f"https://{HOST}{BASE}/"
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+).split()
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+
+
+def skip_unless_there_is_a_site():
+    """Skip a test, or at the head of a module all of its tests, where there is no browser or no site; never in CI."""
+    if os.environ.get("CI") == "true":
+        return
+    if BROWSER is None:
+        pytest.skip("no Chromium on this machine", allow_module_level=True)
+    if not (SITE / "index.html").is_file():
+        pytest.skip("the site is not built: make book", allow_module_level=True)
+
+
+@functools.cache
+def as_sent(path):
+    """Content type and body, compressed where Pages compresses."""
+    kind = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    packed = kind.startswith("text/") or kind.endswith(("javascript", "json", "xml"))
+    return kind, packed, gzip.compress(path.read_bytes(), 6) if packed else path.read_bytes()
+
+
+class Pages(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path = unquote(urlsplit(self.path).path)
+        file = SITE / path.removeprefix(f"{BASE}/")
+        file = file / "index.html" if file.is_dir() else file
+        found = path.startswith(f"{BASE}/") and file.is_file()
+        kind, packed, body = as_sent(file if found else SITE / "404.html")
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        if packed:
+            self.send_header("Content-Encoding", "gzip")
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    skip_unless_there_is_a_site()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}{BASE}"
+    server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    skip_unless_there_is_a_site()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(site, browser):
+    """Open a page in a fresh tab that reaches only the site; `.complaints` collects its console errors."""
+    contexts = []
+
+    def open_page(name, **options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        context.route("**/*", lambda r: r.continue_() if r.request.url.startswith(site) else r.abort())
+        page = context.new_page()
+        page.complaints = []
+        page.on("pageerror", lambda e: page.complaints.append(str(e)))
+        page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
+        page.goto(f"{site}/{name}.html", wait_until="load")
+        page.evaluate("() => window.MathJax?.startup?.promise")
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -1,0 +1,59 @@
+"""The front page's law in a browser: on either side of p = dn, by keyboard, on a phone, and without scripts."""
+
+import pytest
+import test_pages
+from playwright.sync_api import expect
+
+site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
+
+SLOW = 120_000  # ms: a busy machine with one core
+DESK, PHONE = test_pages.DESK, test_pages.PHONE
+
+
+def at(page, ratio):
+    """Move the slider by its keys; a live search gets all the time it needs, so that no clock decides what is said."""
+    page.evaluate("() => (document.getElementById('hero').dataset.budget = 600)")
+    slider = page.get_by_label("p/dn")
+    slider.focus()
+    page.keyboard.press("Home")
+    for _ in range(20):
+        if slider.get_attribute("aria-valuetext") == str(ratio):
+            break
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#hero")).to_have_attribute("data-ended", str(ratio), timeout=SLOW)
+    return page.locator(".hero-status").inner_text()
+
+
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_the_law_on_the_front_page(open_page, viewport):
+    page = open_page("index", viewport=viewport)
+    said = at(page, 2)
+    assert "All four come back" in said and "from θ alone" in said
+    said = at(page, 0.5)
+    assert "128 numbers for 256 unknowns" in said and "neither is true" in said
+    expect(page.locator("[data-part=name]")).to_have_text("impostor B", timeout=SLOW)
+    assert page.complaints == [] and test_pages.inaccessible(page, root="#hero") == []
+    assert test_pages.width(page) <= viewport["width"]
+
+
+def test_two_ways_in_above_the_fold(open_page):
+    page = open_page("index", viewport=DESK)
+    for name in ("Play", "Read"):
+        link = page.locator(".hero-button", has_text=name)
+        assert link.bounding_box()["y"] + link.bounding_box()["height"] < DESK["height"]
+    page.locator(".hero-button", has_text="Read").click()
+    page.wait_for_url("**/images-from-weights.html")
+
+
+def test_impostors_hold_still_for_those_who_want_no_motion(open_page):
+    page = open_page("index", reduced_motion="reduce")
+    at(page, 0.5)
+    expect(page.locator("[data-part=name]")).to_have_text("impostor A")
+    page.wait_for_timeout(2000)
+    expect(page.locator("[data-part=name]")).to_have_text("impostor A")
+
+
+def test_without_javascript_the_picture_stands_alone(open_page):
+    page = open_page("index", java_script_enabled=False)
+    assert not page.locator("#hero").is_visible()
+    assert page.locator("figure img").first.is_visible()
