@@ -78,7 +78,7 @@ def geometry(made, features, X, theta) -> dict:
 def steps(features, X, theta) -> int | None:
     """Steps of Levenberg and Marquardt from near the samples to a loss of 1e-20; None where they end elsewhere."""
     generator = torch.Generator().manual_seed(1_000_003)
-    start = to_sphere(X + 0.2 * torch.randn(X.shape, generator=generator, dtype=X.dtype).to(X))
+    start = to_sphere(X + 0.2 * torch.randn(X.shape, device="cpu", generator=generator, dtype=X.dtype).to(X))
     taken = []
     target, lifted = {"target": 1e-20, "max_steps": 100}, features.parity == "mixed"
     point = descend(features, theta[None], start, lifted, **target, on_step=lambda point: taken.append(1)).point

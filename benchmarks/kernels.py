@@ -48,7 +48,7 @@ def work(s: dict) -> dict:
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape):
-        return torch.randn(*shape, generator=generator, dtype=dtype).to(features.V.device)
+        return torch.randn(*shape, device="cpu", generator=generator, dtype=dtype).to(features.V.device)
 
     U, delta, R, S = draw(n, d), draw(n, d), draw(1, p), draw(n, p)
     lift = features.lift(U, s["lifted"])

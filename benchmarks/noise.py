@@ -37,7 +37,9 @@ FEWER = {"noise": LEVELS["noise"][2:8], "bfloat16": (0.0,), "int8": (0.0,), "rid
 
 def draws(s: dict, *shape) -> torch.Tensor:
     """Gaussian numbers of the cell's own: no stream of the package is seeded like this."""
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(2_000_003 + s["seed"]), dtype=torch.float64)
+    return torch.randn(
+        *shape, device="cpu", generator=torch.Generator().manual_seed(2_000_003 + s["seed"]), dtype=torch.float64
+    )
 
 
 @functools.lru_cache(maxsize=1)

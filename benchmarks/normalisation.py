@@ -32,9 +32,9 @@ def body(d: int, p: int, draw: torch.Generator) -> nn.Sequential:
     """A layer, batch normalisation with statistics of public digits, GELU; random weights."""
     made = nn.Sequential(nn.Linear(d, p, bias=False), nn.BatchNorm1d(p), nn.GELU()).double()
     with torch.no_grad():
-        made[0].weight.copy_(torch.randn(p, d, generator=draw, dtype=torch.float64) / d**0.5)
-        made[1].weight.copy_(0.5 + torch.rand(p, generator=draw, dtype=torch.float64))
-        made[1].bias.copy_(0.5 * torch.randn(p, generator=draw, dtype=torch.float64))
+        made[0].weight.copy_(torch.randn(p, d, device="cpu", generator=draw, dtype=torch.float64) / d**0.5)
+        made[1].weight.copy_(0.5 + torch.rand(p, device="cpu", generator=draw, dtype=torch.float64))
+        made[1].bias.copy_(0.5 * torch.randn(p, device="cpu", generator=draw, dtype=torch.float64))
         public = rl.data.digits(200, classes=(0, 1, 2, 4, 5), seed=1).X
         for _ in range(100):
             made(public)
@@ -67,7 +67,7 @@ def dropped(s: dict, data):
     Phi, y, draw = features(data.X).cpu(), data.y, generator(s)
     theta, rate = torch.zeros(s["p"], dtype=torch.float64), s["step"] / torch.linalg.eigvalsh(Phi @ Phi.T)[-1]
     for _ in range(round(TIME / s["step"])):
-        kept = torch.rand(Phi.shape, generator=draw, dtype=torch.float64) >= s["rate"]
+        kept = torch.rand(Phi.shape, device="cpu", generator=draw, dtype=torch.float64) >= s["rate"]
         H = Phi * kept / (1 - s["rate"])
         theta += rate * H.T @ (y - H @ theta)
     return theta, features

@@ -46,7 +46,7 @@ def digits(seed: int) -> rl.data.Dataset:
     centred = torch.as_tensor(images - images.mean(0)) / 16 + 0.5
     generator = torch.Generator().manual_seed(1_000_003 + seed)
     of_class = [torch.nonzero(torch.as_tensor(target == k)).flatten() for k in range(N)]
-    picked = [int(rows[torch.randint(len(rows), (1,), generator=generator)]) for rows in of_class]
+    picked = [int(rows[torch.randint(len(rows), (1,), device="cpu", generator=generator)]) for rows in of_class]
     y = torch.tensor([1.0, -1.0] * (N // 2), dtype=torch.float64)
     return from_pixels(centred[picked].reshape(N, 8, 8).numpy(), y, (0.5,), torch.float64)
 

@@ -12,7 +12,8 @@ import torch
 
 import reconlaw as rl
 from reconlaw.attack import sgd
-from reconlaw.attack.run import CheckpointError, Run, fingerprint
+from reconlaw.attack.fingerprint import fingerprint
+from reconlaw.attack.run import CheckpointError, Run
 from reconlaw.attack.search import Search
 
 # A problem without an exact solution, so that a run lasts as long as it is let; a checkpoint after every record.
@@ -194,7 +195,7 @@ def test_another_problem_is_refused(problem, tmp_path, what):
     before = path.read_bytes()
     arguments = {"theta": case.theta, "features": case.features, "n": 5}
     arguments |= {
-        "theta": {"theta": case.theta * (1 + 1e-15)},
+        "theta": {"theta": case.theta * (1 + 1e-5)},
         "features": {"features": rl.RandomFeatures(20, 1000, seed=1, device="cpu")},
         # These two are called what the right ones are called.
         "V": {"features": rl.RandomFeatures(20, 1000, dtype=torch.float32, device="cpu").to(torch.float64)},
@@ -206,6 +207,14 @@ def test_another_problem_is_refused(problem, tmp_path, what):
     with pytest.raises(CheckpointError, match=r"run\.pt is of another problem"):
         rl.reconstruct(**arguments, checkpoint=path)
     assert path.read_bytes() == before
+
+
+def test_the_last_bits_of_theta_do_not_make_another_problem(problem, tmp_path):
+    path = tmp_path / "run.pt"
+    case = finished(problem, path)
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    refitted = case.theta + 1e-12 * case.theta.norm() * noise / noise.norm()
+    assert rl.reconstruct(refitted, case.features, 5, checkpoint=path).converged
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(problem, tmp_path, monkeypatch):

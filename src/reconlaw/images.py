@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ._checks import to_array
+
 WINDOW = 7  # scikit-image's window for SSIM
 
 
@@ -15,7 +17,7 @@ def psnr(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     r"""Peak signal-to-noise ratio −10 log₁₀ mean (p̂ − p)² in dB, of peak 1; infinite between equal pictures.
 
     Args:
-        estimate: (n, H, W) or (n, H, W, 3) in [0, 1].
+        estimate: (n, H, W) or (n, H, W, 3) in [0, 1], an array or a tensor on any device.
         truth: the same shape.
 
     Returns:
@@ -37,7 +39,7 @@ def ssim(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     pixels a side. SSIM depends on its window: compare it between pictures of one size only.
 
     Args:
-        estimate: (n, H, W) or (n, H, W, 3) in [0, 1], H and W ≥ 3.
+        estimate: (n, H, W) or (n, H, W, 3) in [0, 1], H and W ≥ 3, an array or a tensor on any device.
         truth: the same shape.
 
     Returns:
@@ -65,7 +67,7 @@ def ssim(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
 
 def _check_pictures(estimate, truth) -> tuple[np.ndarray, np.ndarray]:
-    estimate, truth = np.asarray(estimate, dtype=np.float64), np.asarray(truth, dtype=np.float64)
+    estimate, truth = (np.asarray(to_array(pictures), dtype=np.float64) for pictures in (estimate, truth))
     if estimate.shape != truth.shape:
         raise ValueError(f"estimate has shape {estimate.shape}, truth {truth.shape}; compare equal shapes")
     grey, colour = truth.ndim == 3, truth.ndim == 4 and truth.shape[3] == 3

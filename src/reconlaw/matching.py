@@ -87,16 +87,16 @@ def match(X_hat: torch.Tensor, X: torch.Tensor) -> MatchReport:
             f"X has zero rows {torch.nonzero(norms == 0).flatten().tolist()[:5]}; no relative error exists"
         )
 
-    order = torch.full((X.shape[0],), -1)
-    sign = torch.ones(X.shape[0], dtype=torch.float64)
-    error = torch.full((X.shape[0],), torch.inf, dtype=torch.float64)
+    order = torch.full((X.shape[0],), -1, device="cpu")
+    sign = torch.ones(X.shape[0], dtype=torch.float64, device="cpu")
+    error = torch.full((X.shape[0],), torch.inf, dtype=torch.float64, device="cpu")
     error_up_to_sign = error.clone()
 
     plus, minus = _distances(X, X_hat), _distances(X, -X_hat)
     usable = torch.nonzero((torch.isfinite(plus) & torch.isfinite(minus)).all(dim=0)).flatten()
     plus, minus = plus[:, usable], minus[:, usable]
     cost = torch.minimum(plus, minus) + SIGN_PREFERENCE * plus
-    rows, columns = (torch.as_tensor(index) for index in scipy.optimize.linear_sum_assignment(cost.numpy()))
+    rows, columns = (torch.from_numpy(index) for index in scipy.optimize.linear_sum_assignment(cost.numpy()))
     order[rows] = usable[columns]
     plus, minus = plus[rows, columns], minus[rows, columns]
     sign[rows] = torch.where(plus <= minus, 1.0, -1.0).double()

@@ -10,7 +10,8 @@ import re
 import sys
 
 import numpy as np
-import torch
+
+from ._checks import to_array
 
 # Okabe and Ito's palette, told apart under every common colour blindness; yellow is left out, too light on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -81,7 +82,7 @@ def image_rows(rows, width: float = 7.0):
     """Rows of pictures with a label each.
 
     Args:
-        rows: {label: (n, H, W) or (n, H, W, 3) array with values in [0, 1]}, every row of the same n.
+        rows: {label: (n, H, W) or (n, H, W, 3) array or tensor with values in [0, 1]}, every row of the same n.
         width: of the figure, in inches.
 
     Returns:
@@ -96,7 +97,7 @@ def image_rows(rows, width: float = 7.0):
     side = (width - 1.1) / n
     figure, axes = plt.subplots(len(labels), n, figsize=(width, side * len(labels) + 0.1), squeeze=False)
     for line, label in zip(axes, labels, strict=True):
-        for axis, image in zip(line, np.asarray(rows[label]), strict=True):
+        for axis, image in zip(line, to_array(rows[label]), strict=True):
             axis.imshow(image, vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
@@ -226,7 +227,7 @@ def _plain(value):
         return value
     if value is None:
         return None
-    array = value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    array = to_array(value)
     if array.dtype.kind not in "biufUO" or array.ndim == 0 and array.dtype.kind == "O":
         raise TypeError(f"a figure holds numbers, texts, lists and dictionaries, not {type(value).__name__}")
     if array.dtype.kind in "UO":

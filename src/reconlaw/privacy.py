@@ -75,7 +75,9 @@ def ridge_sensitivity(n: int, ridge: float, radius: float, bound: float = 1.0) -
 
 def noise(p: int, seed: int = 0) -> torch.Tensor:
     """Standard normal numbers, (p,), float64 on the CPU, of a stream that no other draw of the package shares."""
-    return torch.randn(check_count("p", p), generator=seeded_generator("noise", seed), dtype=torch.float64)
+    return torch.randn(
+        check_count("p", p), device="cpu", generator=seeded_generator("noise", seed), dtype=torch.float64
+    )
 
 
 def noisy_descent(Phi, y, clip, multiplier, steps, rate, seed=0) -> tuple[torch.Tensor, float]:
@@ -106,7 +108,7 @@ def noisy_descent(Phi, y, clip, multiplier, steps, rate, seed=0) -> tuple[torch.
     for _ in range(steps):
         errors = Phi @ theta - y
         kept = errors * (clip / (errors.abs() * lengths).clamp_min(1e-300)).clamp(max=1.0)
-        xi = torch.randn(len(theta), generator=generator, dtype=theta.dtype).to(theta.device)
+        xi = torch.randn(len(theta), device="cpu", generator=generator, dtype=theta.dtype).to(theta.device)
         theta = theta - rate * (kept @ Phi + multiplier * clip * xi)
     return theta, 2 * math.sqrt(steps) / multiplier if multiplier else math.inf
 

@@ -13,5 +13,5 @@ def to_sphere(U: torch.Tensor) -> torch.Tensor:
 
 
 def draw(count: int, d: int, generator: torch.Generator) -> torch.Tensor:
-    """Rows uniform on the sphere, (count, d), float64, on the generator's device."""
-    return to_sphere(torch.randn(count, d, generator=generator, dtype=torch.float64))
+    """Rows uniform on the sphere, (count, d), float64, on the CPU."""
+    return to_sphere(torch.randn(count, d, device="cpu", generator=generator, dtype=torch.float64))

@@ -54,7 +54,7 @@ class MessagePassing:
         self.y = (theta[0] / self.scale).float()
         phi = features.activation
         self.mu1 = float(hermite_coefficients(phi.f, 1)[1])
-        probe = torch.linspace(-3, 3, 13, dtype=torch.float64)
+        probe = torch.linspace(-3, 3, 13, dtype=torch.float64, device="cpu")
         self.parts = [part for part in (self._even, self._odd) if float(part(probe).std()) > 1e-9]
         grid = torch.linspace(-_REACH, _REACH, _NODES, device=self.y.device)
         weights = torch.exp(-0.5 * grid**2)

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from .._checks import check_matrix, check_moved, in_range
+from .._precision import full_precision
 from ..features.gram import SpanError, StepError, as_step, factor_gram
 
 
@@ -81,7 +82,7 @@ def least_squares(features, theta, U):
         with as_step():
             B = features.lift(U, False, theta.dtype).columns
             alpha = np.linalg.lstsq(B.T.cpu().numpy(), theta.T.cpu().numpy(), rcond=None)[0]
-            alpha = torch.as_tensor(alpha).to(theta)
+            alpha = torch.from_numpy(alpha).to(theta)
             loss = float((theta - alpha.T @ B).square().sum() / theta.square().sum())
             if math.isfinite(loss):
                 return SimpleNamespace(U=U, alpha=alpha, loss=loss)
@@ -104,6 +105,7 @@ class _ProjectionLoss(torch.autograd.Function):
         return grad * ctx.saved_tensors[0], None, None
 
 
+@full_precision()
 def projection_loss(X: torch.Tensor, features, theta: torch.Tensor) -> torch.Tensor:
     r"""L(X) = ‖P⊥ θ‖² / ‖θ‖², differentiable in X by the analytic gradient.
 

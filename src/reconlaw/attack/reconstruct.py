@@ -7,11 +7,13 @@ import inspect
 import torch
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
+from .._precision import full_precision
 from ..features.feature_map import FeatureMap
 from . import search, sgd, sparse
 from .count import count, independent_rows
+from .fingerprint import fingerprint
 from .result import Result
-from .run import Run, fingerprint, wall_clock
+from .run import Run, wall_clock
 
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
@@ -21,6 +23,7 @@ _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 _REMARKS = 3
 
 
+@full_precision()
 def reconstruct(
     theta,
     features,
@@ -95,7 +98,7 @@ def reconstruct(
     if tol is None:
         tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
     tol = check_positive("tol", tol)
-    problem = "" if checkpoint is None else fingerprint(theta, features, n, method, seed)
+    problem = {} if checkpoint is None else fingerprint(theta, features, n, method, seed)
     theta, unit = in_range(theta)
     rows, turn = independent_rows(theta)
     theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import tempfile
@@ -16,8 +15,8 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from .._random import seeded_generator
 from ..features.passes import Passes, counted
+from .fingerprint import same_problem
 
 CLOCK_SPEED = "RECONLAW_CLOCK_SPEED"
 
@@ -57,7 +56,7 @@ class Run:
     max_seconds: float | None = None
     progress: bool = False
     checkpoint: Path | None = None
-    fingerprint: str = ""
+    fingerprint: dict = field(default_factory=dict)
     best: torch.Tensor | None = None
     best_loss: float = float("inf")
     history: list[Improvement] = field(default_factory=list)
@@ -180,7 +179,7 @@ class Run:
     def _load(self):
         try:
             content = dict(torch.load(self.checkpoint, weights_only=True))
-            found = content["fingerprint"]
+            alike = same_problem(content["fingerprint"], self.fingerprint)
             best, history = content["best"], [Improvement(*entry) for entry in content["history"]]
             loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
             passes = Passes(content["passes"])
@@ -188,7 +187,7 @@ class Run:
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}); delete it, or name another file"
             ) from error
-        if found != self.fingerprint:
+        if not alike:
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} is of another problem (theta, features, n, method or seed differ); "
                 "delete it, or name another file"
@@ -200,14 +199,3 @@ class Run:
         if self._bar is not None:
             self._bar.close()
         self._save_or_warn()
-
-
-def fingerprint(theta: torch.Tensor, features, n, method: str, seed: int) -> str:
-    """Identifies a problem, so that a checkpoint is never resumed on another."""
-    digest = hashlib.sha256(theta.detach().cpu().numpy().tobytes())
-    digest.update(f"{features!r} n={n} {method} seed={seed}".encode())
-    # What it is called does not identify a map: two activations may have one name. Rounded, since devices differ.
-    x = torch.randn(1, features.d, generator=seeded_generator("fingerprint", 0), dtype=torch.float64)
-    values = features(x)[0, :16].double().cpu()
-    digest.update(str([round(v, 2) + 0.0 for v in (values / (values.norm() or 1)).tolist()]).encode())
-    return digest.hexdigest()

@@ -132,7 +132,7 @@ class Search:
         self.coarse = None if coarse is None else (coarse, theta.to(coarse.dtype))
 
     def _random_atoms(self, count):
-        draw = torch.randn(count, self.features.d, generator=self.generator, dtype=self.theta.dtype)
+        draw = torch.randn(count, self.features.d, device="cpu", generator=self.generator, dtype=self.theta.dtype)
         return to_sphere(draw.to(self.theta.device))
 
     def directions(self, residual, count):
@@ -223,7 +223,7 @@ class Search:
                 lead = self.directions(rest, max(self.n, min(self.features.d, 2 * self.n)))
                 point = self._message_rounds(passing, lead[: self.n]) or point
             else:
-                mixture = torch.randn(self.n, len(lead), generator=self.generator, dtype=lead.dtype)
+                mixture = torch.randn(self.n, len(lead), device="cpu", generator=self.generator, dtype=lead.dtype)
                 point = self._message_rounds(passing, to_sphere(mixture.to(lead.device) @ lead)) or point
 
     def _done(self, point):

@@ -53,7 +53,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
         X, velocity, step = run.state["X"].to(theta), run.state["velocity"].to(theta), run.state["step"]
         run.passes.made = run.state["passes"]
     else:
-        draw = torch.randn(n, features.d, generator=seeded_generator("attack", seed), dtype=theta.dtype)
+        draw = torch.randn(n, features.d, device="cpu", generator=seeded_generator("attack", seed), dtype=theta.dtype)
         X, step = to_sphere(draw.to(theta.device)), 0
         velocity = torch.zeros_like(X)
     interrupted = False

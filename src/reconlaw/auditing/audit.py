@@ -323,7 +323,7 @@ def _attack(made, pair, n, result, budget, references, seed, progress, say):
     except StepError as error:
         say(f"the standard errors could not be computed ({error})")
     errors = made.standard_errors
-    made.held = torch.ones(len(result.X), dtype=torch.bool) if errors is None else errors < _HELD
+    made.held = torch.ones(len(result.X), dtype=torch.bool, device="cpu") if errors is None else errors < _HELD
     alpha = result.coefficients.reshape(len(result.X), -1).cpu() @ pair.turn.T
     if pair.bias_change is not None and float(pair.bias_change.norm()) > 0:
         made.bias_mismatch = float((alpha.sum(0) - pair.bias_change).norm() / pair.bias_change.norm())

@@ -24,12 +24,12 @@ _TRIED = 2
 def random_theta(pair, n, inputs, seed):
     """θ as training on so many random inputs would leave it, with the rank of the real one; and the inputs."""
     generator = seeded_generator("audit", seed)
-    draw = torch.randn(inputs, pair.features.d, generator=generator, dtype=torch.float64)
+    draw = torch.randn(inputs, pair.features.d, device="cpu", generator=generator, dtype=torch.float64)
     Z = draw * (math.sqrt(pair.features.d) / draw.norm(dim=1, keepdim=True))
-    A = torch.randn(len(pair.theta), inputs, generator=generator, dtype=torch.float64)
+    A = torch.randn(len(pair.theta), inputs, device="cpu", generator=generator, dtype=torch.float64)
     theta = A.to(pair.features.device) @ pair.features(Z)
     theta = theta * (pair.size / theta.norm())
-    rounding = torch.randn(theta.shape, generator=generator, dtype=torch.float64).to(theta)
+    rounding = torch.randn(theta.shape, device="cpu", generator=generator, dtype=torch.float64).to(theta)
     return theta + rounding * (pair.rounding / math.sqrt(theta.numel())), Z
 
 
@@ -37,7 +37,7 @@ def guesses(pair, n, seed):
     """Losses of random candidates, without descent."""
     generator, found = seeded_generator("guesses", seed), []
     for _ in range(_GUESSES):
-        draw = torch.randn(n, pair.features.d, generator=generator, dtype=torch.float64)
+        draw = torch.randn(n, pair.features.d, device="cpu", generator=generator, dtype=torch.float64)
         U = pair.features._to(draw * (math.sqrt(pair.features.d) / draw.norm(dim=1, keepdim=True)))
         try:
             found.append(Projection(pair.features, pair.features._to(pair.theta), U).loss)

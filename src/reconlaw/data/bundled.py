@@ -58,7 +58,7 @@ def digits(
             raise ValueError(
                 f"n={n} asks for {count} images of digit {digit}, of which there are {len(of_class)}; lower n"
             )
-        picked.append(of_class[torch.randperm(len(of_class), generator=generator)[:count].numpy()])
+        picked.append(of_class[torch.randperm(len(of_class), device="cpu", generator=generator)[:count].numpy()])
     return from_pixels(images[np.concatenate(picked)], class_labels(counts), (images.mean(),), dtype)
 
 
@@ -150,6 +150,6 @@ def _pick(pixels: np.ndarray, n: int, seed: int, dtype: torch.dtype, noun: str, 
     if n > len(pixels):
         raise ValueError(f"n={n} is more than the {len(pixels)} {noun} there are; {remedy}")
     generator = seeded_generator("data", seed)
-    picked = torch.randperm(len(pixels), generator=generator)[:n].numpy()
+    picked = torch.randperm(len(pixels), device="cpu", generator=generator)[:n].numpy()
     mean = tuple(np.atleast_1d(pixels.mean(axis=(0, 1, 2))))
     return from_pixels(pixels[picked], random_signs(n, generator), mean, dtype)

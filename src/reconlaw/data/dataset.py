@@ -82,7 +82,7 @@ def from_pixels(pixels: np.ndarray, y: torch.Tensor, mean: tuple[float, ...], dt
             f"picture {int(np.argmin(norms))} is the mean pixel all over: it has no direction; leave it out"
         )
     rows *= math.sqrt(rows.shape[1]) / norms
-    X = check_samples(torch.as_tensor(rows).to(dtype))
+    X = check_samples(torch.as_tensor(rows, device="cpu").to(dtype))
     x = rows.reshape(pixels.shape)
     room = np.where(x > 0, 1 - centre, centre)  # how far each pixel can move from m before it leaves [0,1]
     scale = float((room / np.maximum(np.abs(x), 1e-12)).min())
@@ -91,7 +91,7 @@ def from_pixels(pixels: np.ndarray, y: torch.Tensor, mean: tuple[float, ...], dt
 
 def class_labels(counts: list[int]) -> torch.Tensor:
     """Labels of rows sorted by class: −1 and +1 for two; for K ≥ 3 the one-hot row less 1/K, (n, K)."""
-    index = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    index = torch.repeat_interleave(torch.arange(len(counts), device="cpu"), torch.tensor(counts, device="cpu"))
     if len(counts) == 2:
         return 2.0 * index.double() - 1.0
     return torch.nn.functional.one_hot(index, len(counts)).double() - 1.0 / len(counts)
@@ -115,4 +115,4 @@ def check_classes(classes, known) -> list:
 
 def random_signs(n: int, generator: torch.Generator) -> torch.Tensor:
     """n labels ±1, each by a fair coin."""
-    return 2.0 * torch.randint(0, 2, (n,), generator=generator).double() - 1.0
+    return 2.0 * torch.randint(0, 2, (n,), device="cpu", generator=generator).double() - 1.0

@@ -48,11 +48,11 @@ def sphere(
     if labels not in ("linear", "signs"):
         raise ValueError(f"labels={labels!r} is unknown; use 'linear' or 'signs'")
     generator = seeded_generator("data", seed)
-    Z = torch.randn(n, d, generator=generator, dtype=torch.float64)
+    Z = torch.randn(n, d, device="cpu", generator=generator, dtype=torch.float64)
     X = check_samples(math.sqrt(d) * Z / Z.norm(dim=1, keepdim=True))
     if labels == "linear":
-        g = torch.randn(d, generator=generator, dtype=torch.float64) / math.sqrt(d)
-        y = X @ g + noise * torch.randn(n, generator=generator, dtype=torch.float64)
+        g = torch.randn(d, device="cpu", generator=generator, dtype=torch.float64) / math.sqrt(d)
+        y = X @ g + noise * torch.randn(n, device="cpu", generator=generator, dtype=torch.float64)
     else:
         y = random_signs(n, generator)
     return Dataset(X.to(dtype), y.to(dtype))

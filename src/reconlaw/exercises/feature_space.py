@@ -12,8 +12,8 @@ from ._diagnose import diagnose
 def check_off_span(off_span) -> None:
     """``off_span(feature, Phi)`` is ‖(I − Φ⁺Φ)f‖²/‖f‖² for a feature vector f (p,) and Φ (n, p)."""
     generator = torch.Generator().manual_seed(1)
-    Phi = torch.randn(4, 9, generator=generator, dtype=torch.float64)
-    f = 3 * torch.randn(9, generator=generator, dtype=torch.float64)
+    Phi = torch.randn(4, 9, device="cpu", generator=generator, dtype=torch.float64)
+    f = 3 * torch.randn(9, device="cpu", generator=generator, dtype=torch.float64)
     part = torch.linalg.pinv(Phi) @ Phi @ f
     rest = f - part
     share = rest.square().sum() / f.square().sum()

@@ -44,7 +44,7 @@ def check_hermite_polynomials(orthonormal_hermite) -> None:
 
 def check_derivative_coefficients(derivative_coefficients) -> None:
     """``derivative_coefficients(mu)`` is √(k+1) μ_{k+1}, k = 0, …, m − 1."""
-    mu = torch.randn(7, generator=torch.Generator().manual_seed(6), dtype=torch.float64)
+    mu = torch.randn(7, device="cpu", generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     k = torch.arange(7, dtype=torch.float64)
     diagnose(
         derivative_coefficients(mu),

@@ -10,7 +10,7 @@ from ._diagnose import diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def check_flip_change(flip_change) -> None:

@@ -59,8 +59,8 @@ def check_one_sample(one_sample) -> None:
     """``one_sample(theta, V)`` is x (norm √d) and a with θ = a relu(Vx), for positive and negative a."""
     generator = torch.Generator().manual_seed(4)
     d, p = 6, 40
-    V = torch.randn(p, d, generator=generator, dtype=torch.float64) / math.sqrt(d)
-    x = torch.randn(d, generator=generator, dtype=torch.float64)
+    V = torch.randn(p, d, device="cpu", generator=generator, dtype=torch.float64) / math.sqrt(d)
+    x = torch.randn(d, device="cpu", generator=generator, dtype=torch.float64)
     x *= math.sqrt(d) / x.norm()
     for a in (1.7, -0.6):
         theta = a * (V @ x).relu()
@@ -100,7 +100,7 @@ def check_one_sample(one_sample) -> None:
 
 def check_error_bar(error_bar) -> None:
     """``error_bar(J, s)`` is s ‖J⁺‖_F = s (tr (JᵀJ)⁻¹)^{1/2}."""
-    J = torch.randn(12, 5, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+    J = torch.randn(12, 5, device="cpu", generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     s, sigma = 0.3, torch.linalg.svdvals(J)
     mean_square = s**2 * sigma.pow(-2).sum()
     diagnose(

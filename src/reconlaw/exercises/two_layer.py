@@ -10,7 +10,7 @@ from ._diagnose import diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
 def check_first_layer_gradient(first_layer_gradient) -> None:
@@ -159,5 +159,5 @@ def check_read_n(read_n) -> None:
 
 def _round(W: torch.Tensor, eps: float, seed: int) -> torch.Tensor:
     """Relative rounding errors, uniform of width eps."""
-    noise = torch.rand(W.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
+    noise = torch.rand(W.shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64) - 0.5
     return W + eps * W.abs() * noise

@@ -118,8 +118,25 @@ def get_activation(activation: str | Elementwise | Activation, derivative: Eleme
     return Activation(name, activation, derivative)
 
 
+def check_device(activation: Activation, device: torch.device) -> None:
+    """ValueError where φ or φ' holds tensors that ``device`` cannot take beside its own."""
+    if device.type == "cpu":  # get_activation has tried there
+        return
+    z = _probe().float().to(device)
+    try:
+        activation(z), activation.derivative(z)
+    except RuntimeError as error:
+        raise ValueError(f"the activation fails on {device} ({error}); {_WHAT_TO_HOLD}") from error
+
+
+_WHAT_TO_HOLD = (
+    "tensors that it holds are of one device: let it hold plain numbers, or 0-dimensional tensors on the CPU, which "
+    "serve on every device"
+)
+
+
 def _probe() -> torch.Tensor:
-    return torch.linspace(-4, 4, 9, dtype=torch.float64)
+    return torch.linspace(-4, 4, 9, dtype=torch.float64, device="cpu")
 
 
 def _check_elementwise(f: Elementwise, name: str) -> None:
@@ -128,6 +145,8 @@ def _check_elementwise(f: Elementwise, name: str) -> None:
         f(z.float())
         value = f(z)
     except (RuntimeError, TypeError, ValueError) as error:
+        if "same device" in str(error):
+            raise ValueError(f"{name} fails on the CPU ({error}); {_WHAT_TO_HOLD}") from error
         raise ValueError(f"{name} must take float32 and float64 alike, and fails ({error})") from error
     if isinstance(value, torch.Tensor) and value.requires_grad:
         raise ValueError(f"{name} has parameters that are trained; call requires_grad_(False) on it")

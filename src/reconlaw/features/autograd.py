@@ -68,9 +68,9 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
         count_passes((1 + features.d) * int(stale.sum()))
         graph = _graph(features, W[stale].to(dtype))
         fresh = torch.empty(len(graph[0]), features.d, features.p, dtype=dtype, device=W.device)
-        for axes in torch.arange(features.d).split(_DENSE_BATCH):
+        for axes in torch.arange(features.d, device="cpu").split(_DENSE_BATCH):
             unit = torch.zeros(len(axes), len(fresh), features.d, dtype=dtype, device=W.device)
-            unit[torch.arange(len(axes)), :, axes] = 1
+            unit[torch.arange(len(axes), device="cpu"), :, axes] = 1
             fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
         out[stale] = fresh
     return places, out
@@ -80,12 +80,13 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
     """See :meth:`~reconlaw.features.feature_map.FeatureMap.metric`."""
     d = features.d
     U = features.probes(_METRIC_SAMPLES * d, "metric")
-    w = torch.randn(len(U), features.p, generator=seeded_generator("metric", 1), dtype=U.dtype).to(U.device)
+    generator = seeded_generator("metric", 1)
     C = torch.zeros(d, d, dtype=U.dtype, device=U.device)
-    for rows, cotangents in zip(U.split(ROWS), w.split(ROWS), strict=True):
+    for rows in U.split(ROWS):
+        w = torch.randn(len(rows), features.p, device="cpu", generator=generator, dtype=U.dtype)
         rows = rows.requires_grad_(True)
         with torch.enable_grad():
-            (g,) = torch.autograd.grad(features.apply(rows), rows, cotangents)
+            (g,) = torch.autograd.grad(features.apply(rows), rows, w.to(U.device))
         C += g.T @ g
     values, vectors = torch.linalg.eigh(C / C.diagonal().mean())
     values = values.clamp_min(1e-3)
@@ -156,7 +157,7 @@ class AutogradLift(Lift):
         generator, total = seeded_generator("metric", 2), 0
         count_passes(_BLOCK_TANGENTS * len(self._W))
         for _ in range(_BLOCK_TANGENTS):
-            draw = torch.randn(self.features.d, generator=generator, dtype=torch.float64).to(self.columns)
+            draw = torch.randn(self.features.d, device="cpu", generator=generator, dtype=torch.float64).to(self.columns)
             T = _tangents(self._at, draw.expand(len(self._W), -1))
             for alpha in self.alpha.T:
                 A = self.fold(alpha[:, None] * T)

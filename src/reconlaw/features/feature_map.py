@@ -22,6 +22,7 @@ from .._checks import (
     check_samples,
     resolve_device,
 )
+from .._precision import full_precision
 from .._random import fingerprint_of, seeded_generator
 from ..sphere import draw
 from . import autograd
@@ -227,6 +228,7 @@ class FeatureMap(ABC):
 
     # Regression on the features.
 
+    @full_precision()
     def fit(self, X, y, ridge=0.0, theta0=None) -> torch.Tensor:
         r"""Minimum-norm interpolator, or ridge regression, started from θ₀.
 
@@ -296,6 +298,7 @@ class FeatureMap(ABC):
             raise ValueError(f"theta has shape {tuple(theta.shape)}; expected {wanted}")
         return rows
 
+    @full_precision()
     def predict(self, X, theta) -> torch.Tensor:
         """ŷ = Φ(X) θᵀ: (n,) for θ of shape (p,), (n, K) for (K, p); raises what calling the features on X does."""
         y = self(X) @ self.check_theta(theta).T

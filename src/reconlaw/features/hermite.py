@@ -54,7 +54,7 @@ def gaussian_quadrature() -> tuple[torch.Tensor, torch.Tensor]:
     left = np.arange(-REACH, REACH)[:, None]
     z = (left + 0.5 * (node + 1)).ravel()
     w = np.tile(0.5 * weight, 2 * REACH) * np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
-    return torch.as_tensor(z), torch.as_tensor(w)
+    return torch.from_numpy(z), torch.from_numpy(w)
 
 
 def hermite_coefficients(phi: str | Elementwise, degree: int) -> torch.Tensor:
@@ -88,7 +88,7 @@ def parity(phi: Elementwise) -> str:
     Raises:
         ValueError: φ is zero on [−6, 6], or gives NaN or infinity there.
     """
-    z = torch.linspace(0.0, 6.0, 601, dtype=torch.float64)
+    z = torch.linspace(0.0, 6.0, 601, dtype=torch.float64, device="cpu")
     right, left = _values(phi, z), _values(phi, -z)
     size = torch.maximum(right.abs().max(), left.abs().max())
     if size == 0:
@@ -107,7 +107,7 @@ def most_samples(phi: Elementwise) -> float:
     A quadratic form of rank n is such a sum in n(n−1)/2 dimensions of ways, of which Σ a_i x_i, where φ has a linear
     term, takes n: two samples are determined then; three up to finitely many alternatives; else but one.
     """
-    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64)
+    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64, device="cpu")
     values = _values(phi, z)
     low, middle, high = values[[0, 300, 600]].tolist()
     linear, square = (high - low) / 12, (high + low - 2 * middle) / 72

@@ -110,4 +110,4 @@ def _polar_quadrature(activation: Activation, sigma, tau, omega) -> torch.Tensor
 
 def _legendre(a: float, b: float, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     node, weight = np.polynomial.legendre.leggauss(count)
-    return torch.as_tensor(a + (b - a) * (node + 1) / 2), torch.as_tensor(weight * (b - a) / 2)
+    return torch.from_numpy(a + (b - a) * (node + 1) / 2), torch.from_numpy(weight * (b - a) / 2)

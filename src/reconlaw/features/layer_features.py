@@ -10,7 +10,7 @@ from torch import nn
 from .._checks import check_matrix
 from .._random import fingerprint_of
 from ..sphere import to_sphere
-from .activations import get_activation
+from .activations import check_device, get_activation
 from .feature_map import FeatureMap
 from .random_features import RandomFeatures
 
@@ -50,6 +50,7 @@ class LayerFeatures(_InSpan, RandomFeatures):
             V = V @ self.basis.T
         FeatureMap.__init__(self, V.shape[1], V.shape[0], V.dtype, device)
         self.activation = get_activation(activation)
+        check_device(self.activation, self.device)
         self.V = V.clone().to(self.device)
         self.fingerprint = fingerprint_of(V)
 

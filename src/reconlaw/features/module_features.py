@@ -14,22 +14,28 @@ import torch
 from torch import nn
 
 from .._checks import check_count, check_float_dtype, resolve_device
+from .._precision import full_precision
 from .feature_map import FeatureMap
 
 
 @contextlib.contextmanager
-def _plain_kernels():
-    """Fused attention off: its kernels lack the derivatives that the attack takes, the plain ones have them."""
+def _plain_kernels(module):
+    """Fused attention and cuDNN's recurrent layers off: their kernels lack the derivatives that the attack takes, the
+    plain ones have them. cuDNN stays on for a module without recurrent layers, whose convolutions need it."""
     mha = getattr(torch.backends, "mha", None)  # torch < 2.3 has no such switch, and takes no fused path with gradients
     fused = mha is not None and mha.get_fastpath_enabled()
+    cudnn = torch.backends.cudnn.enabled
     if fused:
         mha.set_fastpath_enabled(False)
     try:
+        if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+            torch.backends.cudnn.enabled = False
         with _plain_attention():
             yield
     finally:
         if fused:
             mha.set_fastpath_enabled(True)
+        torch.backends.cudnn.enabled = cudnn
 
 
 def _plain_attention():
@@ -69,6 +75,7 @@ class ModuleFeatures(FeatureMap):
             be differentiated.
     """
 
+    @full_precision()
     def __init__(self, module, input_shape, dtype=torch.float64, device="auto"):
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module, the body below the head")
@@ -99,7 +106,10 @@ class ModuleFeatures(FeatureMap):
                 made = copy.deepcopy(module)
             except RuntimeError as error:
                 raise ValueError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
-            return made.to(self.device, dtype).eval().requires_grad_(False)
+            made = made.to(self.device, dtype).eval().requires_grad_(False)
+            for part, name, value in _plain_tensors(made):  # which module.to leaves where they are
+                setattr(part, name, value.to(self.device, dtype if value.is_floating_point() else value.dtype))
+            return made
 
     def apply(self, X: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
         """f(X), (n, p), of rows that are trusted, with a graph where gradients are on and X asks for it.
@@ -112,14 +122,16 @@ class ModuleFeatures(FeatureMap):
         X = X.to(dtype)
         if dtype not in self._modules:
             self._modules[dtype] = self._copy(self._modules[self.dtype], dtype)
-        with _plain_kernels():  # on a copy: a module may begin with a layer that writes to its input
-            return self._modules[dtype](X.reshape(-1, *self.input_shape).clone()).flatten(1)
+        module = self._modules[dtype]
+        with _plain_kernels(module):  # on a copy: a module may begin with a layer that writes to its input
+            return module(X.reshape(-1, *self.input_shape).clone()).flatten(1)
 
     def _try(self, probes):
         """f at the probes, or an error that says what is wrong with f."""
         try:
-            with torch.no_grad(), _plain_kernels():
-                out = self._modules[self.dtype](probes.reshape(-1, *self.input_shape).clone())
+            module = self._modules[self.dtype]
+            with torch.no_grad(), _plain_kernels(module):
+                out = module(probes.reshape(-1, *self.input_shape).clone())
         except Exception as error:
             raise ValueError(
                 f"the module fails on an input of shape {(len(probes), *self.input_shape)} and {self.dtype} "
@@ -179,10 +191,19 @@ def _warn_of_training_mode(module):
         )
 
 
+def _plain_tensors(module):
+    """(module, name, tensor) of tensors that are attributes of a module or its parts, neither parameter nor buffer."""
+    for part in module.modules():
+        for name, value in list(vars(part).items()):
+            if isinstance(value, torch.Tensor):
+                yield part, name, value
+
+
 def _fingerprint(module) -> str:
-    """Identifies a body by its architecture, parameters and buffers."""
+    """Identifies a body by its architecture, parameters, buffers and plain tensors."""
     digest = hashlib.sha256(repr(module).encode())
-    for name, value in sorted([*module.named_parameters(), *module.named_buffers()]):
+    plain = [(name, value) for _, name, value in _plain_tensors(module)]
+    for name, value in [*sorted([*module.named_parameters(), *module.named_buffers()]), *plain]:
         digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -12,14 +12,16 @@ from functools import cached_property
 import torch
 
 from .._checks import check_count, check_float_dtype, check_matrix
+from .._precision import full_precision
 from .._random import fingerprint_of, seeded_generator
 from . import spectral
-from .activations import Activation, get_activation
+from .activations import Activation, check_device, get_activation
 from .feature_map import FeatureMap
 from .hermite import most_samples
 from .lift import Lift, RandomFeaturesLift
 
 _COARSE_NUMBERS = 1 << 28
+_DRAWN_AT_ONCE = 1 << 24  # numbers of V that the CPU holds at a time, for another device
 
 
 class RandomFeatures(FeatureMap):
@@ -34,7 +36,8 @@ class RandomFeatures(FeatureMap):
             :class:`~reconlaw.features.activations.Activation`.
         seed: of V, a whole number ≥ 0; the same seed gives the same V on every device, but not in every dtype.
         dtype: torch.float64 or torch.float32.
-        device: "auto" (CUDA, else MPS for float32, else CPU) or any torch device.
+        device: "auto" (CUDA, else MPS for float32, else CPU) or any torch device. Consumer cards do float64 at 1/32 to
+            1/64 of their float32 speed, and may be slower at it than the CPU; MPS has none.
 
     Attributes:
         V: (p, d).
@@ -52,11 +55,9 @@ class RandomFeatures(FeatureMap):
     def __init__(self, d, p, activation="relu", seed=0, dtype=torch.float64, device="auto"):
         super().__init__(d, p, dtype, device)
         self.activation = get_activation(activation)
+        check_device(self.activation, self.device)
         self.seed = check_count("seed", seed, minimum=0)
-        # Drawn on the CPU whatever the device, since the generators of CPU and CUDA differ; scaled in place, so that
-        # V is never held twice.
-        V = torch.randn(self.p, self.d, generator=seeded_generator("features", seed), dtype=dtype)
-        self.V = V.div_(math.sqrt(self.d)).to(self.device)
+        self.V = _draw_rows(self.p, self.d, seeded_generator("features", seed), dtype, self.device)
 
     def to(self, dtype: torch.dtype) -> RandomFeatures:
         """The same features in another dtype, V rounded."""
@@ -72,6 +73,7 @@ class RandomFeatures(FeatureMap):
         """φ(XVᵀ), (n, p), of rows that are trusted."""
         return self.activation(X @ self.V.to(X.dtype).T)
 
+    @full_precision()
     def __call__(self, X: torch.Tensor) -> torch.Tensor:
         """Features of the rows of X, with a graph where X asks for it.
 
@@ -112,7 +114,7 @@ class RandomFeatures(FeatureMap):
 
     def column_norm(self, generator):
         """(p E φ(z)²)^{1/2}, z ~ N(0, 1)."""
-        z = torch.randn(1 << 16, generator=generator, dtype=torch.float64)
+        z = torch.randn(1 << 16, device="cpu", generator=generator, dtype=torch.float64)
         return (float(self.activation(z).square().mean()) * self.p) ** 0.5
 
     def coarse(self):
@@ -124,3 +126,21 @@ class RandomFeatures(FeatureMap):
         V = self.V[index]
         name = f"known({self!r}, {len(V)} coordinates, fingerprint='{fingerprint_of(V)}')"
         return self._changed(V=V, p=len(V), _selection=name)
+
+
+def _draw_rows(p, d, generator, dtype, device) -> torch.Tensor:
+    """(p, d) entries N(0, 1/d), the same on every device: drawn on the CPU, since generators differ, and moved.
+
+    In blocks, so that the CPU never holds all of what another device shall hold. Torch's normal draws come by sixteens:
+    blocks of whole sixteens, the last with what remains, give the numbers of one draw.
+    """
+    scale = math.sqrt(d)
+    rows = 16 * max(1, _DRAWN_AT_ONCE // (16 * d))
+    if device.type == "cpu" or p < 2 * rows:  # scaled in place, so that V is never held twice
+        return torch.randn(p, d, device="cpu", generator=generator, dtype=dtype).div_(scale).to(device)
+    V = torch.empty(p, d, dtype=dtype, device=device)
+    starts = list(range(0, p - rows + 1, rows))
+    for start, end in zip(starts, [*starts[1:], p], strict=True):
+        block = torch.randn(end - start, d, device="cpu", generator=generator, dtype=dtype)
+        V[start:end] = block.div_(scale).to(device)
+    return V

@@ -115,7 +115,7 @@ def second_moment_directions(features, R, k, generator, iterations=8):
     if d <= _EXACT_BELOW:
         Q, iterations = torch.eye(d, dtype=R.dtype, device=R.device), 0
     else:
-        Q = torch.randn(d, min(d, 2 * k + 8), generator=generator, dtype=R.dtype).to(R.device)
+        Q = torch.randn(d, min(d, 2 * k + 8), device="cpu", generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations):
         Q = torch.linalg.qr(_apply_moment(features, R, Q)).Q
     small = Q.T @ _apply_moment(features, R, Q)
@@ -137,7 +137,7 @@ def third_moment_directions(features, R, k, generator, iterations=30):
     d, starts = features.d, 4 * k + 8
     if not bool(R.any()):
         return R.new_zeros(0, d), R.new_zeros(0)
-    U = torch.randn(starts, d, generator=generator, dtype=R.dtype).to(R.device)
+    U = torch.randn(starts, d, device="cpu", generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations + 1):
         U = to_sphere(U)
         count_passes(3 * starts)

@@ -61,7 +61,7 @@ def kkt(
     """
     W, v = layers("network", network)
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates, minimum=2)
-    signs = torch.ones(m).to(W)
+    signs = torch.ones(m, dtype=W.dtype, device=W.device)
     signs[: m // 2] = -1
     options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}
     options |= {"sharpness": sharpness, "progress": progress, "clock": clock}

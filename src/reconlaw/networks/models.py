@@ -42,9 +42,11 @@ def _layer(kind, *sizes, **options):
 def _draw(layer, variance, generator):
     """Weights N(0, variance), biases N(0, 1/4), drawn in float64 whatever the dtype."""
     with torch.no_grad():
-        layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator, dtype=torch.float64) * variance**0.5)
+        layer.weight.copy_(
+            torch.randn(layer.weight.shape, device="cpu", generator=generator, dtype=torch.float64) * variance**0.5
+        )
         if layer.bias is not None:
-            layer.bias.copy_(torch.randn(layer.bias.shape, generator=generator, dtype=torch.float64) / 2)
+            layer.bias.copy_(torch.randn(layer.bias.shape, device="cpu", generator=generator, dtype=torch.float64) / 2)
 
 
 class _Network(nn.Module):

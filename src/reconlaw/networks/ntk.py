@@ -34,7 +34,8 @@ def ntk(
     r"""Inputs whose tangent features combine to what training changed in all the weights.
 
     Args:
-        before, after: two-layer networks (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output.
+        before, after: two-layer networks (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output; the
+            attack runs where ``before`` is.
         n: number of training samples.
         candidates: m, inputs to look for; 2n where None, the paper's choice: some serve twice.
         ends: where tangent features are taken, "before" or "both".
@@ -57,6 +58,7 @@ def ntk(
         raise ValueError(f"before has a first layer {tuple(W0.shape)}, after {tuple(W1.shape)}; pass one network's two")
     if ends not in ("before", "both"):
         raise ValueError(f"ends={ends!r} is unknown; use 'before' or 'both'")
+    W1, v1 = W1.to(W0), v1.to(v0)
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates)
     at = [(W0, v0), (W1, v1)] if ends == "both" else [(W0, v0)]
     options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import torch
 
 from .._checks import check_count, check_matrix, check_moved
+from .._precision import full_precision
 from ..attack.projection import Projection
 from ..attack.varpro import descend
 from ..features.gram import StepError
@@ -42,6 +43,7 @@ class Replay:
     floor: list[float]
 
 
+@full_precision()
 def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=60, **training):
     r"""Correct samples X̂ for the movement of the features, by training on them.
 
@@ -49,7 +51,7 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
         theta: (K, p), head after less head before.
         features: the feature map that X̂ was found with, such as that of :func:`~reconlaw.networks.between`.
         X: (n, d), result.X of a reconstruction, signs included.
-        before, after: the networks, with a linear ``head``.
+        before, after: the networks, with a linear ``head``; on any device, each trains where it is.
         rounds: at most so many trainings; a round that brings the replay no nearer ends them.
         inputs: where the features live on a subspace, the map from their atoms to inputs.
         max_steps: of each descent.
@@ -65,11 +67,12 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
     theta = check_moved(features.check_theta(theta))
     X = check_matrix("X", X, features.d).to(theta)
     inputs = inputs or (lambda U: U)
+    there = next(after.parameters(), theta).device  # the networks may be on another device than the features
     scale, best = float(theta.norm()), None
     mismatch, floor = [], []
     for k in range(rounds):
         with torch.no_grad():
-            labels = after(inputs(X))
+            labels = after(inputs(X).to(there))
         simulated = features.check_theta(train(before, inputs(X), labels, **training).theta)
         mismatch.append(float((theta - simulated).norm()) / scale)
         if best is None or mismatch[-1] < best[0]:

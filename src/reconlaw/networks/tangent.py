@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from .._checks import check_count, check_finite, check_moved, check_positive
+from .._precision import full_precision
 from .._random import seeded_generator
 from ..attack.count import Count
 from ..attack.result import Result
@@ -103,14 +104,15 @@ def fit(at, target, X, signs=None, nonnegative=False, sharpness=math.inf, gradie
 
 def _solve(gram, b, nonnegative):
     """Least squares by the normal equations."""
-    gram = gram + _RIDGE * gram.diagonal().mean() * torch.eye(len(gram)).to(gram)
+    gram = gram + _RIDGE * gram.diagonal().mean() * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     if not nonnegative:
         return torch.linalg.solve(gram, b)
     lower = torch.linalg.cholesky(gram)
     b = torch.linalg.solve_triangular(lower, b[:, None], upper=False)[:, 0]
-    return torch.as_tensor(scipy.optimize.nnls(lower.T.cpu().numpy(), b.cpu().numpy())[0]).to(gram)
+    return torch.from_numpy(scipy.optimize.nnls(lower.T.cpu().numpy(), b.cpu().numpy())[0]).to(gram)
 
 
+@full_precision()
 def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Result:
     """Adam on the candidates X̂; ``options`` are those of the attack. Ctrl-C returns the best so far."""
     max_steps, max_seconds = check_count("max_steps", options["max_steps"]), options["max_seconds"]
@@ -122,7 +124,7 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
     W, v = target
     check_moved(torch.cat([W.flatten(), v]))
     generator = seeded_generator("attack", options["seed"])
-    X = to_sphere(torch.randn(m, W.shape[1], generator=generator, dtype=torch.float64).to(W))
+    X = to_sphere(torch.randn(m, W.shape[1], device="cpu", generator=generator, dtype=torch.float64).to(W))
     holder = nn.Parameter(X)
     limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": options["clock"] or wall_clock}
     adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, options["progress"], **limits), False

@@ -12,6 +12,7 @@ from torch import nn
 from tqdm import tqdm
 
 from .._checks import as_tensor, check_count, check_finite, check_matrix, check_positive
+from .._precision import full_precision
 from .._random import seeded_generator
 
 
@@ -45,6 +46,7 @@ class Training:
         return f"Training({self.message})"
 
 
+@full_precision()
 def train(
     network, X, y, layers="all", tol=1e-6, step=0.2, momentum=0.0, max_steps=100_000, progress=False, head="head"
 ) -> Training:
@@ -168,7 +170,7 @@ def _largest_curvature(model, parameters, X, iterations=30):
     c = torch.zeros_like(out, requires_grad=True)
     pulled = torch.autograd.grad(out, parameters, c, create_graph=True)
     u = torch.ones_like(out) + 0.1 * torch.randn(
-        out.shape, generator=seeded_generator("curvature", 0), dtype=torch.float64
+        out.shape, device="cpu", generator=seeded_generator("curvature", 0), dtype=torch.float64
     ).to(out)
     value = u.new_tensor(0.0)
     for _ in range(iterations):

@@ -1,0 +1,70 @@
+"""Full float32 precision: no TF32, no bfloat16, in what the attack computes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import torch
+
+# Where torch 2.9 and later keep the precision of float32 operations, one by one; the older settings are two.
+_OPERATIONS = [(backend, name) for backend in ("cuda", "mkldnn") for name in ("matmul", "conv", "rnn")]
+
+
+class full_precision(contextlib.ContextDecorator):
+    """Context, or decorator, in which float32 products are float32's, as they were set before afterwards.
+
+    By default torch rounds the factors of float32 convolutions to TF32's ten bits on NVIDIA cards since Ampere, and
+    those of matrix products where the user allowed it. A loss then ends near 1e-8, above every tolerance, without an
+    error. The settings are the process's, not the thread's.
+
+    Torch 2.9 brought settings for every operation beside the older ones for all, and reading an older one raises where
+    the two disagree. Both are set here; what could not be read is put back by the newer ones alone.
+    """
+
+    def __init__(self):
+        self._before = []
+
+    def _recreate_cm(self):  # a decorated function may call itself
+        return type(self)()
+
+    def __enter__(self):
+        self._before.append((_older(), _newer()))
+        _set_older("highest", False)
+        _set_newer(["ieee"] * len(_OPERATIONS))
+        return self
+
+    def __exit__(self, *error):
+        older, newer = self._before.pop()
+        _set_older(*older)
+        _set_newer(newer)
+        return False
+
+
+def _older() -> tuple:
+    """Precision of matrix products, and whether cuDNN may take TF32; None for what torch refuses to tell."""
+    found = []
+    for read in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
+        try:
+            found.append(read())
+        except RuntimeError:
+            found.append(None)
+    return tuple(found)
+
+
+def _set_older(matmul, cudnn) -> None:
+    if matmul is not None:
+        torch.set_float32_matmul_precision(matmul)
+    if cudnn is not None:
+        torch.backends.cudnn.allow_tf32 = cudnn
+
+
+def _newer() -> list[str]:
+    """The precision of each operation; none before torch 2.9."""
+    read = getattr(torch._C, "_get_fp32_precision_getter", None)  # torch.backends lacks one of them, cuDNN's RNNs
+    return [read(*operation) for operation in _OPERATIONS] if read else []
+
+
+def _set_newer(values: list[str]) -> None:
+    for operation, now, value in zip(_OPERATIONS, _newer(), values, strict=False):
+        if now != value:
+            torch._C._set_fp32_precision_setter(*operation, value)
