@@ -5,7 +5,7 @@
 The bars are the threat model: what stands between them imports nothing from ``data``, ``matching`` or ``images``.
 """
 
-from . import counting, data, exercises, networks, plotting, privacy
+from . import counting, data, exercises, inputs, networks, plotting, privacy
 from ._checks import device_note
 from ._published import published
 from ._version import __version__
@@ -61,6 +61,7 @@ __all__ = [
     "grid",
     "hermite_coefficients",
     "hermite_polynomials",
+    "inputs",
     "kkt",
     "known",
     "match",

@@ -45,7 +45,7 @@ class Projection:
 
     @as_step()
     def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None):
-        self.U = U
+        self.features, self.U = features, U
         self.scale = float(theta.square().sum())
         self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
         B = self.lift.columns

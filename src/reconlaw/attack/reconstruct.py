@@ -9,11 +9,16 @@ import torch
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .._precision import full_precision
 from ..features.feature_map import FeatureMap
+from ..inputs import Inputs, Sphere
+from ..sphere import to_sphere
 from . import search, sgd, sparse
+from .coordinates import decoded, homogeneous, through
 from .count import count, independent_rows
 from .fingerprint import fingerprint
+from .projection import Projection
 from .result import Result
 from .run import Run, wall_clock
+from .subspace import explains, rounding_loss
 
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
@@ -36,6 +41,7 @@ def reconstruct(
     checkpoint=None,
     max_steps=None,
     clock=None,
+    inputs=None,
     **options,
 ) -> Result:
     r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
@@ -62,6 +68,8 @@ def reconstruct(
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.
         clock: gives the seconds of ``max_seconds`` and of the history: ``time.process_time`` does not count what other
             programs take; a clock of the wall where None.
+        inputs: where the samples live, one of :mod:`reconlaw.inputs`; the sphere of radius √d where None. Bodies with
+            biases see norms, so for them it must be right: pixels in a box, say.
         options: of the method.
 
     Returns:
@@ -93,12 +101,19 @@ def reconstruct(
     n = None if n is None else check_count("n", n)
     if n is not None and n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
+    inputs = Sphere() if inputs is None else inputs
+    if not isinstance(inputs, Inputs):
+        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    over = through(features, inputs)
     max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
     max_steps = None if max_steps is None else check_count("max_steps", max_steps, minimum=0)
     if tol is None:
         tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
+        if not isinstance(inputs, Sphere):
+            tol = max(tol, rounding_loss(theta))
     tol = check_positive("tol", tol)
-    problem = {} if checkpoint is None else fingerprint(theta, features, n, method, seed)
+    where = method if type(inputs) is Sphere else f"{method} in {inputs!r}"
+    problem = {} if checkpoint is None else fingerprint(theta, over, n, where, seed)
     theta, unit = in_range(theta)
     rows, turn = independent_rows(theta)
     theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)
@@ -106,24 +121,35 @@ def reconstruct(
     run = Run(max_seconds, progress, checkpoint, problem, **limits)
     try:
         with run.counting(), torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
-            found = _METHODS[method](features, theta.clone(), n, run, seed, tol, **options)
+            found = _METHODS[method](over, theta.clone(), n, run, seed, tol, inputs, **options)
         point, sign_identifiable, interrupted, *path = found
     finally:
         run.close()
-    counted = count(features, len(point.U), len(theta))
-    converged, determined = point.loss <= tol, counted.enough
+    X, U, unknowns, note = decoded(over, point.U), point.U, inputs.unknowns(features.d), ""
+    converged = point.loss <= tol
+    if not isinstance(inputs, Sphere):
+        converged = converged and explains(over, theta, U, tol)
+        note = "" if converged else f"; the samples may also lie outside {inputs!r}"
+        if not inputs.latent() and homogeneous(features, X):
+            X, unknowns = to_sphere(X), unknowns - 1
+            point = Projection(features, theta, X)
+            note += "; the features of 2x are those of x times a number, so no norm can be told: rows are directions"
+    counted = count(over, len(U), len(theta), unknowns)
+    determined = counted.enough
     alpha = point.alpha if turn is None else point.alpha @ turn.T
     for step in path[0] if path else ():
         step["lambda"] *= unit
     return Result(
-        X=point.U,
+        X=X,
+        latent=U if inputs.latent() else None,
+        at_bounds=None if inputs.bounds(U) is None else inputs.active(U),
         coefficients=(alpha[:, 0] if vector else alpha) * unit,
         loss=point.loss,
         history=run.history,
         converged=converged,
         determined=determined,
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
-        message=_message(point.loss, converged, counted, sign_identifiable, interrupted, run, tol),
+        message=_message(point.loss, converged, counted, sign_identifiable, interrupted, run, tol) + note,
         seconds=run.seconds,
         steps=run.steps,
         method=method,

@@ -12,7 +12,7 @@ class Result:
     r"""How a reconstruction ended.
 
     Attributes:
-        X: (n, d) estimated samples, rows of norm √d.
+        X: (n, d) estimated samples, as the model sees them: rows of norm √d, or points of the ``inputs`` given.
         coefficients: (n,) or (n, K), α with θ ≈ Φ(X)ᵀα.
         loss: L(X) = ‖P⊥θ‖²/‖θ‖².
         history: (seconds, loss, steps) of the best so far, one :class:`~reconlaw.attack.run.Improvement` each.
@@ -28,6 +28,9 @@ class Result:
         steps: work spent, over all resumed runs, the same on every machine (:mod:`reconlaw.features.passes`).
         method: the method used.
         path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
+        latent: (n, k) coordinates of X in a family or under a decoder; None elsewhere.
+        at_bounds: (n, k) bool, coordinates that rest on a bound of their box: a bound that holds for an interval of θ,
+            so one unknown less each; None where there is no box.
     """
 
     X: torch.Tensor
@@ -42,6 +45,8 @@ class Result:
     method: str
     path: list[dict] | None = None
     steps: float = 0.0
+    latent: torch.Tensor | None = None
+    at_bounds: torch.Tensor | None = None
 
     def __repr__(self):
         n, d = self.X.shape

@@ -22,7 +22,9 @@ import torch
 from .._random import seeded_generator
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
+from ..inputs import Sphere
 from ..sphere import to_sphere
+from . import domains
 from .count import count
 from .message_passing import MessagePassing
 from .projection import Projection, least_squares
@@ -325,10 +327,12 @@ class Search:
         return self.ended()
 
 
-def solve(features, theta, n, run, seed, tol, start="spectral"):
+def solve(features, theta, n, run, seed, tol, inputs, start="spectral"):
     """Search within the run's budget; see :func:`reconlaw.reconstruct`."""
     if start not in ("spectral", "random"):
         raise ValueError(f"start={start!r} is unknown; use 'spectral' or 'random'")
+    if not isinstance(inputs, Sphere):
+        return domains.solve(features, theta, n, run, seed, tol, start, inputs)
     search = Search(features, theta, n, run, seed, start, tol)
     interrupted = False
     try:

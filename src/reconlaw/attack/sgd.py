@@ -16,6 +16,7 @@ from .._checks import check_positive
 from .._random import seeded_generator
 from ..features.activations import get_activation
 from ..features.gram import StepError, as_step
+from ..inputs import Box, Sphere
 from ..sphere import to_sphere
 from .projection import Projection, least_squares
 from .run import Run
@@ -25,7 +26,14 @@ _RECORD_EVERY = 10
 _MOST_STEPS = 1_000_000
 
 
-def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02):
+def _start(features, theta, n, inputs, generator):
+    if isinstance(inputs, Sphere):
+        draw = torch.randn(n, features.d, device="cpu", generator=generator, dtype=theta.dtype)
+        return to_sphere(draw.to(theta.device))
+    return inputs.starts(n, features.d, generator).to(theta)
+
+
+def solve(features, theta, n, run: Run, seed, tol, inputs, learning_rate=None, leak=0.02):
     """Descend within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
@@ -37,6 +45,8 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
         ValueError: an option outside its range.
         SpanError: the features of the start are linearly dependent.
     """
+    if not isinstance(inputs, Sphere | Box):
+        raise ValueError(f"method='sgd' knows the sphere and boxes; {inputs!r} needs method='varpro' or 'span'")
     if learning_rate is None:
         learning_rate = features.d * min(4 / n, n / 8)
     eta = check_positive("learning_rate", learning_rate)
@@ -53,8 +63,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
         X, velocity, step = run.state["X"].to(theta), run.state["velocity"].to(theta), run.state["step"]
         run.passes.made = run.state["passes"]
     else:
-        draw = torch.randn(n, features.d, device="cpu", generator=seeded_generator("attack", seed), dtype=theta.dtype)
-        X, step = to_sphere(draw.to(theta.device)), 0
+        X, step = _start(features, theta, n, inputs, seeded_generator("attack", seed)), 0
         velocity = torch.zeros_like(X)
     interrupted = False
     try:
@@ -68,7 +77,7 @@ def solve(features, theta, n, run: Run, seed, tol, learning_rate=None, leak=0.02
                     break
             with as_step():
                 velocity = _MOMENTUM * velocity + point.gradient()
-            X = to_sphere(X - eta * velocity)
+            X = inputs.retract(X - eta * velocity)
             step += 1
     except (KeyboardInterrupt, StepError) as error:  # SpanError: too large a step threw the atoms together, or away
         if run.best is None:

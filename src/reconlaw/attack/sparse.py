@@ -22,6 +22,7 @@ import torch
 from .._checks import check_positive
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
+from ..inputs import Sphere
 from ..sphere import to_sphere
 from .projection import Projection
 from .run import Run
@@ -186,12 +187,14 @@ class Path:
             yield torch.cat([U[rest], to_sphere(union[None])])
 
 
-def solve(features, theta, n, run: Run, seed, tol, l1=None):
+def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
     """Follow the path within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
         l1: λ relative to its largest useful value, one number or a falling sequence; 0.5·0.6^k, k = 0 … 15, where None.
     """
+    if not isinstance(inputs, Sphere):
+        raise ValueError(f"method='sparse' knows the sphere; {inputs!r} needs method='varpro', or 'span' for unknown n")
     fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else list(l1)
     fractions = [check_positive("l1", fraction) for fraction in fractions]
     search = Search(features, theta, n or 1, run, seed, "spectral", tol)

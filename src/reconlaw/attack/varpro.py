@@ -23,7 +23,8 @@ from dataclasses import dataclass
 import torch
 
 from ..features.gram import SpanError, StepError, as_step, factor_gram
-from ..sphere import to_sphere
+from ..inputs import Inputs, Sphere
+from .bounded import BoundedStep, affordable
 from .projection import Projection
 
 # A step is refused unless the loss falls by this fraction of what the linear model promises.
@@ -33,10 +34,7 @@ _FIRST_DAMPING = 1e-3
 _MOST_DAMPING = 1e12
 # What float32 leaves unknown of a preconditioner, of its scale.
 _HALF = 1e-6
-
-
-def _tangent(U, delta):
-    return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
+_SPHERE = Sphere()
 
 
 def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
@@ -65,21 +63,33 @@ class _Step:
 
     taken = None  # Jacobians, where the step has them
 
-    def __init__(self, point: Projection):
-        self.point = point
+    def __init__(self, point: Projection, inputs: Inputs = _SPHERE):
+        self.point, self.inputs = point, inputs
         point.lift.linearise(point.alpha)
-        self.gradient = _tangent(point.U, point.lift.vjp(point.residual))
+        self._take(point.lift.vjp(point.residual))
         self.K = point.lift.block_gram()
         self.D = self.K.diagonal().clone()
         # Atoms without weight have no curvature: a floor keeps the system definite and their step finite.
         self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+
+    def _take(self, gradient):
+        """The gradient within the domain; coordinates on a bound that it would push out stay where they are."""
+        self.fixed, bounds, U = None, self.inputs.bounds(self.point.U), self.point.U
+        if bounds is not None:
+            self.fixed = ((bounds[0] >= U) & (gradient <= 0)) | ((bounds[1] <= U) & (gradient >= 0))
+        self.gradient = self.within(gradient)
+
+    def within(self, delta):
+        """δ without what leaves the domain to first order."""
+        delta = self.inputs.tangent(self.point.U, delta)
+        return delta if self.fixed is None else delta.masked_fill(self.fixed, 0.0)
 
     def solve(self, mu, tolerance, limit):
         """δ, and the fall of L that the linear model promises for it."""
         point, damping = self.point, (mu * self.D)[:, None]
 
         def operator(q):
-            return _tangent(point.U, point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
+            return self.within(point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
 
         delta, A_delta = _conjugate_gradients(operator, self.preconditioner(mu), self.gradient, tolerance, limit)
         # ‖r − P⊥Jδ‖² = ‖r‖² − 2⟨δ, g⟩ + ⟨δ, (A − μD)δ⟩
@@ -95,13 +105,13 @@ class _Step:
         metric = point.lift.metric()
         if metric is None:
             factor = torch.linalg.cholesky(damped)
-            return lambda g: _tangent(point.U, torch.cholesky_solve(g, factor))
+            return lambda g: self.within(torch.cholesky_solve(g, factor))
         # (K ⊗ C + μD ⊗ I)⁻¹ in the axes of C and in those of K relative to D.
         root = self.D.sqrt()[:, None]
         omega, W = torch.linalg.eigh(damped / (root * root.T) - mu * torch.eye(len(root)).to(root))
         scales, axes = metric
         inverse = 1 / (omega.clamp_min(rounding)[:, None] * scales + mu)
-        return lambda g: _tangent(point.U, (W @ (inverse * (W.T @ (g / root) @ axes)) @ axes.T) / root)
+        return lambda g: self.within((W @ (inverse * (W.T @ (g / root) @ axes)) @ axes.T) / root)
 
 
 class _DenseStep(_Step):
@@ -111,11 +121,11 @@ class _DenseStep(_Step):
     atoms nearby: it only preconditions, on exact products.
     """
 
-    def __init__(self, point: Projection, taken):
-        self.point, lift, self.taken = point, point.lift, taken
+    def __init__(self, point: Projection, taken, inputs: Inputs = _SPHERE):
+        self.point, self.inputs, lift, self.taken = point, inputs, point.lift, taken
         jacobians = taken[1]
         lift.linearise(point.alpha)
-        self.gradient = _tangent(point.U, lift.vjp(point.residual))
+        self._take(lift.vjp(point.residual))
         (n, d), B = point.U.shape, lift.columns.to(jacobians)
         scale = float(point.alpha.abs().max())
         H, D = 0, 0
@@ -138,20 +148,22 @@ class _DenseStep(_Step):
             factor = factor_gram(damped)
         except SpanError:  # float32 has left H indefinite: its diagonal still preconditions
             factor = torch.diag(damped.diagonal().clamp_min(_HALF * self.D.max()).sqrt())
-        return lambda g: _tangent(self.point.U, torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape))
+        return lambda g: self.within(torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape))
 
 
-def _model(point: Projection, last: _Step | None = None) -> _Step:
+def _model(point: Projection, last=None, inputs: Inputs = _SPHERE) -> _Step | BoundedStep:
     """The linear model at a point, with the preconditioner that its lift has room for; ``last`` is the one before."""
     try:
         with as_step():
+            if not isinstance(inputs, Sphere):
+                return BoundedStep(point, inputs) if affordable(point) else _Step(point, inputs)
             taken = point.lift.jacobians(None if last is None else last.taken)
             if taken is not None:
-                return _DenseStep(point, taken)
+                return _DenseStep(point, taken, inputs)
     except StepError:  # the smaller preconditioner may do
         pass
     with as_step():
-        return _Step(point)
+        return _Step(point, inputs)
 
 
 @dataclass
@@ -163,20 +175,30 @@ class Descent:
 
 
 def descend(
-    features, theta, U, lifted=True, target=0.0, max_steps=200, patience=(8, 0.9), on_step=None, penalty=None
+    features,
+    theta,
+    U,
+    lifted=True,
+    target=0.0,
+    max_steps=200,
+    patience=(8, 0.9),
+    on_step=None,
+    penalty=None,
+    inputs=_SPHERE,
 ) -> Descent:
     """Levenberg–Marquardt from ``U``; every accepted step lowers the loss.
 
     Args:
         features: a feature map with ``lift``.
         theta: (K, p); its dtype is that of the arithmetic.
-        U: (n, d) atoms on the sphere of radius √d.
+        U: (n, d) atoms in the domain ``inputs``.
         lifted: two columns an atom, or one.
         target: end once L ≤ target.
         max_steps: end after so many accepted steps.
         patience: (window, factor): end once ``window`` steps have not lowered L below ``factor`` of what it was.
         on_step: called with the point after every accepted step; true ends the descent.
         penalty: linear penalty on the coefficients, see :class:`~reconlaw.attack.projection.Projection`.
+        inputs: the domain of the atoms, :mod:`reconlaw.inputs`; the sphere of radius √d where none is given.
 
     Returns:
         :class:`Descent`, at a point whose loss is at most that of ``U``.
@@ -195,7 +217,7 @@ def descend(
         if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
             return Descent(point, "stalled")
         try:
-            model = _model(point, model)
+            model = _model(point, model, inputs)
         except StepError:
             return Descent(point, "failed")
         # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
@@ -207,7 +229,7 @@ def descend(
             try:
                 with as_step():
                     delta, promised = model.solve(mu, tolerance, limit=100)
-                trial = Projection(features, theta, to_sphere(U + delta), lifted, penalty=penalty)
+                trial = Projection(features, theta, inputs.retract(U + delta), lifted, penalty=penalty)
                 gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
             except StepError as error:
                 gain, failed = -1.0, not isinstance(error, SpanError)

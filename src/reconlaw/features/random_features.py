@@ -19,6 +19,7 @@ from .activations import Activation, check_device, get_activation
 from .feature_map import FeatureMap
 from .hermite import most_samples
 from .lift import Lift, RandomFeaturesLift
+from .passes import count_passes
 
 _COARSE_NUMBERS = 1 << 28
 _DRAWN_AT_ONCE = 1 << 24  # numbers of V that the CPU holds at a time, for another device
@@ -120,6 +121,12 @@ class RandomFeatures(FeatureMap):
     def coarse(self):
         """These in float32, where the copy of V takes a gigabyte at most."""
         return self.to(torch.float32) if self.dtype == torch.float64 and self.V.numel() <= _COARSE_NUMBERS else None
+
+    def jacobians(self, W, taken=None, dtype=None):
+        """By φ' and V; taken anew each time."""
+        count_passes(len(W) * (1 + self.d))
+        V = self.V.to(dtype or torch.float32)
+        return W, self.activation.derivative(W.to(V) @ V.T)[:, None, :] * V.T
 
     def select(self, index):
         """Random features of the rows of V in ``index``."""

@@ -1,0 +1,56 @@
+"""The sphere: samples of one norm, the setting of the law."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from .._checks import check_positive
+from ..sphere import to_sphere
+from .inputs import Inputs
+
+
+class _Scale(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, U):
+        return U * self.factor
+
+
+class Sphere(Inputs):
+    """Inputs of one norm: d − 1 unknown numbers a sample.
+
+    Args:
+        radius: of the sphere; √d where None.
+
+    Raises:
+        ValueError: the radius is no finite number > 0.
+    """
+
+    def __init__(self, radius: float | None = None):
+        self.radius = None if radius is None else check_positive("radius", radius)
+
+    def __repr__(self):
+        return "Sphere()" if self.radius is None else f"Sphere({self.radius:g})"
+
+    def unknowns(self, d):
+        return d - 1
+
+    def decoder(self, d):
+        """Coordinates have norm √d whatever the radius: starts and spectral directions are made for it."""
+        if self.radius is None or math.isclose(self.radius, math.sqrt(d), rel_tol=1e-12):
+            return None
+        return _Scale(self.radius / math.sqrt(d))
+
+    def retract(self, U):
+        return to_sphere(U)
+
+    def tangent(self, U, delta):
+        return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
+
+    def starts(self, count, k, generator):
+        return to_sphere(torch.randn(count, k, generator=generator, dtype=torch.float64, device="cpu"))
