@@ -87,22 +87,18 @@ def problem_of(kind):
     return theta, features, None if kind == "sparse" else n, options
 
 
-def stop_after(monkeypatch, ticks):
-    """A clock that counts how often it is read: the same budget on every machine."""
-    from reconlaw.attack import run
-
+def some_time():
+    """A budget on a clock that counts how often it is read: the same on every machine."""
     reads = iter(range(10**9))
-    monkeypatch.setattr(run, "clock", lambda: float(next(reads)))
-    return ticks
+    return {"max_seconds": 400, "clock": lambda: float(next(reads))}
 
 
 @pytest.mark.parametrize("kind", ["varpro", "sparse", "sgd", "modules"])
 @pytest.mark.parametrize("share, seed", [(0.02, 0), (0.1, 1), (0.1, 2), (0.5, 3), (1.0, 4)])
-def test_factorisations_that_fail_cost_a_step_and_not_the_result(faults, monkeypatch, kind, share, seed):
+def test_factorisations_that_fail_cost_a_step_and_not_the_result(faults, kind, share, seed):
     theta, features, n, options = problem_of(kind)
-    ticks = stop_after(monkeypatch, 150)
     broken = faults(share, seed)
-    result = rl.reconstruct(theta, features, n, max_seconds=ticks, **options)
+    result = rl.reconstruct(theta, features, n, **some_time(), **options)
     assert broken.raised
     assert bool(torch.isfinite(result.X).all()) and bool(torch.isfinite(result.coefficients).all())
     assert 0 <= result.loss <= 1 + 1e-9 and result.message
@@ -124,7 +120,7 @@ def test_where_nothing_can_be_computed_the_error_says_so(faults):
 @pytest.mark.parametrize("kind", ["varpro", "sparse", "sgd", "modules"])
 def test_want_of_memory_comes_back_as_the_best_so_far(monkeypatch, kind, share):
     theta, features, n, options = problem_of(kind)
-    draw, ticks, calls = random.Random(0), stop_after(monkeypatch, 150), iter(range(10**9))
+    draw, calls = random.Random(0), iter(range(10**9))
     lift = type(features).lift
 
     def greedy(self, *args, **kwargs):
@@ -133,7 +129,7 @@ def test_want_of_memory_comes_back_as_the_best_so_far(monkeypatch, kind, share):
         return lift(self, *args, **kwargs)
 
     monkeypatch.setattr(type(features), "lift", greedy)
-    result = rl.reconstruct(theta, features, n, max_seconds=ticks, **options)
+    result = rl.reconstruct(theta, features, n, **some_time(), **options)
     assert bool(torch.isfinite(result.X).all()) and 0 <= result.loss <= 1 + 1e-9
     if share == 1.0:
         assert "memory" in result.message and not result.converged
@@ -151,7 +147,7 @@ def test_other_errors_are_not_taken_for_a_failed_step(monkeypatch):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), 1e30])
 def test_nan_in_the_features_of_a_candidate_is_a_refused_step(monkeypatch, kind, bad):
     theta, features, n, options = problem_of(kind)
-    draw, ticks, met = random.Random(1), stop_after(monkeypatch, 150), []
+    draw, met = random.Random(1), []
     lift = type(features).lift
 
     def patchy(self, *args, **kwargs):
@@ -164,7 +160,58 @@ def test_nan_in_the_features_of_a_candidate_is_a_refused_step(monkeypatch, kind,
         return made
 
     monkeypatch.setattr(type(features), "lift", patchy)
-    result = rl.reconstruct(theta, features, n, max_seconds=ticks, **options)
+    result = rl.reconstruct(theta, features, n, **some_time(), **options)
     assert any(met)
     assert bool(torch.isfinite(result.X).all()) and bool(torch.isfinite(result.coefficients).all())
     assert 0 <= result.loss <= 1 + 1e-9
+
+
+def test_without_a_limit_of_time_nothing_looks_at_a_clock(problem):
+    case = problem()
+
+    def no_clock():
+        read.append(1)
+        return float(len(read))
+
+    read = []
+    rl.reconstruct(case.theta, case.features, case.n, max_seconds=None, max_steps=200, clock=no_clock)
+    first = len(read)
+    assert first < 10**4
+    outcomes = []
+    for speed in (1.0, 1e6):
+        ticks = iter(range(10**9))
+        result = rl.reconstruct(
+            case.theta,
+            case.features,
+            case.n,
+            max_seconds=None,
+            max_steps=200,
+            clock=lambda ticks=ticks, speed=speed: speed * next(ticks),
+        )
+        outcomes.append(result.X)
+    assert torch.equal(*outcomes)
+
+
+class Slow(rl.FeatureMap):
+    """φ of random directions, each call of which moves the clock on by the rows that it was given."""
+
+    def __init__(self, d, p):
+        super().__init__(d, p, device="cpu")
+        self.now, self.W = 0.0, torch.randn(d, p, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def apply(self, X):
+        self.now += len(X) / 256
+        return torch.nn.functional.gelu(X @ self.W.to(X.dtype) / self.d**0.5)
+
+
+def test_what_is_made_once_keeps_to_its_share_of_the_time():
+    features = Slow(60, 2000)
+    X = rl.data.sphere(4, 60, seed=0).X
+    theta = features(X).sum(0)
+    result = rl.reconstruct(theta, features, 4, max_seconds=3, clock=lambda: features.now)
+    assert features.now < 3 * 1.2 + 1
+    assert bool(torch.isfinite(result.X).all()) and "did not fit into the time" in result.message
+    assert not result.converged
+    # With time enough nothing is given up.
+    result = rl.reconstruct(theta, features, 4, max_seconds=1e9, clock=lambda: features.now)
+    assert result.converged and "did not fit" not in result.message

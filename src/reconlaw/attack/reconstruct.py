@@ -8,7 +8,9 @@ import torch
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .._precision import full_precision
+from ..features.budget import RANK, Budget, within
 from ..features.feature_map import FeatureMap
+from ..features.gram import as_step
 from ..inputs import Inputs, Sphere
 from ..sphere import to_sphere
 from . import search, sgd, sparse
@@ -58,7 +60,7 @@ def reconstruct(
             ``learning_rate``, ``leak``); or "sparse", ℓ2–ℓ1 for unknown n
             (:mod:`reconlaw.attack.sparse`; option ``l1``).
         seed: of the attacker's random draws; its stream is never that of the data or of V.
-        max_seconds: budget of this call, looked at after every step; what was best so far comes back when it is
+        max_seconds: budget of this call, looked at within long steps too; what was best so far comes back when it is
             spent. None for no limit: then the outcome does not depend on the speed of the machine.
         tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
         progress: show a progress bar on stderr.
@@ -115,12 +117,15 @@ def reconstruct(
     where = method if type(inputs) is Sphere else f"{method} in {inputs!r}"
     problem = {} if checkpoint is None else fingerprint(theta, over, n, where, seed)
     theta, unit = in_range(theta)
-    rows, turn = independent_rows(theta)
+    with as_step():
+        rows, turn = independent_rows(theta)
     theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)
     limits = {"max_steps": max_steps, "samples": n or 1, "clock": clock or wall_clock}
     run = Run(max_seconds, progress, checkpoint, problem, **limits)
+    budget = Budget(lambda: run.left)
     try:
-        with run.counting(), torch.inference_mode(False):  # the attack differentiates, in whatever mode its caller is
+        # The attack differentiates, in whatever mode its caller is.
+        with run.counting(), within(budget), torch.inference_mode(False):
             found = _METHODS[method](over, theta.clone(), n, run, seed, tol, inputs, **options)
         point, sign_identifiable, interrupted, *path = found
     finally:
@@ -134,9 +139,18 @@ def reconstruct(
             X, unknowns = to_sphere(X), unknowns - 1
             point = Projection(features, theta, X)
             note += "; the features of 2x are those of x times a number, so no norm can be told: rows are directions"
-    counted = count(over, len(U), len(theta), unknowns)
-    determined = counted.enough
+    with within(budget):
+        try:
+            counted = count(over, len(U), len(theta), unknowns)
+        except KeyboardInterrupt:
+            interrupted = True
+            run.interrupt()  # now it goes unmeasured
+            counted = count(over, len(U), len(theta), unknowns)
+    uncounted = counted.enough and RANK in budget.given_up
+    determined = counted.enough and not uncounted
     alpha = point.alpha if turn is None else point.alpha @ turn.T
+    for name in sorted(budget.given_up):
+        run.remarks.append(f"{name} did not fit into the time, and the run went on without")
     for step in path[0] if path else ():
         step["lambda"] *= unit
     return Result(
@@ -149,7 +163,7 @@ def reconstruct(
         converged=converged,
         determined=determined,
         sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
-        message=_message(point.loss, converged, counted, sign_identifiable, interrupted, run, tol) + note,
+        message=_message(point.loss, converged, counted, uncounted, sign_identifiable, interrupted, run, tol) + note,
         seconds=run.seconds,
         steps=run.steps,
         method=method,
@@ -157,11 +171,16 @@ def reconstruct(
     )
 
 
-def _message(loss, converged, counted, sign_identifiable, interrupted, run, tol):
+def _message(loss, converged, counted, uncounted, sign_identifiable, interrupted, run, tol):
     if counted.shared:
         return (
             "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
             "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
+        )
+    if uncounted and converged:
+        return (
+            f"not known to be determined: loss {loss:.1e} fits theta, but how many independent equations it holds "
+            "could not be measured in the time, so that other sets may fit as well; raise max_seconds"
         )
     if not counted.enough:
         return (

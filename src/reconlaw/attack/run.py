@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from ..features.budget import Spent
 from ..features.passes import Passes, counted
 from .fingerprint import same_problem
 
@@ -104,13 +105,21 @@ class Run:
     def expired(self) -> bool:
         return self.interrupted or bool(self.spent)
 
+    @property
+    def left(self) -> float:
+        """Seconds that are left, infinity where they are not limited."""
+        if self.interrupted:
+            return 0.0
+        return float("inf") if self.max_seconds is None else self.max_seconds - (self.clock() - self._start)
+
     def interrupt(self) -> None:
         """Spend what is left: what follows only rounds off."""
         self.interrupted = True
 
-    def remark(self, text: str) -> None:
-        """Keep what went otherwise than meant, for the result's message; each once."""
-        if text not in self.remarks:
+    def remark(self, text: str, error: Exception | None = None) -> None:
+        """Keep what went otherwise than meant, for the result's message; each once, and not that the time was over."""
+        text = text if error is None else f"{text} ({error})"
+        if text not in self.remarks and not isinstance(error, Spent):
             self.remarks.append(text)
 
     def counting(self):

@@ -20,6 +20,7 @@ import math
 import torch
 
 from .._random import seeded_generator
+from ..features.budget import DIRECTIONS, Spent, attempt
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..inputs import Sphere
@@ -141,10 +142,11 @@ class Search:
         """Directions of a residual, random ones where they cannot be computed or there are too few."""
         try:
             with as_step():
-                found, _ = self.features.directions(residual, count, self.generator)
+                made = attempt(DIRECTIONS, lambda: self.features.directions(residual, count, self.generator))
         except StepError as error:
-            self.run.remark(f"directions could not be computed ({error})")
-            found = self.theta.new_zeros(0, self.features.d)
+            self.run.remark("directions could not be computed", error)
+            made = None
+        found = self.theta.new_zeros(0, self.features.d) if made is None else made[0]
         found = found[torch.isfinite(found).all(1)]
         if len(found) < count:
             found = torch.cat([found, self._random_atoms(count - len(found))])
@@ -175,7 +177,7 @@ class Search:
 
     def _told(self, descent):
         if descent.reason == "failed":
-            self.run.remark("a descent ended because its next step could not be computed")
+            self.run.remark("a descent ended because its next step could not be computed", descent.failure)
         return descent.point
 
     def _from_anywhere(self, U, note):
@@ -185,7 +187,7 @@ class Search:
                 return self.descend(U, note)
             except StepError as error:
                 failure = error
-                self.run.remark(f"a start could not be used ({error})")
+                self.run.remark("a start could not be used", error)
             if self.run.expired:
                 break
             U = self._random_atoms(self.n)
@@ -196,7 +198,11 @@ class Search:
             return self.run.best.to(self.theta)
         if self.start == "random" or self.features.p <= self.features.d + 1:
             return self._random_atoms(self.n)
-        return self.directions(self.features.without_linear_part(self.theta), self.n)
+        try:
+            rest = self.features.without_linear_part(self.theta)
+        except Spent:
+            return self._random_atoms(self.n)
+        return self.directions(rest, self.n)
 
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
@@ -253,7 +259,7 @@ class Search:
             with as_step():
                 passing = MessagePassing(features, self.theta)
         except StepError as error:
-            self.run.remark(f"message passing could not begin ({error})")
+            self.run.remark("message passing could not begin", error)
             return None
         return passing if passing.parts else None
 
@@ -302,7 +308,11 @@ class Search:
             if signs is None:
                 continue
             U = lifted.U * signs[:, None]
-            point = descend(self.features, self.theta, U, False, self.target, steps, patience=(4, 0.5)).point
+            point = descend(
+                *(self.features, self.theta, U, False, self.target, steps),
+                patience=(4, 0.5),
+                on_step=lambda _: self.run.expired,
+            ).point
             if point.loss <= self.tol or lifted.loss > self.tol:
                 break
         return point, True if point.loss <= self.tol else None
@@ -313,7 +323,7 @@ class Search:
         try:
             return self.signed(U)
         except StepError as error:
-            self.run.remark(f"the signs could not be read off ({error})")
+            self.run.remark("the signs could not be read off", error)
             return least_squares(self.features, self.theta, U), None if self.features.parity == "mixed" else False
 
     def solve(self):
@@ -323,7 +333,7 @@ class Search:
         except StepError as error:
             if self.run.best is None:
                 raise
-            self.run.remark(f"the search ended because its next step could not be computed ({error})")
+            self.run.remark("the search ended because its next step could not be computed", error)
         return self.ended()
 
 

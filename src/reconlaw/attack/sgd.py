@@ -84,11 +84,11 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, learning_rate=None, l
             raise
         interrupted = isinstance(error, KeyboardInterrupt)
         if not interrupted:
-            run.remark(f"the descent ended because its next step could not be computed ({error})")
+            run.remark("the descent ended because its next step could not be computed", error)
     try:
         point = Projection(features, theta, run.best.to(theta))
     except StepError as error:
-        run.remark(f"the coefficients could not be computed as usual ({error})")
+        run.remark("the coefficients could not be computed as usual", error)
         point = least_squares(features, theta, run.best.to(theta))
     if features.parity != "mixed":
         return point, False, interrupted

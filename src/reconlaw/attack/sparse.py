@@ -20,6 +20,7 @@ from __future__ import annotations
 import torch
 
 from .._checks import check_positive
+from ..features.budget import look
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..inputs import Sphere
@@ -49,6 +50,7 @@ def group_lasso(gram, correlation, weight, groups, alpha, iterations=2000):
     count = int(groups.max()) + 1
     ahead, momentum = alpha, 1.0
     for _ in range(iterations):
+        look()
         moved = ahead - step * (gram @ ahead - correlation)
         norms = moved.new_zeros(count).index_add(0, groups, moved.square().sum(1)).sqrt()
         shrunk = moved * (1 - step * weight / norms.clamp_min(step * weight))[groups][:, None]
@@ -128,7 +130,7 @@ class Path:
                 try:
                     self.U = self._slide(self._join(), lam)
                 except StepError as error:
-                    run.remark(f"a support could not be moved ({error})")
+                    run.remark("a support could not be moved", error)
                     break
                 if len(self.U) == before or run.expired:
                     break
@@ -139,7 +141,7 @@ class Path:
                 free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
                 self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
             except StepError as error:
-                run.remark(f"a support could not be descended from ({error})")
+                run.remark("a support could not be descended from", error)
                 if run.expired:
                     break
                 continue
@@ -173,7 +175,7 @@ class Path:
                 if trial.loss <= self.search.tol:
                     return self._needed(trial)
         except StepError as error:
-            self.search.run.remark(f"whether all candidates are needed could not be computed ({error})")
+            self.search.run.remark("whether all candidates are needed could not be computed", error)
         return point
 
     def _unions(self, point):
@@ -210,7 +212,7 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
         interrupted = True
         run.interrupt()
     except StepError as error:
-        run.remark(f"the path ended because its next step could not be computed ({error})")
+        run.remark("the path ended because its next step could not be computed", error)
     if U is None:
         U = run.best
     if U is None:

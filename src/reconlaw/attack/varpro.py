@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..features.budget import METRIC, Spent, attempt, look
 from ..features.gram import SpanError, StepError, as_step, factor_gram
 from ..inputs import Inputs, Sphere
 from .bounded import BoundedStep, affordable
@@ -43,6 +44,7 @@ def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
     q = z.clone()
     rz = first = (r * z).sum()
     for _ in range(limit):
+        look()
         Aq = operator(q)
         curvature = (q * Aq).sum()
         if not curvature > 0:
@@ -102,7 +104,7 @@ class _Step:
         # K has no more than its rounding where atoms nearly coincide: as a preconditioner it may be off by that.
         rounding = max(1e-10, 10 * len(self.K) * torch.finfo(self.K.dtype).eps)
         damped = self.K + torch.diag(mu * self.D + rounding * self.D.max())
-        metric = point.lift.metric()
+        metric = attempt(METRIC, point.lift.metric)
         if metric is None:
             factor = torch.linalg.cholesky(damped)
             return lambda g: self.within(torch.cholesky_solve(g, factor))
@@ -130,6 +132,7 @@ class _DenseStep(_Step):
         scale = float(point.alpha.abs().max())
         H, D = 0, 0
         for alpha in (point.alpha / scale).to(jacobians).T:
+            look()
             A = lift.fold(alpha[:, None, None] * jacobians).reshape(n * d, -1)
             BA = (B @ A.T).to(point.U)
             H = H + (A @ A.T).to(point.U) - BA.T @ torch.cholesky_solve(BA, point.factor)
@@ -160,6 +163,8 @@ def _model(point: Projection, last=None, inputs: Inputs = _SPHERE) -> _Step | Bo
             taken = point.lift.jacobians(None if last is None else last.taken)
             if taken is not None:
                 return _DenseStep(point, taken, inputs)
+    except Spent:
+        raise
     except StepError:  # the smaller preconditioner may do
         pass
     with as_step():
@@ -172,6 +177,7 @@ class Descent:
 
     point: Projection
     reason: str
+    failure: Exception | None = None
 
 
 def descend(
@@ -218,26 +224,30 @@ def descend(
             return Descent(point, "stalled")
         try:
             model = _model(point, model, inputs)
-        except StepError:
-            return Descent(point, "failed")
+        except Spent:
+            return Descent(point, "stopped")
+        except StepError as error:
+            return Descent(point, "failed", error)
         # Solve loosely far away and tightly where the loss falls fast: near a solution a step of exact solves squares
         # the error, and these keep the convergence superlinear for a few products each.
         rate = max(0.0, losses[-1] / losses[-2]) if len(losses) > 1 else 1.0
         tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
         while True:
-            failed = False
+            failure = None
             try:
                 with as_step():
                     delta, promised = model.solve(mu, tolerance, limit=100)
                 trial = Projection(features, theta, inputs.retract(U + delta), lifted, penalty=penalty)
                 gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
+            except Spent:
+                return Descent(point, "stopped")
             except StepError as error:
-                gain, failed = -1.0, not isinstance(error, SpanError)
+                gain, failure = -1.0, None if isinstance(error, SpanError) else error
             if gain > _LEAST_GAIN:
                 break
             mu, growth = mu * growth, growth * 2
             if not mu < _MOST_DAMPING:
-                return Descent(point, "failed" if failed else "stalled")
+                return Descent(point, "stalled" if failure is None else "failed", failure)
         mu = max(mu * max(0.1, 1 - (2 * gain - 1) ** 3), 1e-12)
         growth = 2.0
         point, U = trial, trial.U

@@ -14,6 +14,8 @@ import math
 import torch
 
 from .._random import seeded_generator
+from .budget import look, patiently
+from .gram import StepError
 from .lift import Lift
 from .passes import count_passes
 
@@ -30,14 +32,19 @@ _STALE = 0.1
 # Random cotangents behind the metric C, for each dimension, and tangents behind the block K.
 _METRIC_SAMPLES = 4
 _BLOCK_TANGENTS = 4
-# Multiplications that measuring the rank of the features may cost, half a minute's: it is outside the time budget.
+# Multiplications that measuring the rank of the features may cost, half a minute's.
 _RANK_COST = 1 << 35
 
 
 def in_batches(features, X: torch.Tensor) -> torch.Tensor:
     """f(X), (n, p), without a graph, some rows at a time."""
-    with torch.no_grad():
-        return torch.cat([features.apply(rows) for rows in X.split(ROWS)])
+    made = []
+    for rows in X.split(ROWS):
+        if made:
+            look()
+        with torch.no_grad():
+            made.append(features.apply(rows))
+    return torch.cat(made)
 
 
 def _graph(features, W):
@@ -69,6 +76,7 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
         graph = _graph(features, W[stale].to(dtype))
         fresh = torch.empty(len(graph[0]), features.d, features.p, dtype=dtype, device=W.device)
         for axes in torch.arange(features.d, device="cpu").split(_DENSE_BATCH):
+            look()
             unit = torch.zeros(len(axes), len(fresh), features.d, dtype=dtype, device=W.device)
             unit[torch.arange(len(axes), device="cpu"), :, axes] = 1
             fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
@@ -83,12 +91,13 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
     generator = seeded_generator("metric", 1)
     C = torch.zeros(d, d, dtype=U.dtype, device=U.device)
     for rows in U.split(ROWS):
+        look()
         w = torch.randn(len(rows), features.p, device="cpu", generator=generator, dtype=U.dtype)
         rows = rows.requires_grad_(True)
         with torch.enable_grad():
             (g,) = torch.autograd.grad(features.apply(rows), rows, w.to(U.device))
         C += g.T @ g
-    values, vectors = torch.linalg.eigh(C / C.diagonal().mean())
+    values, vectors = patiently(torch.linalg.eigh, C / C.diagonal().mean())
     values = values.clamp_min(1e-3)
     return values / values.mean(), vectors
 
@@ -102,9 +111,11 @@ def rank(features, inputs: int) -> int:
     """The rank of f at so many random inputs, in float64; p where it is full, or where there is no float64."""
     try:
         F = in_batches(features, features.probes(inputs, "rank").double())
+    except StepError:
+        raise
     except (RuntimeError, TypeError):  # no float64 on this device, or in this map
         return features.p
-    s = torch.linalg.svdvals(F)
+    s = patiently(torch.linalg.svdvals, F)
     found = int((s > 10 * inputs * torch.finfo(s.dtype).eps * s[0]).sum())
     return features.p if found == inputs else found
 
@@ -157,6 +168,7 @@ class AutogradLift(Lift):
         generator, total = seeded_generator("metric", 2), 0
         count_passes(_BLOCK_TANGENTS * len(self._W))
         for _ in range(_BLOCK_TANGENTS):
+            look()
             draw = torch.randn(self.features.d, device="cpu", generator=generator, dtype=torch.float64).to(self.columns)
             T = _tangents(self._at, draw.expand(len(self._W), -1))
             for alpha in self.alpha.T:

@@ -27,6 +27,7 @@ from .._random import fingerprint_of, seeded_generator
 from ..sphere import draw
 from . import autograd
 from .activations import Activation
+from .budget import RANK, attempt
 from .gram import SpanError, factor_gram
 from .lift import Lift
 from .moment_regression import MomentRegression
@@ -134,11 +135,15 @@ class FeatureMap(ABC):
 
         A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
         many outputs. Measured as the rank of Φ at ``count`` random inputs, in float64; at fewer of them, √(2³⁵/p),
-        where that would take minutes, and a rank above that many goes unseen.
+        where that would take minutes, and a rank above that many goes unseen. p, too, where a run's time does not do
+        for it, which then says so (:func:`~reconlaw.features.budget.attempt`).
         """
         inputs = autograd.most_inputs(self, count)
         if inputs not in self._ranks:
-            self._ranks[inputs] = autograd.rank(self, inputs)
+            found = attempt(RANK, lambda: autograd.rank(self, inputs))
+            if found is None:
+                return self.p
+            self._ranks[inputs] = found
         return self._ranks[inputs]
 
     def most_samples(self) -> float:

@@ -18,12 +18,15 @@ from types import SimpleNamespace
 
 import torch
 
+from .budget import look
 from .gram import SpanError, factor_gram
 from .spectral import second_moment_directions, third_moment_directions, without_linear_part
 
 _MOST_PROBES = 3000
 _NUMBERS = 1 << 27  # that F may hold
 _HELD_OUT = 64
+_ROWS = 256  # that pass through the features, and of a Gram matrix of more multiplications, between looks at the clock
+_AT_ONCE = 1 << 34
 _RIDGES = tuple(10.0 ** (-k) for k in range(6))  # λ in units of the mean of ‖f(z)‖²
 
 
@@ -41,9 +44,16 @@ class MomentRegression:
         self.d = features.d
         self.m = max(2, min(features.p, _MOST_PROBES, _NUMBERS // features.p))
         Z = features.probes(self.m, "moments")
-        self.F = torch.cat([features(rows).float() for rows in Z.split(256)])
+        self.F = torch.empty(self.m, features.p, device=Z.device)
+        for start in range(0, self.m, _ROWS):
+            look()
+            self.F[start : start + _ROWS] = features(Z[start : start + _ROWS]).float()
         self.Z = Z.float()
-        gram = self.F @ self.F.T
+        gram = torch.empty(self.m, self.m, device=Z.device)
+        rows = self.m if self.m**2 * features.p < _AT_ONCE else _ROWS
+        for start in range(0, self.m, rows):
+            look()
+            torch.mm(self.F[start : start + rows], self.F.T, out=gram[start : start + rows])
         unit = gram.diagonal().mean()
         kept = self.m - max(1, min(_HELD_OUT, self.m // 4))
         # Inner products of the traceless parts of z zᵀ.
@@ -51,6 +61,7 @@ class MomentRegression:
         variance = float(target.diagonal().mean())
         best = (math.inf, _RIDGES[0])
         for ridge in _RIDGES:
+            look()
             try:
                 factor = self._factor(gram[:kept, :kept], ridge * unit)
             except SpanError:

@@ -23,6 +23,7 @@ import math
 import torch
 
 from ..sphere import to_sphere
+from .budget import look, over
 from .passes import count_passes
 
 _EXACT_BELOW = 256
@@ -32,6 +33,7 @@ _BLOCK_ROWS = 8192
 def blocks(features, dtype):
     """Slices of rows of V, and V there in ``dtype``."""
     for start in range(0, features.p, _BLOCK_ROWS):
+        look()
         rows = slice(start, min(start + _BLOCK_ROWS, features.p))
         yield rows, features.V[rows].to(dtype)
 
@@ -149,6 +151,8 @@ def third_moment_directions(features, R, k, generator, iterations=30):
             Z = U @ V.T
             ascent += ((Z * Z - 1) * (value @ R[:, rows])) @ V
         final, U = U, ascent
+        if over():
+            break  # fewer iterations are a start as well
     strength = value.norm(dim=1) / (math.sqrt(6) * features.p)  # h₃(z) = (z³ − 3z)/√6
     order = strength.argsort(descending=True)
     chosen = order[distinct(final[order], 0.5)][:k]
