@@ -173,7 +173,7 @@ def _model(point: Projection, last=None, inputs: Inputs = _SPHERE) -> _Step | Bo
 
 @dataclass
 class Descent:
-    """Where a descent ended: the point, and why ("converged", "stalled", "stopped", "steps", "failed")."""
+    """Where a descent ended: the point, why ("converged", "stalled", "stopped", "steps", "failed"), and what failed."""
 
     point: Projection
     reason: str
