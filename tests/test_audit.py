@@ -532,6 +532,29 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(pair, tmp_pa
         run(*pair, report=tmp_path)
 
 
+def test_a_report_replaces_a_report_and_nothing_else(pair, tmp_path, monkeypatch):
+    (tmp_path / "notes.html").write_text("<!DOCTYPE html><title>notes</title>")
+    with pytest.raises(rl.AuditError, match="of another program"):
+        run(*pair, report=tmp_path / "notes.html")
+    with pytest.raises(rl.AuditError, match="is a device"):
+        run(*pair, report="/dev/null")
+    for _ in range(2):
+        done = run(pair[0], pair[0], report=tmp_path / "audit.html")
+    assert "did not change" in done.report.read_text()
+
+
+def test_a_full_disk_does_not_cost_the_audit(pair, tmp_path, monkeypatch):
+    from reconlaw import _files
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_files.os, "replace", full)
+    with pytest.warns(RuntimeWarning, match="report was not written"):
+        done = run(pair[0], pair[0], report=tmp_path / "audit.html")
+    assert done.verdict == "unchanged" and done.report is None and list(tmp_path.iterdir()) == []
+
+
 def test_help_tells_the_exit_status(capsys):
     with pytest.raises(SystemExit):
         command.main(["audit", "--help"])

@@ -223,8 +223,8 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(problem, tmp_
     monkeypatch.setattr(Search, "atoms", lambda self: pytest.fail("worked"))
     with pytest.raises(CheckpointError, match="cannot be written"):
         rl.reconstruct(case.theta, case.features, 5, checkpoint=blocker / "run.pt")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        rl.reconstruct(case.theta, case.features, 5, checkpoint=tmp_path)  # a folder
+    with pytest.raises(CheckpointError, match="is a folder"):
+        rl.reconstruct(case.theta, case.features, 5, checkpoint=tmp_path)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------

@@ -147,7 +147,7 @@ def main(arguments=None) -> int:
     except KeyboardInterrupt:
         print("python -m reconlaw audit: interrupted before there was anything to report", file=sys.stderr)
         return 130
-    print(f"{done.verdict}: {done.summary}\nreport: {done.report}")
+    print(f"{done.verdict}: {done.summary}\nreport: {done.report or 'could not be written'}")
     return done.exit_code
 
 

@@ -64,7 +64,8 @@ def reconstruct(
             spent. None for no limit: then the outcome does not depend on the speed of the machine.
         tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
         progress: show a progress bar on stderr.
-        checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end.
+        checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
+            link is followed, and a file that is no checkpoint is refused, never replaced.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.

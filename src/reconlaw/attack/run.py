@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
+from .._files import sealed, unsealed, usable_path, write_whole
 from ..features.budget import Spent
 from ..features.passes import Passes, counted
 from .fingerprint import same_problem
@@ -74,11 +75,9 @@ class Run:
     def __post_init__(self):
         self._start = self._saved = self.clock()
         if self.checkpoint is not None:
-            self.checkpoint = Path(self.checkpoint)
+            self.checkpoint = usable_path("checkpoint", self.checkpoint, CheckpointError)
             if self.checkpoint.exists():
                 self._load()
-            else:
-                self._try_folder()
         self._bar = None
         if self.progress:
             total, unit = (self.max_steps, "steps") if self.max_seconds is None else (round(self.max_seconds, 1), "s")
@@ -145,7 +144,7 @@ class Run:
         return self.expired
 
     def save(self) -> None:
-        """Write the checkpoint to a temporary file and move it into place: a kill leaves the old one or the new."""
+        """Write the checkpoint, whole, with a checksum (:mod:`reconlaw._files`)."""
         if self.checkpoint is None or self.best is None:
             return
         content = {
@@ -157,25 +156,10 @@ class Run:
             "passes": self.passes.made,
             "state": self.state,
         }
-        handle, name = tempfile.mkstemp(dir=self.checkpoint.parent, prefix=self.checkpoint.name, suffix=".part")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, self.checkpoint)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        made = io.BytesIO()  # so that a full disk is an OSError, whatever torch makes of one
+        torch.save(content, made)
+        write_whole(self.checkpoint, sealed(made.getvalue()))
         self._saved = self.clock()
-
-    def _try_folder(self):
-        """Fail before the work, not after it, where nothing can be written."""
-        try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            tempfile.TemporaryFile(dir=self.checkpoint.parent).close()
-        except OSError as error:
-            raise CheckpointError(f"checkpoint {self.checkpoint} cannot be written ({error}); name another") from error
 
     def _save_or_warn(self):
         """A disk that fills up midway must not cost the result."""
@@ -187,14 +171,15 @@ class Run:
 
     def _load(self):
         try:
-            content = dict(torch.load(self.checkpoint, weights_only=True))
+            content = dict(torch.load(io.BytesIO(unsealed(self.checkpoint.read_bytes())), weights_only=True))
             alike = same_problem(content["fingerprint"], self.fingerprint)
             best, history = content["best"], [Improvement(*entry) for entry in content["history"]]
             loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
             passes = Passes(content["passes"])
         except Exception as error:
             raise CheckpointError(
-                f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}); delete it, or name another file"
+                f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}: {str(error)[:100]}); delete "
+                "it, or name another file"
             ) from error
         if not alike:
             raise CheckpointError(

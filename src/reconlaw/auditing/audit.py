@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 
 from .._checks import check_count, check_positive
+from .._files import usable_path
 from ..attack.reconstruct import reconstruct
 from ..attack.result import Result
 from ..features.gram import StepError, as_step
@@ -69,7 +70,7 @@ class Audit:
         control: share of samples recovered from a θ that the audit made itself, or None where not needed.
         bias_mismatch: ‖Σ_i α_i − Δb‖/‖Δb‖ of the bias, which the attack does not see; None where there is none.
         checks: what was asked of the pair, and the answers.
-        report: path of the report that was written, or None.
+        report: path of the report that was written, or None, as where the disk was full.
     """
 
     verdict: str
@@ -156,7 +157,8 @@ def audit(
         n: number of samples it was fine-tuned on; None to have it estimated, where that works.
         module: the architecture, a ``torch.nn.Module``; not needed where ``before`` is one.
         max_seconds: budget of attack, references and control together; None for no limit.
-        report: where to write the HTML report; None for none.
+        report: where to write the HTML report; None for none. It replaces an earlier report, and nothing else; a
+            symbolic link is followed.
         norm: ‖x‖ of the inputs that the model was trained on; √d where None. It matters for bodies with biases.
         image_shape: (H, W), (H, W, 3) or (3, H, W), where ``input_shape`` does not tell how to draw an input.
         references: how many attacks on a θ that holds no n samples to compare with, at least 1.
@@ -188,7 +190,9 @@ def audit(
     states = read_state(before, "before"), read_state(after, "after")
     check_pair(*states, module, head)
     if report is not None:
-        _try_report(Path(report))
+        from .report import is_report
+
+        report = usable_path("report", report, AuditError, is_report)
     pair = HeadChange(*states, module, head, input_shape, norm, device)
     picture = _picture_shape(image_shape, pair.features)
     say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
@@ -208,20 +212,12 @@ def audit(
     if report is not None:
         from .report import write
 
-        made.report = write(made, Path(report))
-        say(f"report: {made.report}")
+        try:
+            made.report = write(made, report)
+            say(f"report: {made.report}")
+        except OSError as error:  # a full disk must not cost the audit
+            warnings.warn(f"the report was not written to {report}: {error}", RuntimeWarning, stacklevel=2)
     return made
-
-
-def _try_report(path):
-    """Fail before the work, not after it, where the report cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise AuditError(f"report={str(path)!r} cannot be written ({error}); name another place") from error
-    if path.is_dir():
-        raise AuditError(f"report={str(path)!r} is a folder; name a file in it")
 
 
 def _picture_shape(image_shape, features):

@@ -6,9 +6,7 @@ import base64
 import html
 import io
 import math
-import os
 import platform
-import tempfile
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from .._files import write_whole
 from .audit import _HELD, Audit
 from .checks import as_percent, as_power
 from .evidence import INPUTS
@@ -278,16 +277,12 @@ def render(made: Audit) -> str:
     )
 
 
+def is_report(head: bytes) -> bool:
+    """Whether a file that begins so is a report of an audit, which a new one may replace."""
+    return head.startswith(b"<!DOCTYPE html>") and b"audit of a fine-tuned head</title>" in head
+
+
 def write(made: Audit, path: Path) -> Path:
-    """Write the report: a reader meets the whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(render(made))
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
+    """Write the report: a reader meets the whole file or none (:mod:`reconlaw._files`)."""
+    write_whole(path, render(made).encode())
     return path
