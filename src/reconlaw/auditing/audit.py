@@ -23,6 +23,8 @@ from .._checks import check_count, check_positive
 from .._files import usable_path
 from ..attack.reconstruct import reconstruct
 from ..attack.result import Result
+from ..attack.run import wall_clock
+from ..features.budget import Budget, within
 from ..features.gram import StepError, as_step
 from ..matching import match
 from .change import MOST_MOVED, HeadChange
@@ -35,6 +37,8 @@ EXIT = {"unchanged": 0, "not determined": 0, "recovered": 1, "partial": 3, "inco
 
 # Shares of the budget: the attack, all references together, the control.
 _ATTACK, _REFERENCES, _CONTROL = 0.5, 0.3, 0.2
+# What is asked of the candidates, whether all are needed and how sure they are, may add this share of it each.
+_AFTER = 0.05
 # References and control may take as many steps as the attack took, or so many where it was quick.
 _LEAST_STEPS = 300
 # A loss counts as beyond a reference where it is this much below the lowest of them.
@@ -115,6 +119,13 @@ class _Budget:
 
     seconds: float | None
     steps: int | None
+
+    def deadline(self, part) -> Budget:
+        """A part of its seconds, from now on."""
+        if self.seconds is None:
+            return Budget(lambda: math.inf)
+        end = wall_clock() + part * self.seconds
+        return Budget(lambda: end - wall_clock())
 
     def share(self, part, most=None) -> dict:
         """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most."""
@@ -309,12 +320,13 @@ def _attack(made, pair, n, result, budget, references, seed, progress, say):
     if not made.interrupted and not pair.changed:
         say("check: are all of them needed?")
         try:
-            result = prune(pair, result)
+            with within(budget.deadline(_AFTER)):
+                result = prune(pair, result)
         except KeyboardInterrupt:
             made.interrupted = True
     made.result, made.candidates = result, result.X
     try:
-        with as_step():
+        with as_step(), within(budget.deadline(_AFTER)):
             made.standard_errors = standard_errors(pair, result)
     except StepError as error:
         say(f"the standard errors could not be computed ({error})")

@@ -11,6 +11,7 @@ from .._random import seeded_generator
 from ..attack.projection import Projection
 from ..attack.search import pair_costs
 from ..attack.varpro import descend
+from ..features.budget import look, patiently
 from ..features.gram import StepError
 
 # Guesses without descent; inputs behind a reference, for each sample; the largest Jacobian taken for standard errors.
@@ -83,9 +84,10 @@ def standard_errors(pair, result):
         Y = features.apply(W)
         c = torch.zeros_like(Y, requires_grad=True)
         (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
-        tangents = torch.stack(
-            [torch.autograd.grad(pulled, c, e.expand_as(X), retain_graph=True)[0] for e in torch.eye(d).to(X)], 1
-        )  # (n, d, p)
+        tangents = torch.empty(n, d, p).to(X)
+        for i, e in enumerate(torch.eye(d).to(X)):
+            look()
+            tangents[:, i] = torch.autograd.grad(pulled, c, e.expand_as(X), retain_graph=True)[0]
     normal = torch.nn.functional.normalize(X)
     H = torch.zeros(n * d, n * d).to(X)
     Phi = Y.detach()
@@ -94,13 +96,14 @@ def standard_errors(pair, result):
     except RuntimeError:
         return None
     for k in range(K):
+        look()
         A = alpha[:, k, None, None] * tangents
         A = A - normal[:, :, None] * (normal[:, None, :] @ A)
         A = A.reshape(n * d, p)
         A = A - (A @ Phi.T) @ torch.cholesky_solve(Phi, gram)
         H += A @ A.T
     H += float(H.diagonal().mean()) * torch.block_diag(*(normal[:, :, None] * normal[:, None, :]))  # off the sphere
-    values, vectors = torch.linalg.eigh(H)
+    values, vectors = patiently(torch.linalg.eigh, H)
     counted = pair.count(n)
     spare = max(1, counted.equations - counted.unknowns)
     variance = max(result.loss * float(theta.square().sum()) / spare, pair.rounding**2 / theta.numel())
