@@ -1,13 +1,17 @@
 """Budgets of work: what a step is, and that a budget of steps ends a run at the same place whatever the clock says."""
 
+import contextlib
 import itertools
 
 import pytest
 import torch
 
 import reconlaw as rl
+from reconlaw.attack.run import Run
+from reconlaw.features import threads
 from reconlaw.features.passes import Passes, count_passes, counted
 from reconlaw.features.spectral import linear_fit, second_moment_directions, third_moment_directions
+from reconlaw.features.threads import LONG, one_thread, shared
 
 
 def endless(problem, **changed):
@@ -102,3 +106,81 @@ def test_the_clock_does_not_move_a_budget_of_steps(problem, method, steps):
         assert torch.equal(other.X, runs[0].X) and torch.equal(other.coefficients, runs[0].coefficients)
         assert other.steps == runs[0].steps
         assert [entry[1:] for entry in other.history] == [entry[1:] for entry in runs[0].history]
+
+
+# --- threads -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_short_products_run_on_one_thread_and_long_ones_on_those_given(three_threads):
+    with shared(LONG):
+        assert torch.get_num_threads() == 3  # outside a search nothing is touched
+    with one_thread():
+        assert torch.get_num_threads() == 1
+        with shared(LONG / 2):
+            assert torch.get_num_threads() == 1
+        with shared(LONG), one_thread():  # a search within a long product
+            assert torch.get_num_threads() == 1
+        with pytest.raises(KeyboardInterrupt), shared(LONG):
+            assert torch.get_num_threads() == 3
+            raise KeyboardInterrupt
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 3
+
+
+def test_never_more_threads_than_torch_was_given(three_threads):
+    torch.set_num_threads(1)
+    with one_thread(), shared(10 * LONG):
+        assert torch.get_num_threads() == 1
+
+
+def test_the_last_search_out_puts_the_threads_back(three_threads):
+    first, second = one_thread(), one_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert torch.get_num_threads() == 1
+    second.__exit__(None, None, None)
+    assert torch.get_num_threads() == 3
+
+
+@pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, None])
+def test_a_reconstruction_puts_the_threads_back(problem, three_threads, monkeypatch, failure):
+    case, seen = problem(), []
+
+    def record(run, *_):
+        seen.append(torch.get_num_threads())
+        if failure is not None:
+            raise failure
+
+    monkeypatch.setattr(Run, "record", record)
+    with contextlib.suppress(KeyboardInterrupt, ZeroDivisionError, AttributeError):  # the last: nothing was recorded
+        attack(case, max_steps=50)
+    assert set(seen) == {1} and torch.get_num_threads() == 3
+
+
+def test_long_products_of_a_search_are_shared(three_threads, problem, monkeypatch):
+    case, seen = problem(), set()
+    monkeypatch.setattr(threads, "LONG", 1.0)
+    product = torch.mm
+
+    def watched(*given, **named):
+        seen.add(torch.get_num_threads())
+        return product(*given, **named)
+
+    monkeypatch.setattr(torch, "mm", watched)
+    attack(case, max_steps=20)
+    assert seen == {3} and torch.get_num_threads() == 3
+
+
+def test_a_modules_pass_is_measured_in_multiplications():
+    body = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(36, 7))
+    assert rl.ModuleFeatures(body, (2, 5, 5), device="cpu").multiplications == 4 * 9 * 2 * 9 + 36 * 7
+    assert rl.RandomFeatures(6, 50, device="cpu").multiplications == 300

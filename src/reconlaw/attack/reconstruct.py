@@ -126,7 +126,7 @@ def reconstruct(
     budget = Budget(lambda: run.left)
     try:
         # The attack differentiates, in whatever mode its caller is.
-        with run.counting(), within(budget), torch.inference_mode(False):
+        with run.working(), within(budget), torch.inference_mode(False):
             found = _METHODS[method](over, theta.clone(), n, run, seed, tol, inputs, **options)
         point, sign_identifiable, interrupted, *path = found
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
@@ -18,6 +19,7 @@ from tqdm import tqdm
 from .._files import sealed, unsealed, usable_path, write_whole
 from ..features.budget import Spent
 from ..features.passes import Passes, counted
+from ..features.threads import one_thread
 from .fingerprint import same_problem
 
 CLOCK_SPEED = "RECONLAW_CLOCK_SPEED"
@@ -121,9 +123,11 @@ class Run:
         if text not in self.remarks and not isinstance(error, Spent):
             self.remarks.append(text)
 
-    def counting(self):
-        """A context in which the passes through the features are this run's."""
-        return counted(self.passes)
+    @contextlib.contextmanager
+    def working(self):
+        """A context in which passes through the features are this run's, and short products on one thread."""
+        with counted(self.passes), one_thread():
+            yield
 
     def record(self, U: torch.Tensor, loss: float, note: str = "") -> bool:
         """Keep U if it is the best so far; true once a budget is spent."""

@@ -18,6 +18,7 @@ from .budget import look, patiently
 from .gram import StepError
 from .lift import Lift
 from .passes import count_passes
+from .threads import shared
 
 # Rows of X that pass through the map at a time, when no derivative is wanted.
 ROWS = 256
@@ -42,14 +43,14 @@ def in_batches(features, X: torch.Tensor) -> torch.Tensor:
     for rows in X.split(ROWS):
         if made:
             look()
-        with torch.no_grad():
+        with torch.no_grad(), shared(features.multiplications * len(rows)):
             made.append(features.apply(rows))
     return torch.cat(made)
 
 
 def _graph(features, W):
     """Inputs W, features Y, a cotangent c and Jᵀc as a function of it, for backward passes through either."""
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), shared(features.multiplications * len(W)):
         W = W.clone().requires_grad_(True)
         Y = features.apply(W)
         c = torch.zeros_like(Y, requires_grad=True)
@@ -79,7 +80,8 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
             look()
             unit = torch.zeros(len(axes), len(fresh), features.d, dtype=dtype, device=W.device)
             unit[torch.arange(len(axes), device="cpu"), :, axes] = 1
-            fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
+            with shared(features.multiplications * len(axes) * len(fresh)):
+                fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
         out[stale] = fresh
     return places, out
 
@@ -100,6 +102,15 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
     values, vectors = patiently(torch.linalg.eigh, C / C.diagonal().mean())
     values = values.clamp_min(1e-3)
     return values / values.mean(), vectors
+
+
+def multiplications(features) -> float:
+    """Of one row's pass through the map, those of its matrix products and convolutions alone."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        features.apply(features.probes(1))
+    return counter.get_total_flops() / 2
 
 
 def most_inputs(features, count: int) -> int:
@@ -137,6 +148,9 @@ class AutogradLift(Lift):
         self.columns = in_batches(features, self._W)
         self._at = None
 
+    def _shared(self):
+        return shared(self.features.multiplications * len(self._W))
+
     def linearise(self, alpha):
         self.alpha = alpha
         if self._at is None:
@@ -146,12 +160,16 @@ class AutogradLift(Lift):
     def jvp(self, delta):
         delta = torch.cat([delta, -delta]) if self.lifted else delta
         count_passes(len(self._W))
-        return self.alpha.T @ _tangents(self._at, delta)
+        with self._shared():
+            tangents = _tangents(self._at, delta)
+        return self.alpha.T @ tangents
 
     def vjp(self, R):
         W, Y, _, _ = self._at
         count_passes(len(W))
-        return self.fold(torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)[0])
+        with self._shared():
+            (pulled,) = torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)
+        return self.fold(pulled)
 
     def metric(self):
         return self.features.metric()
@@ -170,7 +188,8 @@ class AutogradLift(Lift):
         for _ in range(_BLOCK_TANGENTS):
             look()
             draw = torch.randn(self.features.d, device="cpu", generator=generator, dtype=torch.float64).to(self.columns)
-            T = _tangents(self._at, draw.expand(len(self._W), -1))
+            with self._shared():
+                T = _tangents(self._at, draw.expand(len(self._W), -1))
             for alpha in self.alpha.T:
                 A = self.fold(alpha[:, None] * T)
                 total = total + A @ A.T

@@ -207,6 +207,11 @@ class FeatureMap(ABC):
         return {}
 
     @cached_property
+    def multiplications(self) -> float:
+        """How many one row's pass takes, which decides how many threads share it (:mod:`reconlaw.features.threads`)."""
+        return autograd.multiplications(self)
+
+    @cached_property
     def _moments(self) -> MomentRegression:
         return MomentRegression(self)
 

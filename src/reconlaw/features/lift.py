@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 import torch
 
 from .passes import count_passes
+from .threads import shared
 
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
 _BLOCK_NUMBERS = 1 << 20
@@ -118,9 +119,10 @@ class RandomFeaturesLift(Lift):
     def _times_V(self, A, rows, out=None):
         """A Vᵀ on a block, written to ``out`` where given."""
         V = self._V(rows)
-        if self.features.d < _LONG_ROWS:
-            return torch.mm(A, V.T, out=out)
-        product = torch.mm(V, A.T).T
+        with shared(len(A) * V.numel()):
+            if self.features.d < _LONG_ROWS:
+                return torch.mm(A, V.T, out=out)
+            product = torch.mm(V, A.T).T
         return product if out is None else out.copy_(product)
 
     def linearise(self, alpha):
@@ -164,7 +166,9 @@ class RandomFeaturesLift(Lift):
         count_passes(self.n)
         out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
         for rows in self._blocks():
-            out.addmm_(self._cotangents(rows, R[:, rows]), self._V(rows))
+            S, V = self._cotangents(rows, R[:, rows]), self._V(rows)
+            with shared(len(S) * V.numel()):
+                out.addmm_(S, V)
         return out
 
     def block_gram(self) -> torch.Tensor:

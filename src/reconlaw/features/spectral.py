@@ -25,6 +25,7 @@ import torch
 from ..sphere import to_sphere
 from .budget import look, over
 from .passes import count_passes
+from .threads import shared
 
 _EXACT_BELOW = 256
 _BLOCK_ROWS = 8192
@@ -94,7 +95,8 @@ def _apply_moment(features, R, Q):
         out = torch.zeros(len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
         for rows, V in blocks(features, Q.dtype):
             for k in range(len(R)):
-                out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
+                with shared(V.numel() * Q.shape[-1]):
+                    out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
         return out * (features.d / features.p) - R.mean(1)[:, None, None] * Q
 
     once = apply(Q)

@@ -129,7 +129,7 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
     limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": options["clock"] or wall_clock}
     adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, options["progress"], **limits), False
     try:
-        with run.counting():
+        with run.working():
             for step in itertools.count():
                 spent, done = run.steps / max_steps, run.expired
                 if done or step % _RECORD_EVERY == 0:
