@@ -25,6 +25,13 @@ FLAGS = (
 ).split()
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
+# What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
+NOT_OURS = {}
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+FINDINGS = """async ([options, known]) => (await axe.run(options.root ?? document, options)).violations
+  .filter(v => !(v.id in known))
+  .flatMap(v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")} ${n.html.slice(0, 160)}`))"""
+
 
 def skip_unless_there_is_a_site():
     """Skip a test, or at the head of a module all of its tests, where there is no browser or no site; never in CI."""
@@ -103,3 +110,19 @@ def open_page(site, browser):
     yield open_page
     for context in contexts:
         context.close()
+
+
+def width(page):
+    return page.evaluate("() => document.scrollingElement.scrollWidth")
+
+
+def inaccessible(page, root=None, rules=None):
+    """What axe complains of, by all of WCAG's rules or by some; colours settle first."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    if not page.evaluate("() => Boolean(window.axe)"):
+        page.add_style_tag(content="* { transition: none !important }")
+        page.evaluate(Axe().axe_script)
+    chosen = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": WCAG}
+    options = {"runOnly": chosen, "resultTypes": ["violations"], "preload": False, "root": root}
+    return page.evaluate(FINDINGS, [options, NOT_OURS])

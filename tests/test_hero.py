@@ -1,18 +1,17 @@
 """The front page's law in a browser: on either side of p = dn, by keyboard, on a phone, and without scripts."""
 
 import pytest
-import test_pages
+from browsing import DESK, PHONE, inaccessible, skip_unless_there_is_a_site, width
 from playwright.sync_api import expect
 
-site, browser, open_page = test_pages.site, test_pages.browser, test_pages.open_page
+skip_unless_there_is_a_site()
 
 SLOW = 120_000  # ms: a busy machine with one core
-DESK, PHONE = test_pages.DESK, test_pages.PHONE
 
 
-def at(page, ratio):
-    """Move the slider by its keys; a live search gets all the time it needs, so that no clock decides what is said."""
-    page.evaluate("() => (document.getElementById('hero').dataset.budget = 600)")
+def at(page, ratio, budget=600):
+    """Move the slider by its keys. The live search has all the time it needs, or none: no clock decides."""
+    page.evaluate("(seconds) => (document.getElementById('hero').dataset.budget = seconds)", budget)
     slider = page.get_by_label("p/dn")
     slider.focus()
     page.keyboard.press("Home")
@@ -32,8 +31,8 @@ def test_the_law_on_the_front_page(open_page, viewport):
     said = at(page, 0.5)
     assert "128 numbers for 256 unknowns" in said and "neither is true" in said
     expect(page.locator("[data-part=name]")).to_have_text("impostor B", timeout=SLOW)
-    assert page.complaints == [] and test_pages.inaccessible(page, root="#hero") == []
-    assert test_pages.width(page) <= viewport["width"]
+    assert page.complaints == [] and inaccessible(page, root="#hero") == []
+    assert width(page) <= viewport["width"]
 
 
 def test_two_ways_in_above_the_fold(open_page):
@@ -57,3 +56,11 @@ def test_without_javascript_the_picture_stands_alone(open_page):
     page = open_page("index", java_script_enabled=False)
     assert not page.locator("#hero").is_visible()
     assert page.locator("figure img").first.is_visible()
+
+
+def test_where_the_search_does_not_arrive_a_stored_run_is_shown_and_named(open_page):
+    page = open_page("index", viewport=DESK)
+    assert "stored run of the package's solver" in at(page, 1.5, budget=0)
+    expect(page.locator("[data-part=name]")).to_have_text("a stored run")
+    said = at(page, 1, budget=0)
+    assert "Still searching" in said and "did not find them either" in said

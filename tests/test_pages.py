@@ -9,7 +9,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from xml.etree import ElementTree
 
 import pytest
-from browsing import ADDRESS, BASE, DESK, PHONE, SITE, skip_unless_there_is_a_site
+from browsing import ADDRESS, BASE, DESK, PHONE, SITE, inaccessible, skip_unless_there_is_a_site, width
 from helpers import ROOT, toc_entries
 
 skip_unless_there_is_a_site()
@@ -24,15 +24,9 @@ WITH_FIGURES = [
     if (path := SITE / f"{name}.html").is_file() and "interactive-figure" in path.read_text(encoding="utf-8")
 ]
 FETCHED = "() => performance.getEntries().filter(e => e.name.endsWith('/plotly.min.js')).length"
+CONTRAST = ["color-contrast", "link-in-text-block"]  # what may differ from light to dark
 HEAVIEST = 1_500_000  # bytes over the wire, at first sight of a page
 
-# What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
-NOT_OURS = {}
-WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-CONTRAST = ["color-contrast", "link-in-text-block"]  # what may differ from light to dark
-FINDINGS = """async ([options, known]) => (await axe.run(options.root ?? document, options)).violations
-  .filter(v => !(v.id in known))
-  .flatMap(v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")} ${n.html.slice(0, 160)}`))"""
 # For speed: a formula is hidden from screen readers (its MathML is not) and drawn in the text's own colour, and of
 # tokens in code that look alike, in inputs and in outputs, one is enough.
 THIN = """() => {
@@ -50,22 +44,6 @@ REPEATED = """() => {
 }"""
 WEIGHT = """() => [...performance.getEntriesByType("navigation"), ...performance.getEntriesByType("resource")]
   .reduce((sum, entry) => sum + entry.transferSize, 0)"""
-
-
-def width(page):
-    return page.evaluate("() => document.scrollingElement.scrollWidth")
-
-
-def inaccessible(page, root=None, rules=None):
-    """What axe complains of, by all of WCAG's rules or by some; colours settle first."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    if not page.evaluate("() => Boolean(window.axe)"):
-        page.add_style_tag(content="* { transition: none !important }")
-        page.evaluate(Axe().axe_script)
-    chosen = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": WCAG}
-    options = {"runOnly": chosen, "resultTypes": ["violations"], "preload": False, "root": root}
-    return page.evaluate(FINDINGS, [options, NOT_OURS])
 
 
 @pytest.mark.parametrize("name", PAGES + GENERATED)

@@ -1,6 +1,6 @@
 // The front page's law: four pictures, one slider p/dn, and the playground's own attack whenever it moves.
 import { drawNumbers, drawPicture } from "./canvas.js";
-import { RUNS, SETTING } from "./hero-runs.js";
+import { RUNS, SETTING, TRIED } from "./hero-runs.js";
 import { EXAMPLES } from "./library.js";
 import { match } from "./matching.js";
 import { toPixels } from "./pictures.js";
@@ -107,9 +107,9 @@ function belowTheLaw(result, samples, pairs) {
 function storedRun() {
   const run = RUNS[ratio()];
   const here = `Still searching after ${budget()} s: the pictures are determined here, but hard to find.`;
-  if (!run) return say(here, "No search of ours has found them at this ratio.");
+  if (!run) return say(here, `The package's solver did not find them either (${TRIED.seeds} seeds, ${whole(TRIED.steps)} steps each).`);
   name("a stored run");
-  say(here, `Shown now is a stored run of the same search, which took ${run.seconds} s.`);
+  say(here, `Shown now is a stored run of the package's solver on the same θ: ${whole(run.steps)} steps.`);
   const frames = run.frames.map((frame) => frame.map((text) => Float64Array.from(text, (c) => parseInt(c, 36) / 35)));
   if (still()) return show(frames.at(-1));
   let k = 0;
