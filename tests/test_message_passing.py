@@ -9,7 +9,8 @@ import reconlaw as rl
 from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.projection import Projection
 from reconlaw.attack.run import Run
-from reconlaw.attack.search import Search, linear_signs
+from reconlaw.attack.search import Search
+from reconlaw.attack.signs import linear_signs
 
 
 def _problem(activation="relu", n=8, d=50, ratio=2.0, seed=0):

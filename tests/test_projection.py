@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import reconlaw as rl
 from reconlaw.attack.projection import Projection
-from reconlaw.attack.search import pair_costs
+from reconlaw.attack.tools import pair_costs
 from reconlaw.features.gram import SpanError, factor_gram
 
 

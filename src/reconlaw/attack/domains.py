@@ -21,7 +21,9 @@ from ..features.passes import count_passes
 from ..inputs import Inputs
 from .projection import Projection, least_squares
 from .run import Run
+from .signs import read_signs
 from .subspace import Subspace, subspace
+from .tools import pair_costs
 from .varpro import descend
 
 # Exchanges without progress before the search starts anew, and points drawn for an exchange.
@@ -90,8 +92,6 @@ class DomainSearch:
 
     def exchange(self, point, turn):
         """Atoms with one replaced: the ``turn``-th cheapest by the point drawn that the residual likes best."""
-        from .search import pair_costs
-
         leaves = int(pair_costs(point).argsort()[turn % self.n])
         keep = [i for i in range(self.n) if i != leaves]
         drawn = self.starts(min(_DRAWN, max(16, _NUMBERS // self.features.p)))
@@ -139,8 +139,6 @@ class DomainSearch:
         parity = self.features.parity
         identifiable = not self.inputs.signs or parity == "mixed"
         if self.lifted:
-            from .search import read_signs
-
             lifted = Projection(self.features, self.theta, U, lifted=True)
             U = self.inputs.retract(U * read_signs(lifted)[:, None])
             U = descend(

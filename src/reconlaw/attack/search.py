@@ -19,8 +19,7 @@ import math
 
 import torch
 
-from .._random import seeded_generator
-from ..features.budget import DIRECTIONS, Spent, attempt
+from ..features.budget import Spent
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..inputs import Sphere
@@ -28,9 +27,9 @@ from ..sphere import to_sphere
 from . import domains
 from .count import count
 from .message_passing import MessagePassing
-from .projection import Projection, least_squares
+from .projection import Projection
 from .run import Run
-from .varpro import descend
+from .tools import Tools, pair_costs, room_to_lift
 
 # Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
 # cannot), and of message passing.
@@ -46,70 +45,8 @@ _ALIKE = 0.7
 # As many arrivals within this factor of the lowest loss end the search.
 _ARRIVALS = 3
 _SAME_LOSS = 1.001
-# A descent in float64 runs in float32 down to this loss first, where the features can.
-_COARSE_LOSS = 1e-9
 # Descents that may fail one after the other before the search gives up.
 _FAILURES = 20
-# Signs that enumeration may try all of.
-_MOST_FREE_SIGNS = 16
-
-
-@as_step()
-def pair_costs(point: Projection) -> torch.Tensor:
-    """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form.
-
-    A block that is singular to working precision, as of an atom whose columns nearly depend on others, is taken with
-    its least eigenvalue raised to its rounding: what it costs is then too little, never nothing at all.
-    """
-    n = point.U.shape[0]
-    G_inverse = torch.cholesky_inverse(point.factor)
-    columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1 or 2)
-    blocks = G_inverse[columns[:, :, None], columns[:, None, :]]
-    alpha = point.alpha[columns]
-    solved, info = torch.linalg.solve_ex(blocks, alpha)
-    if bool(info.any()):
-        rounding = 4 * torch.finfo(blocks.dtype).eps * blocks.diagonal(dim1=1, dim2=2).sum(1)
-        raised = blocks + rounding[:, None, None] * torch.eye(blocks.shape[1]).to(blocks)
-        again = torch.linalg.solve_ex(raised, alpha).result
-        solved = torch.where((info == 0)[:, None, None], solved, again)
-    return (alpha * solved).sum((1, 2)).nan_to_num(nan=0.0).clamp_min(0)
-
-
-def read_signs(point: Projection) -> torch.Tensor:
-    """+1 where φ(Vu) carries the atom, −1 where φ(−Vu) does, (n,)."""
-    n = point.U.shape[0]
-    weight = point.alpha.norm(dim=1) * point.lift.columns.norm(dim=1)
-    return torch.where(weight[:n] >= weight[n:], 1.0, -1.0).to(point.U)
-
-
-def linear_signs(point: Projection) -> torch.Tensor | None:
-    r"""Signs where read-off fails because n > d and the odd part of φ is linear (ReLU), or None.
-
-    The even coefficients c_i = α⁺_i + α⁻_i are exact, but of the odd part only w = Σ_i (α⁺_i − α⁻_i) u_i is known:
-    s ∈ {±1}ⁿ must solve Σ_i s_i c_i u_i = w. All but d of the signs are enumerated (2^(n−d) ≤ 2^16), the rest follow.
-    """
-    U, K = point.U, point.alpha.shape[1]
-    n, d = U.shape
-    free = n - K * d
-    if not 0 < free <= _MOST_FREE_SIGNS:
-        return None
-    plus, minus = point.alpha[:n], point.alpha[n:]
-    A = ((plus + minus)[:, :, None] * U[:, None, :]).reshape(n, K * d).T
-    w = ((plus - minus).T @ U).reshape(K * d)
-    # The lightest atoms are enumerated: the equations then rest on the heavy ones.
-    order = A.norm(dim=0).argsort()
-    loose, fixed = order[:free], order[free:]
-    codes = torch.arange(2**free, device=U.device)[:, None] >> torch.arange(free, device=U.device)
-    trial = (codes % 2 * 2 - 1).to(U)
-    try:
-        with as_step():
-            rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
-    except StepError:
-        return None
-    best = int((rest.abs() - 1).square().sum(1).argmin())
-    signs = torch.empty(n, dtype=U.dtype, device=U.device)
-    signs[loose], signs[fixed] = trial[best], torch.where(rest[best] >= 0, 1.0, -1.0).to(U)
-    return signs
 
 
 def _unsure(U):
@@ -117,68 +54,14 @@ def _unsure(U):
     return U * math.sqrt(1 - _UNSURE), torch.full((len(U),), _UNSURE, dtype=U.dtype, device=U.device)
 
 
-class Search:
-    """The search for atoms under one budget; ``run`` keeps the best."""
+class Search(Tools):
+    """The strategy for n atoms."""
 
     def __init__(self, features, theta, n, run: Run, seed: int, start: str, tol: float):
-        self.features, self.theta, self.n, self.run, self.tol = features, theta, n, run, tol
-        self.generator = seeded_generator("attack", seed)
-        self.start = start
-        # Below the count of unknowns other atoms fit as well; two columns an atom cost n unknowns more.
+        super().__init__(features, theta, run, seed, tol, room_to_lift(features, n, len(theta)))
+        self.n, self.start = n, start
         counted = count(features, n, len(theta))
-        self.room = counted.equations >= counted.unknowns
-        lift_room = features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, len(theta))
-        self.lifted = features.parity == "mixed" and lift_room
-        # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
-        self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
-        coarse = features.coarse()
-        self.coarse = None if coarse is None else (coarse, theta.to(coarse.dtype))
-
-    def _random_atoms(self, count):
-        draw = torch.randn(count, self.features.d, device="cpu", generator=self.generator, dtype=self.theta.dtype)
-        return to_sphere(draw.to(self.theta.device))
-
-    def directions(self, residual, count):
-        """Directions of a residual, random ones where they cannot be computed or there are too few."""
-        try:
-            with as_step():
-                made = attempt(DIRECTIONS, lambda: self.features.directions(residual, count, self.generator))
-        except StepError as error:
-            self.run.remark("directions could not be computed", error)
-            made = None
-        found = self.theta.new_zeros(0, self.features.d) if made is None else made[0]
-        found = found[torch.isfinite(found).all(1)]
-        if len(found) < count:
-            found = torch.cat([found, self._random_atoms(count - len(found))])
-        return found
-
-    def descend(self, U, note="", record=True, **options):
-        run = self.run
-
-        def on_step(point):
-            if record:
-                return run.record(point.U, point.loss, note)
-            return run.expired
-
-        if self.coarse is not None:
-            target = max(self.target, _COARSE_LOSS)
-            point = self._told(descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options))
-            if point.loss > _COARSE_LOSS or self.run.expired:
-                if record:  # it may have ended without a step
-                    run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
-                return point
-            U = to_sphere(point.U.to(self.theta))
-        point = self._told(
-            descend(self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options)
-        )
-        if record:  # a descent that takes no step, because U is a solution already, counts too
-            run.record(point.U, point.loss, note)
-        return point
-
-    def _told(self, descent):
-        if descent.reason == "failed":
-            self.run.remark("a descent ended because its next step could not be computed", descent.failure)
-        return descent.point
+        self.room = counted.equations >= counted.unknowns  # below it other atoms fit as well
 
     def _from_anywhere(self, U, note):
         """Descend from U, and from random atoms where that cannot be begun."""
@@ -296,36 +179,6 @@ class Search:
         kept = order[distinct(x[order], _ALIKE)].tolist()
         return sorted(kept[: max(0, len(order) - drop)])
 
-    def signed(self, U):
-        """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
-        parity = self.features.parity
-        if not self.lifted:
-            point = Projection(self.features, self.theta, U)
-            return point, False if parity != "mixed" else True if point.loss <= self.tol else None
-        lifted = Projection(self.features, self.theta, U, lifted=True)
-        steps = 0 if self.run.expired and lifted.loss > self.tol else 50
-        for signs in (read_signs(lifted), linear_signs(lifted)):
-            if signs is None:
-                continue
-            U = lifted.U * signs[:, None]
-            point = descend(
-                *(self.features, self.theta, U, False, self.target, steps),
-                patience=(4, 0.5),
-                on_step=lambda _: self.run.expired,
-            ).point
-            if point.loss <= self.tol or lifted.loss > self.tol:
-                break
-        return point, True if point.loss <= self.tol else None
-
-    def ended(self, U=None):
-        """The best atoms, or U, :meth:`signed`, or as they are where that cannot be computed."""
-        U = (self.run.best if U is None else U).to(self.theta)
-        try:
-            return self.signed(U)
-        except StepError as error:
-            self.run.remark("the signs could not be read off", error)
-            return least_squares(self.features, self.theta, U), None if self.features.parity == "mixed" else False
-
     def solve(self):
         """Search, and :meth:`ended`."""
         try:
@@ -334,7 +187,7 @@ class Search:
             if self.run.best is None:
                 raise
             self.run.remark("the search ended because its next step could not be computed", error)
-        return self.ended()
+        return self.ended(self.run.best)
 
 
 def solve(features, theta, n, run, seed, tol, inputs, start="spectral"):
@@ -357,5 +210,5 @@ def solve(features, theta, n, run, seed, tol, inputs, start="spectral"):
             raise
         interrupted = True
         run.interrupt()
-        point, sign_identifiable = search.ended()
+        point, sign_identifiable = search.ended(run.best)
     return point, sign_identifiable, interrupted

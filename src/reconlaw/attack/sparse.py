@@ -27,7 +27,7 @@ from ..inputs import Sphere
 from ..sphere import to_sphere
 from .projection import Projection
 from .run import Run
-from .search import Search, pair_costs
+from .tools import Tools, room_to_lift, with_fewer
 from .varpro import descend
 
 _PATH = tuple(0.5 * 0.6**k for k in range(16))
@@ -36,7 +36,6 @@ _SLIDES = 3  # rounds of join, lasso and slide at each λ
 _MEET = 0.98  # atoms within this cosine, up to sign, are one
 _TWINS = 0.9  # atoms within this cosine may be one sample's
 _NEAR = 1e-6  # below this loss a support is searched for atoms that are not needed
-_TRIED = 2  # atoms whose removal is tried before all are taken to be needed
 
 
 def group_lasso(gram, correlation, weight, groups, alpha, iterations=2000):
@@ -67,9 +66,9 @@ def group_lasso(gram, correlation, weight, groups, alpha, iterations=2000):
 class Path:
     """The support as λ falls; ``record`` holds {λ, support, loss} for each λ."""
 
-    def __init__(self, search: Search):
-        self.search, self.features, self.theta = search, search.features, search.theta
-        self.w = self.features.column_norm(search.generator)
+    def __init__(self, tools: Tools):
+        self.tools, self.features, self.theta = tools, tools.features, tools.theta
+        self.w = self.features.column_norm(tools.generator)
         d, K = self.features.d, len(self.theta)
         # More atoms than this would fit any θ: keep the unknowns to two thirds of the equations.
         self.most = max(1, int(2 * self.features.p * K / (3 * (d - 1 + 2 * K))))
@@ -77,21 +76,21 @@ class Path:
         self.record: list[dict] = []
 
     def _point(self, U):
-        return Projection(self.features, self.theta, U, self.search.lifted)
+        return Projection(self.features, self.theta, U, self.tools.lifted)
 
     def _correlations(self, U, residual):
         """‖⟨B_i, r⟩‖/w for every atom: an atom can lower the objective where this exceeds λ."""
-        columns = self.features.lift(U, self.search.lifted, self.theta.dtype).columns
+        columns = self.features.lift(U, self.tools.lifted, self.theta.dtype).columns
         products = (columns @ residual.T).square().sum(1)
         return products.reshape(-1, len(U)).sum(0).sqrt() / self.w
 
     def largest_lambda(self):
-        directions = self.search.directions(self.features.without_linear_part(self.theta), 1)
+        directions = self.tools.directions(self.features.without_linear_part(self.theta), 1)
         return float(self._correlations(directions, self.theta)[0])
 
     def _join(self):
         residual = self._point(self.U).residual if len(self.U) else self.theta
-        fresh = self.search.directions(self.features.without_linear_part(residual), _JOIN)
+        fresh = self.tools.directions(self.features.without_linear_part(residual), _JOIN)
         return torch.cat([self.U, fresh])[: self.most]
 
     def _slide(self, U, lam):
@@ -109,21 +108,21 @@ class Path:
             return U[:0]
         keep = live[groups]
         direction = (alpha / norms.clamp_min(1e-300)[groups][:, None])[keep]
-        self.search.run.tick(f"λ {lam:.1e}, {int(live.sum())} atoms")
+        self.tools.run.tick(f"λ {lam:.1e}, {int(live.sum())} atoms")
         return descend(
             self.features,
             self.theta,
             U[live],
-            self.search.lifted,
+            self.tools.lifted,
             max_steps=15,
             patience=(3, 0.98),
             penalty=weight * direction,
-            on_step=lambda point: self.search.run.expired,
+            on_step=lambda point: self.tools.run.expired,
         ).point.U
 
     def follow(self, lambdas):
         """Atoms of the first support on the path that explains θ to the tolerance, or of the path's end."""
-        run, tol = self.search.run, self.search.tol
+        run, tol = self.tools.run, self.tools.tol
         for lam in lambdas:
             for _ in range(_SLIDES):
                 before = len(self.U)
@@ -138,7 +137,7 @@ class Path:
                 self.record.append({"lambda": lam, "support": 0, "loss": 1.0})
                 continue
             try:
-                free = self.search.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
+                free = self.tools.descend(self.U[distinct(self.U, _MEET)], patience=(6, 0.5))
                 self.record.append({"lambda": lam, "support": len(self.U), "loss": self._point(self.U).loss})
             except StepError as error:
                 run.remark("a support could not be descended from", error)
@@ -160,22 +159,15 @@ class Path:
         between kinks: a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)) where no v_j tells the three apart, so a sample can come
         back as two atoms close to it, at no loss; where few v_j do, the descent crawls until one of them has gone.
         """
-        fewer = True
         try:
-            while fewer and len(point.U) > 1:
-                for cheapest in pair_costs(point).argsort()[:_TRIED].tolist():
-                    rest = [i for i in range(len(point.U)) if i != cheapest]
-                    trial = self.search.descend(point.U[rest])
-                    fewer = trial.loss <= max(self.search.tol, point.loss)
-                    if fewer:
-                        point = trial
-                        break
+            for fewer in with_fewer(point, self.tools.descend, lambda point: max(self.tools.tol, point.loss)):
+                point = fewer
             for merged in self._unions(point):
-                trial = self.search.descend(merged)
-                if trial.loss <= self.search.tol:
+                trial = self.tools.descend(merged)
+                if trial.loss <= self.tools.tol:
                     return self._needed(trial)
         except StepError as error:
-            self.search.run.remark("whether all candidates are needed could not be computed", error)
+            self.tools.run.remark("whether all candidates are needed could not be computed", error)
         return point
 
     def _unions(self, point):
@@ -199,8 +191,8 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
         raise ValueError(f"method='sparse' knows the sphere; {inputs!r} needs method='varpro', or 'span' for unknown n")
     fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else list(l1)
     fractions = [check_positive("l1", fraction) for fraction in fractions]
-    search = Search(features, theta, n or 1, run, seed, "spectral", tol)
-    path = Path(search)
+    tools = Tools(features, theta, run, seed, tol, room_to_lift(features, n or 1, len(theta)))
+    path = Path(tools)
     U, interrupted = None, False
     try:
         with as_step():
@@ -217,6 +209,6 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
         U = run.best
     if U is None:
         run.remark("the path ended before its first atom, and the one candidate is a guess; start l1 lower")
-        U = search.first_atoms()[:1]
-    point, sign_identifiable = search.ended(U)
+        U = tools._random_atoms(1)
+    point, sign_identifiable = tools.ended(U)
     return point, sign_identifiable, interrupted, path.record

@@ -8,7 +8,7 @@ import torch
 
 from .._checks import check_count, check_positive
 from ..attack.count import count, independent_rows
-from ..features.module_features import ModuleFeatures
+from ..features.module_features import ModuleFeatures, unlike_in_training
 from .checkpoints import AuditError, HeadInput
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
@@ -61,13 +61,7 @@ class HeadChange:
             self.tolerance = max(self.tolerance, min(self.moved, MOST_MOVED) ** 2)
         if self.change.shape[1] != self.features.p:
             raise AuditError(f"{key!r} has {self.change.shape[1]} columns; its input has {self.features.p} numbers")
-        self.random_layers = sorted(
-            {
-                type(m).__name__
-                for m in module.modules()
-                if "Dropout" in type(m).__name__ or "BatchNorm" in type(m).__name__
-            }
-        )
+        self.random_layers = sorted({type(part).__name__ for _, part in unlike_in_training(module)})
         self._compress()
         self.homogeneous = self._homogeneous()
 

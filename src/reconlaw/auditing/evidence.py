@@ -2,6 +2,7 @@ r"""How sure a reconstruction is, without the truth: guesses, θ that no n sampl
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 
@@ -9,24 +10,22 @@ import torch
 
 from .._random import seeded_generator
 from ..attack.projection import Projection
-from ..attack.search import pair_costs
+from ..attack.tools import with_fewer
 from ..attack.varpro import descend
 from ..features.budget import look, patiently
 from ..features.gram import StepError
+from ..sphere import draw
 
 # Guesses without descent; inputs behind a reference, for each sample; the largest Jacobian taken for standard errors.
 _GUESSES = 100
 INPUTS = 16
 _JACOBIAN = 1 << 25
-# Candidates whose removal is tried before all are taken to be needed.
-_TRIED = 2
 
 
 def random_theta(pair, n, inputs, seed):
     """θ as training on so many random inputs would leave it, with the rank of the real one; and the inputs."""
     generator = seeded_generator("audit", seed)
-    draw = torch.randn(inputs, pair.features.d, device="cpu", generator=generator, dtype=torch.float64)
-    Z = draw * (math.sqrt(pair.features.d) / draw.norm(dim=1, keepdim=True))
+    Z = draw(inputs, pair.features.d, generator)
     A = torch.randn(len(pair.theta), inputs, device="cpu", generator=generator, dtype=torch.float64)
     theta = A.to(pair.features.device) @ pair.features(Z)
     theta = theta * (pair.size / theta.norm())
@@ -38,8 +37,7 @@ def guesses(pair, n, seed):
     """Losses of random candidates, without descent."""
     generator, found = seeded_generator("guesses", seed), []
     for _ in range(_GUESSES):
-        draw = torch.randn(n, pair.features.d, device="cpu", generator=generator, dtype=torch.float64)
-        U = pair.features._to(draw * (math.sqrt(pair.features.d) / draw.norm(dim=1, keepdim=True)))
+        U = pair.features._to(draw(n, pair.features.d, generator))
         try:
             found.append(Projection(pair.features, pair.features._to(pair.theta), U).loss)
         except StepError:
@@ -52,20 +50,17 @@ def prune(pair, result):
 
     The cheapest to remove go one by one, for as long as the others, descending without them, explain θ.
     """
-    features, theta, tol, X = pair.features, pair.features._to(pair.theta), pair.tolerance, result.X
-    fewer, alpha, loss = result.loss <= tol, result.coefficients, result.loss
-    while fewer and len(X) > 1:
-        fewer = False
-        try:
-            for i in pair_costs(Projection(features, theta, X)).argsort()[:_TRIED].tolist():
-                rest = X[[k for k in range(len(X)) if k != i]]
-                found = descend(features, theta, rest, False, 1e-3 * tol, 50, patience=(5, 0.5)).point
-                if found.loss <= tol:
-                    X, alpha, loss, fewer = found.U, found.alpha, found.loss, True
-                    break
-        except StepError:
-            break
-    return dataclasses.replace(result, X=X, coefficients=alpha, loss=loss)
+    if result.loss > pair.tolerance:
+        return result
+    features, theta, tol = pair.features, pair.features._to(pair.theta), pair.tolerance
+
+    def without(U):
+        return descend(features, theta, U, False, 1e-3 * tol, 50, patience=(5, 0.5)).point
+
+    with contextlib.suppress(StepError):
+        for point in with_fewer(Projection(features, theta, result.X), without, lambda _: tol):
+            result = dataclasses.replace(result, X=point.U, coefficients=point.alpha, loss=point.loss)
+    return result
 
 
 def standard_errors(pair, result):
@@ -79,18 +74,10 @@ def standard_errors(pair, result):
     if n * d * K * p > _JACOBIAN:
         return None
     theta, alpha = features._to(pair.theta), result.coefficients.reshape(n, -1)
-    with torch.inference_mode(False), torch.enable_grad():
-        W = X.detach().clone().requires_grad_(True)
-        Y = features.apply(W)
-        c = torch.zeros_like(Y, requires_grad=True)
-        (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
-        tangents = torch.empty(n, d, p).to(X)
-        for i, e in enumerate(torch.eye(d).to(X)):
-            look()
-            tangents[:, i] = torch.autograd.grad(pulled, c, e.expand_as(X), retain_graph=True)[0]
+    _, tangents = features.jacobians(X, dtype=X.dtype)
     normal = torch.nn.functional.normalize(X)
     H = torch.zeros(n * d, n * d).to(X)
-    Phi = Y.detach()
+    Phi = features(X)
     try:
         gram = torch.linalg.cholesky(Phi @ Phi.T)
     except RuntimeError:

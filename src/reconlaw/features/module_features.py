@@ -175,13 +175,18 @@ class ModuleFeatures(FeatureMap):
             ) from error
 
 
-def _warn_of_training_mode(module):
+def unlike_in_training(module) -> list[tuple[str, nn.Module]]:
+    """Its parts, by name, that act otherwise in training mode: dropout, batch norm and their like."""
     norms = nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm
-    changed = [
-        name or type(part).__name__
+    return [
+        (name or type(part).__name__, part)
         for name, part in module.named_modules()
-        if part.training and (isinstance(part, norms) or (isinstance(part, nn.modules.dropout._DropoutNd) and part.p))
+        if isinstance(part, norms) or (isinstance(part, nn.modules.dropout._DropoutNd) and part.p)
     ]
+
+
+def _warn_of_training_mode(module):
+    changed = [name for name, part in unlike_in_training(module) if part.training]
     if changed:
         warnings.warn(
             f"the module is in training mode, where {', '.join(changed[:3])} acts otherwise; its features are taken in "

@@ -1,0 +1,171 @@
+r"""What a search for atoms works with, whatever its strategy: directions, descent, fewer atoms, signs.
+
+The attacker's side of the threat model: it sees θ, the feature map, and nothing else.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from .._random import seeded_generator
+from ..features.budget import DIRECTIONS, attempt
+from ..features.gram import StepError, as_step
+from ..sphere import to_sphere
+from .count import count
+from .projection import Projection, least_squares
+from .run import Run
+from .signs import linear_signs, read_signs
+from .varpro import descend
+
+# A descent in float64 runs in float32 down to this loss first, where the features can.
+_COARSE_LOSS = 1e-9
+# Atoms whose removal is tried before all are taken to be needed.
+_TRIED = 2
+
+
+@as_step()
+def pair_costs(point: Projection) -> torch.Tensor:
+    """How much ‖r‖² grows when an atom's columns are dropped: tr α_iᵀ [(G⁻¹)_ii]⁻¹ α_i, (n,), in closed form.
+
+    A block that is singular to working precision, as of an atom whose columns nearly depend on others, is taken with
+    its least eigenvalue raised to its rounding: what it costs is then too little, never nothing at all.
+    """
+    n = point.U.shape[0]
+    G_inverse = torch.cholesky_inverse(point.factor)
+    columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1 or 2)
+    blocks = G_inverse[columns[:, :, None], columns[:, None, :]]
+    alpha = point.alpha[columns]
+    solved, info = torch.linalg.solve_ex(blocks, alpha)
+    if bool(info.any()):
+        rounding = 4 * torch.finfo(blocks.dtype).eps * blocks.diagonal(dim1=1, dim2=2).sum(1)
+        raised = blocks + rounding[:, None, None] * torch.eye(blocks.shape[1]).to(blocks)
+        again = torch.linalg.solve_ex(raised, alpha).result
+        solved = torch.where((info == 0)[:, None, None], solved, again)
+    return (alpha * solved).sum((1, 2)).nan_to_num(nan=0.0).clamp_min(0)
+
+
+def with_fewer(point: Projection, descend, allowed):
+    """Points with one atom fewer each, for as long as the others, descending without it, make up for a cheap one.
+
+    Args:
+        point: where to begin.
+        descend: from atoms to a point.
+        allowed: from a point to the loss that may be reached with one atom fewer.
+
+    Raises:
+        StepError: a descent could not be computed; the points before it stand.
+    """
+    fewer = True
+    while fewer and len(point.U) > 1:
+        fewer = False
+        for cheapest in pair_costs(point).argsort()[:_TRIED].tolist():
+            trial = descend(point.U[[i for i in range(len(point.U)) if i != cheapest]])
+            if trial.loss <= allowed(point):
+                point, fewer = trial, True
+                yield point
+                break
+
+
+def room_to_lift(features, n: int, outputs: int) -> bool:
+    """Whether the equations determine n atoms of two columns each, which cost n unknowns an output more."""
+    counted = count(features, n, outputs)
+    return features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, outputs)
+
+
+class Tools:
+    """The tools, for one θ under one budget; ``run`` keeps the best.
+
+    Args:
+        features: the feature map.
+        theta: (K, p).
+        run: the budget.
+        seed: of the attacker's draws.
+        tol: loss at which θ counts as explained.
+        lifted: two columns an atom, where the features are of mixed parity.
+    """
+
+    def __init__(self, features, theta, run: Run, seed: int, tol: float, lifted: bool):
+        self.features, self.theta, self.run, self.tol = features, theta, run, tol
+        self.generator = seeded_generator("attack", seed)
+        self.lifted = features.parity == "mixed" and lifted
+        # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
+        self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
+        coarse = features.coarse()
+        self.coarse = None if coarse is None else (coarse, theta.to(coarse.dtype))
+
+    def _random_atoms(self, count):
+        draw = torch.randn(count, self.features.d, device="cpu", generator=self.generator, dtype=self.theta.dtype)
+        return to_sphere(draw.to(self.theta.device))
+
+    def directions(self, residual, count):
+        """Directions of a residual, random ones where they cannot be computed or there are too few."""
+        try:
+            with as_step():
+                made = attempt(DIRECTIONS, lambda: self.features.directions(residual, count, self.generator))
+        except StepError as error:
+            self.run.remark("directions could not be computed", error)
+            made = None
+        found = self.theta.new_zeros(0, self.features.d) if made is None else made[0]
+        found = found[torch.isfinite(found).all(1)]
+        if len(found) < count:
+            found = torch.cat([found, self._random_atoms(count - len(found))])
+        return found
+
+    def descend(self, U, note="", record=True, **options):
+        """:func:`~reconlaw.attack.varpro.descend` from U, in float32 first; ``record`` keeps the best of the way."""
+        run = self.run
+
+        def on_step(point):
+            if record:
+                return run.record(point.U, point.loss, note)
+            return run.expired
+
+        if self.coarse is not None:
+            target = max(self.target, _COARSE_LOSS)
+            point = self._told(descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options))
+            if point.loss > _COARSE_LOSS or self.run.expired:
+                if record:  # it may have ended without a step
+                    run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
+                return point
+            U = to_sphere(point.U.to(self.theta))
+        point = self._told(
+            descend(self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options)
+        )
+        if record:  # a descent that takes no step, because U is a solution already, counts too
+            run.record(point.U, point.loss, note)
+        return point
+
+    def _told(self, descent):
+        if descent.reason == "failed":
+            self.run.remark("a descent ended because its next step could not be computed", descent.failure)
+        return descent.point
+
+    def signed(self, U):
+        """Atoms with their signs read off and one column each, polished; and whether the signs are identifiable."""
+        parity = self.features.parity
+        if not self.lifted:
+            point = Projection(self.features, self.theta, U)
+            return point, False if parity != "mixed" else True if point.loss <= self.tol else None
+        lifted = Projection(self.features, self.theta, U, lifted=True)
+        steps = 0 if self.run.expired and lifted.loss > self.tol else 50
+        for signs in (read_signs(lifted), linear_signs(lifted)):
+            if signs is None:
+                continue
+            U = lifted.U * signs[:, None]
+            point = descend(
+                *(self.features, self.theta, U, False, self.target, steps),
+                patience=(4, 0.5),
+                on_step=lambda _: self.run.expired,
+            ).point
+            if point.loss <= self.tol or lifted.loss > self.tol:
+                break
+        return point, True if point.loss <= self.tol else None
+
+    def ended(self, U):
+        """Atoms U :meth:`signed`, or as they are where that cannot be computed."""
+        U = U.to(self.theta)
+        try:
+            return self.signed(U)
+        except StepError as error:
+            self.run.remark("the signs could not be read off", error)
+            return least_squares(self.features, self.theta, U), None if self.features.parity == "mixed" else False
