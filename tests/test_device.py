@@ -8,8 +8,12 @@ from torch import nn
 import reconlaw as rl
 from reconlaw import _checks, networks
 from reconlaw._precision import _newer, _older, full_precision
+from reconlaw.attack import varpro
+from reconlaw.attack.varpro import descend
 from reconlaw.features import random_features
+from reconlaw.features.passes import Passes, counted
 from reconlaw.networks import LayerFeatures, TwoLayer, between, train
+from reconlaw.sphere import to_sphere
 
 F64 = torch.float64
 
@@ -347,3 +351,41 @@ def test_the_guard_falls_back_to_the_older_settings(tf32, monkeypatch):
     with full_precision():
         assert _older() == ("highest", False)
     assert _older() == ("high", True)
+
+
+# --- what the host waits for ----------------------------------------------------------------------------------------
+
+
+def descent(features, waits, lifted=True):
+    """Where a descent from near the data ends, how many passes it made, how often the host waited, and how many steps
+    were tried."""
+    d = features.d
+    data = rl.data.sphere(4, d, seed=0)
+    theta = features.check_theta(features.fit(data.X, data.y))
+    noise = torch.randn(4, d, generator=torch.Generator().manual_seed(0), dtype=F64)
+    U, tried = to_sphere(data.X + 0.5 * noise).to(theta), []
+    with counted(Passes()) as passes, pytest.MonkeyPatch.context() as patch:
+        solve = varpro._Step.solve
+        patch.setattr(varpro._Step, "solve", lambda *a, **o: tried.append(1) or solve(*a, **o))
+        waits.clear()
+        end = descend(features, theta, U, lifted, 1e-29)
+    assert end.reason == "converged"
+    return end.point.U.cpu(), passes.made, sum(waits.values()), len(tried)
+
+
+@pytest.mark.parametrize("activation, lifted", [("relu", True), ("gelu", True), ("tanh", False)])
+def test_a_step_waits_twice_and_goes_where_the_cpu_goes(device, activation, lifted):
+    cpu, there = (rl.RandomFeatures(20, 800, activation, seed=1, device=where) for where in ("cpu", NAME))
+    X, passes, _, tried = descent(cpu, device.waits, lifted)
+    found, passes_there, waits, tried_there = descent(there, device.waits, lifted)
+    assert torch.allclose(found, X, atol=1e-9) and (passes_there, tried_there) == (passes, tried)
+    # The first point waits, then a step once for its solve and once for its loss; a solve of half as many iterations
+    # again as the last one waits once more.
+    assert waits <= 1 + 2.2 * tried, device.waits
+
+
+def test_a_step_on_a_bodys_features_waits_thrice(device):
+    features = rl.ModuleFeatures(seeded(BODIES["dense"]), 8)
+    features.metric()
+    _, _, waits, tried = descent(features, device.waits)
+    assert waits <= 2 + 3.2 * tried, device.waits

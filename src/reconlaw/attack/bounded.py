@@ -80,11 +80,11 @@ class BoundedStep:
         self.H = H.reshape(n * k, n * k)
         self.H = (self.H + self.H.T) / 2
         self.D = self.H.diagonal().reshape(n, k).mean(1)
-        self.D = self.D.clamp_min(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+        self.D = self.D.clamp_min(1e-12 * self.D.max() + torch.finfo(self.D.dtype).tiny)
 
     def solve(self, mu, tolerance, limit):
-        """δ, and the fall of L that the linear model promises for it."""
-        point, U = self.point, self.point.U
+        """δ, and the fall of ‖r‖² that the linear model promises for it, a tensor."""
+        U = self.point.U
         damped = self.H + torch.diag((mu * self.D).repeat_interleave(U.shape[1]))
         g, bounds = self.gradient.reshape(-1), self.inputs.bounds(U)
         if bounds is None:
@@ -93,4 +93,4 @@ class BoundedStep:
             low, high = ((b - U).reshape(-1) for b in bounds)
             delta = solve_bounded(damped, g, low.clamp(max=0), high.clamp(min=0))
         fall = 2 * delta @ g - delta @ (self.H @ delta)
-        return delta.reshape(U.shape), float(fall) / point.scale
+        return delta.reshape(U.shape), fall

@@ -37,6 +37,8 @@ class Projection:
         strict: take no nearly dependent columns, see :func:`factor_gram`.
         penalty: (m, K) linear penalty c on the coefficients: α minimises ‖θ − αᵀB‖²/2 + ⟨c, α⟩, and the loss is twice
             that over ‖θ‖². A group-ℓ1 norm of α is ⟨c, α⟩ as long as the directions of its groups stay.
+        beside: tensors of one number each, read as ``beside`` together with the loss: the host waits for an accelerator
+            once, not for each.
 
     Raises:
         SpanError: the columns are linearly dependent, or not finite.
@@ -44,22 +46,37 @@ class Projection:
     """
 
     @as_step()
-    def __init__(self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None):
+    def __init__(
+        self, features, theta, U, lifted=False, dtype=None, derivative=None, strict=False, penalty=None, beside=()
+    ):
         self.features, self.U = features, U
-        self.scale = float(theta.square().sum())
         self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
         B = self.lift.columns
-        self.factor = factor_gram(B @ B.T, strict)
         c = B.new_zeros(len(B), len(theta)) if penalty is None else penalty
+        gram = B @ B.T
+        if strict:
+            self.factor, sound = factor_gram(gram, strict), gram.new_ones(())
+        else:  # as if it were sound, which nearly always it is: that is known with the loss
+            self.factor, failed = torch.linalg.cholesky_ex(gram)
+            sound = (failed == 0) & torch.isfinite(self.factor).all()
+        misfit = self._fit(theta, B, c)
+        sound, misfit, self.scale, *self.beside = _numbers(sound, misfit, theta.square().sum(), *beside)
+        if not sound:
+            self.factor = factor_gram(gram)
+            (misfit,) = _numbers(self._fit(theta, B, c))
+        self.loss = misfit / self.scale
+        if not math.isfinite(self.loss):
+            raise SpanError("the features of the candidates are too large, or too nearly dependent, to project on")
+
+    def _fit(self, theta, B, c) -> torch.Tensor:
+        """Coefficients and residual by the factor, and the loss before it is divided by the scale."""
         self.alpha = torch.cholesky_solve(B @ theta.T - c, self.factor)
         self.residual = theta - self.alpha.T @ B
         # One refinement: the normal equations square the condition number, this takes it back.
         correction = torch.cholesky_solve(B @ self.residual.T - c, self.factor)
         self.alpha = self.alpha + correction
         self.residual -= correction.T @ B
-        self.loss = float(self.residual.square().sum() + 2 * (c * self.alpha).sum()) / self.scale
-        if not math.isfinite(self.loss):
-            raise SpanError("the features of the candidates are too large, or too nearly dependent, to project on")
+        return self.residual.square().sum() + 2 * (c * self.alpha).sum()
 
     def project_out(self, T: torch.Tensor) -> torch.Tensor:
         """P⊥ T for T of shape (K, p), in place."""
@@ -70,6 +87,12 @@ class Projection:
         """∂L/∂U, shape (n, d)."""
         self.lift.linearise(self.alpha)
         return self.lift.vjp(self.residual) * (-2 / self.scale)
+
+
+def _numbers(*values: torch.Tensor) -> list[float]:
+    """The numbers that tensors hold, in one transfer."""
+    dtype = next(value.dtype for value in values if value.is_floating_point())
+    return torch.stack([value.to(dtype) for value in values]).tolist()
 
 
 def least_squares(features, theta, U):

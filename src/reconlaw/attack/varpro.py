@@ -24,6 +24,7 @@ import torch
 
 from ..features.budget import METRIC, Spent, attempt, look
 from ..features.gram import SpanError, StepError, as_step, factor_gram
+from ..features.passes import Passes, count_passes, counted
 from ..inputs import Inputs, Sphere
 from .bounded import BoundedStep, affordable
 from .projection import Projection
@@ -33,18 +34,32 @@ _LEAST_GAIN = 1e-4
 # Damping μ to begin with, and at which a descent gives up, in units of the curvature.
 _FIRST_DAMPING = 1e-3
 _MOST_DAMPING = 1e12
+# Conjugate gradients on an accelerator: the fewest iterations between two looks at how far they are.
+_AHEAD = 8
 # What float32 leaves unknown of a preconditioner, of its scale.
 _HALF = 1e-6
 _SPHERE = Sphere()
 
 
-def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
-    """x with operator(x) = b to a relative preconditioned residual ``tolerance``, and operator(x)."""
+def _conjugate_gradients(operator, preconditioner, b, tolerance, limit, ahead):
+    """x with operator(x) = b to a relative preconditioned residual ``tolerance``, and operator(x).
+
+    The CPU looks after every iteration whether to stop. An accelerator would have to be waited for: there the first
+    look is after ``ahead`` iterations, what is done beyond the end changes nothing, and only what came before it is
+    counted as passes.
+
+    Returns:
+        x, operator(x), and the number of iterations.
+    """
     x, r, z = torch.zeros_like(b), b.clone(), preconditioner(b)
     q = z.clone()
     rz = first = (r * z).sum()
-    for _ in range(limit):
+    if b.device.type != "cpu":
+        return _unwatched(operator, preconditioner, tolerance, limit, ahead, x, r, z, b)
+    done = 0
+    while done < limit:
         look()
+        done += 1
         Aq = operator(q)
         curvature = (q * Aq).sum()
         if not curvature > 0:
@@ -57,13 +72,42 @@ def _conjugate_gradients(operator, preconditioner, b, tolerance, limit):
         if rz <= tolerance**2 * first:
             break
         q = z + (rz / previous) * q
-    return x, b - r
+    return x, b - r, done
+
+
+def _unwatched(operator, preconditioner, tolerance, limit, ahead, x, r, z, b):
+    """The same iterations, frozen from the one at which they would have stopped, and seldom looked at."""
+    q, spent, done = z.clone(), Passes(), 0
+    rz = first = (r * z).sum()
+    going, live = rz == rz, torch.zeros_like(rz)
+    while done < limit:
+        for _ in range(min(ahead, limit - done)):
+            look()
+            done += 1
+            with counted(spent):
+                Aq = operator(q)
+            curvature = (q * Aq).sum()
+            live = live + going
+            going = going & (curvature > 0)
+            step = torch.where(going, rz / curvature, 0.0)
+            x += step * q
+            r -= step * torch.where(going, Aq, 0.0)
+            z = preconditioner(r)
+            rz, previous = torch.where(going, (r * z).sum(), rz), rz
+            going = going & (rz > tolerance**2 * first)
+            q = torch.where(going, z + (rz / previous) * q, q)
+        still, iterations = torch.stack([going.to(live.dtype), live]).tolist()
+        if not still:
+            break
+    count_passes(round(spent.made / done * iterations))
+    return x, b - r, int(iterations)
 
 
 class _Step:
     """The linear model at a point: gradient, preconditioner block, and the damped Gauss–Newton step."""
 
     taken = None  # Jacobians, where the step has them
+    ahead = _AHEAD
 
     def __init__(self, point: Projection, inputs: Inputs = _SPHERE):
         self.point, self.inputs = point, inputs
@@ -72,7 +116,7 @@ class _Step:
         self.K = point.lift.block_gram()
         self.D = self.K.diagonal().clone()
         # Atoms without weight have no curvature: a floor keeps the system definite and their step finite.
-        self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+        self.D.clamp_min_(1e-12 * self.D.max() + torch.finfo(self.D.dtype).tiny)
 
     def _take(self, gradient):
         """The gradient within the domain; coordinates on a bound that it would push out stay where they are."""
@@ -87,16 +131,20 @@ class _Step:
         return delta if self.fixed is None else delta.masked_fill(self.fixed, 0.0)
 
     def solve(self, mu, tolerance, limit):
-        """δ, and the fall of L that the linear model promises for it."""
+        """δ, and the fall of ‖r‖² that the linear model promises for it, a tensor."""
         point, damping = self.point, (mu * self.D)[:, None]
 
         def operator(q):
             return self.within(point.lift.vjp(point.project_out(point.lift.jvp(q)))) + damping * q
 
-        delta, A_delta = _conjugate_gradients(operator, self.preconditioner(mu), self.gradient, tolerance, limit)
+        preconditioner = self.preconditioner(mu)
+        delta, A_delta, done = _conjugate_gradients(
+            operator, preconditioner, self.gradient, tolerance, limit, self.ahead
+        )
+        self.ahead = max(_AHEAD, math.ceil(1.5 * done))
         # ‖r − P⊥Jδ‖² = ‖r‖² − 2⟨δ, g⟩ + ⟨δ, (A − μD)δ⟩
         fall = (2 * delta * self.gradient - delta * A_delta + damping * delta * delta).sum()
-        return delta, float(fall) / point.scale
+        return delta, fall
 
     def preconditioner(self, mu):
         """g ↦ [(K + μD)⁻¹ ⊗ C⁻¹] g on the tangent space, C = I_d unless the features have a ``metric``."""
@@ -106,7 +154,7 @@ class _Step:
         damped = self.K + torch.diag(mu * self.D + rounding * self.D.max())
         metric = attempt(METRIC, point.lift.metric)
         if metric is None:
-            factor = torch.linalg.cholesky(damped)
+            factor = _cholesky(damped)
             return lambda g: self.within(torch.cholesky_solve(g, factor))
         # (K ⊗ C + μD ⊗ I)⁻¹ in the axes of C and in those of K relative to D.
         root = self.D.sqrt()[:, None]
@@ -129,7 +177,7 @@ class _DenseStep(_Step):
         lift.linearise(point.alpha)
         self._take(lift.vjp(point.residual))
         (n, d), B = point.U.shape, lift.columns.to(jacobians)
-        scale = float(point.alpha.abs().max())
+        scale = point.alpha.abs().max()
         H, D = 0, 0
         for alpha in (point.alpha / scale).to(jacobians).T:
             look()
@@ -141,17 +189,31 @@ class _DenseStep(_Step):
         HN = H @ self.N
         H = H - HN @ self.N.T - self.N @ (HN.T - (self.N.T @ HN) @ self.N.T)
         self.H, self.D = scale**2 * (H + H.T) / 2, scale**2 * D
-        self.D.clamp_min_(1e-12 * float(self.D.max()) + torch.finfo(self.D.dtype).tiny)
+        self.D.clamp_min_(1e-12 * self.D.max() + torch.finfo(self.D.dtype).tiny)
 
     def preconditioner(self, mu):
         d = self.point.U.shape[1]
         damped = self.H + torch.diag((mu * self.D).repeat_interleave(d))
         damped.diagonal().add_(_HALF * self.D.max())
-        try:
-            factor = factor_gram(damped)
-        except SpanError:  # float32 has left H indefinite: its diagonal still preconditions
-            factor = torch.diag(damped.diagonal().clamp_min(_HALF * self.D.max()).sqrt())
+        # Where float32 has left H indefinite its diagonal still preconditions.
+        diagonal = torch.diag(damped.diagonal().clamp_min(_HALF * self.D.max()).sqrt())
+        if damped.device.type == "cpu":
+            try:
+                factor = factor_gram(damped)
+            except SpanError:
+                factor = diagonal
+        else:  # without a look at how it went, for which the host would wait
+            factor, failed = torch.linalg.cholesky_ex(damped)
+            factor = torch.where(failed == 0, factor, diagonal)
         return lambda g: self.within(torch.cholesky_solve(g.reshape(-1, 1), factor).reshape(g.shape))
+
+
+def _cholesky(A):
+    """The factor of a positive definite matrix; on an accelerator unasked whether it is one, which would wait.
+
+    The step that a wrong factor gives is refused by what it promises or by the loss.
+    """
+    return torch.linalg.cholesky(A) if A.device.type == "cpu" else torch.linalg.cholesky_ex(A).L
 
 
 def _model(point: Projection, last=None, inputs: Inputs = _SPHERE) -> _Step | BoundedStep:
@@ -223,7 +285,8 @@ def descend(
         if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
             return Descent(point, "stalled")
         try:
-            model = _model(point, model, inputs)
+            last, model = model, _model(point, model, inputs)
+            model.ahead = _AHEAD if last is None else last.ahead
         except Spent:
             return Descent(point, "stopped")
         except StepError as error:
@@ -236,8 +299,10 @@ def descend(
             failure = None
             try:
                 with as_step():
-                    delta, promised = model.solve(mu, tolerance, limit=100)
-                trial = Projection(features, theta, inputs.retract(U + delta), lifted, penalty=penalty)
+                    delta, fall = model.solve(mu, tolerance, limit=100)
+                moved = inputs.retract(U + delta)
+                trial = Projection(features, theta, moved, lifted, penalty=penalty, beside=[fall])
+                promised = trial.beside[0] / point.scale
                 gain = (point.loss - trial.loss) / promised if promised > 0 else -1.0
             except Spent:
                 return Descent(point, "stopped")

@@ -67,18 +67,20 @@ def _tangents(graph, delta):
 def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
     """See :meth:`~reconlaw.features.feature_map.FeatureMap.jacobians`."""
     out = torch.empty(len(W), features.d, features.p, dtype=dtype, device=W.device)
-    places, stale = W.clone(), torch.ones(len(W), dtype=torch.bool, device=W.device)
+    places, stale = W.clone(), list(range(len(W)))
     if taken is not None:
         distance, nearest = torch.cdist(W, taken[0]).min(1)
-        stale = distance > _STALE * math.sqrt(features.d)
-        out[~stale], places[~stale] = taken[1][nearest[~stale]], taken[0][nearest[~stale]]
-    if bool(stale.any()):
-        count_passes((1 + features.d) * int(stale.sum()))
+        far, nearest = torch.stack([distance > _STALE * math.sqrt(features.d), nearest]).tolist()
+        stale, kept = [i for i in stale if far[i]], [i for i in stale if not far[i]]
+        source = [nearest[i] for i in kept]
+        out[kept], places[kept] = taken[1][source], taken[0][source]
+    if stale:
+        count_passes((1 + features.d) * len(stale))
         graph = _graph(features, W[stale].to(dtype))
-        fresh = torch.empty(len(graph[0]), features.d, features.p, dtype=dtype, device=W.device)
+        fresh = torch.empty(len(stale), features.d, features.p, dtype=dtype, device=W.device)
         for axes in torch.arange(features.d, device="cpu").split(_DENSE_BATCH):
             look()
-            unit = torch.zeros(len(axes), len(fresh), features.d, dtype=dtype, device=W.device)
+            unit = torch.zeros(len(axes), len(stale), features.d, dtype=dtype, device=W.device)
             unit[torch.arange(len(axes), device="cpu"), :, axes] = 1
             with shared(features.multiplications * len(axes) * len(fresh)):
                 fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
