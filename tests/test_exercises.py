@@ -5,9 +5,14 @@ A chapter's answers are ``RIGHT``, (checker, answer), and ``WRONG``, (checker, a
 """
 
 import importlib
+import inspect
+import re
 from pathlib import Path
 
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from reconlaw import exercises
 
 CHAPTERS = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_exercises_*.py"))]
 
@@ -30,4 +35,45 @@ def test_right_answers_pass(check, answer, capsys):
 def test_wrong_answers_are_diagnosed(check, answer, message, capsys):
     with pytest.raises(AssertionError, match=message):
         check(answer)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.fixture
+def shell():
+    yield InteractiveShell.instance()
+    InteractiveShell.clear_instance()
+
+
+@pytest.mark.parametrize("name", [name for name in exercises.__all__ if name.startswith("check_")])
+def test_a_failing_checker_shows_no_line_of_its_source(shell, capsys, name):
+    """Through a shell, as a notebook would show it: the source holds the right answer and every hint."""
+    ran = shell.run_cell(f"import reconlaw as rl\nrl.exercises.{name}(lambda *given, **named: None)")
+    shown = capsys.readouterr()
+    assert not ran.success
+    assert (shown.out + shown.err).strip() == "your function returned None: is the return statement missing?"
+
+
+def test_a_wrong_answer_shows_its_message_alone(shell, capsys):
+    shell.run_cell("import torch, reconlaw as rl\nrl.exercises.check_int8_noise(lambda theta: theta.norm())")
+    shown = capsys.readouterr()
+    assert "not yet: your answer is off by" in (shown.out + shown.err)
+    assert len((shown.out + shown.err).strip().splitlines()) == 1
+
+
+def test_an_error_of_the_readers_own_shows_the_readers_lines_and_not_the_checkers(shell, capsys):
+    shell.run_cell(
+        "import reconlaw as rl\ndef mine(theta):\n    return theta / nothing\n\nrl.exercises.check_int8_noise(mine)"
+    )
+    shown = re.sub(r"\x1b\[[\d;]*m", "", "".join(capsys.readouterr()))  # without its colours
+    assert "return theta / nothing" in shown and "NameError" in shown
+    source = inspect.getsource(inspect.unwrap(exercises.check_int8_noise))
+    lines = [line.strip() for line in source.splitlines() if len(line.strip()) > 20]
+    assert not [line for line in lines if line in shown]
+
+
+def test_what_is_no_function_and_what_cannot_be_used_are_said(capsys):
+    with pytest.raises(exercises.NotYet, match="pass your function"):
+        exercises.check_int8_noise(0.3)
+    with pytest.raises(exercises.NotYet, match="could not be used|return a tensor"):
+        exercises.check_noise_bound(lambda *given: "a word")
     assert capsys.readouterr().out == ""

@@ -1,5 +1,6 @@
 """Checkers of the book's exercises: each says "correct", or which mistake an answer looks like."""
 
+from ._diagnose import NotYet
 from .defences import check_clipped_sum, check_noise_multiplier, check_success_bound
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
@@ -26,6 +27,7 @@ from .unknown_n import check_certificate, check_duality_gap, check_one_atom, che
 from .your_own_model import check_head_count, check_standard_errors, check_undo_decay
 
 __all__ = [
+    "NotYet",
     "check_all_angles",
     "check_another_batch",
     "check_apply_moment",

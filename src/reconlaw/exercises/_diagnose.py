@@ -2,9 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
 
 import torch
+
+_HERE = str(Path(__file__).parent)
+
+
+class NotYet(AssertionError):
+    """An answer that is wrong, and how. IPython shows the message alone: the source would give the answer away."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [str(self)]
+
+
+def checker(check: Callable[[Callable], None]) -> Callable[[Callable], None]:
+    """A checker that prints "correct" where ``check`` passes, and shows none of its own source where it does not.
+
+    Raises:
+        NotYet: the answer is wrong, returns None, or cannot be used.
+        Exception: whatever the reader's function raises, with the traceback of that alone.
+    """
+
+    @functools.wraps(check)
+    def checked(answer):
+        __tracebackhide__ = True  # of IPython's and pytest's tracebacks
+        if not callable(answer):
+            raise NotYet(f"pass your function to the checker, not a {type(answer).__name__}")
+
+        @functools.wraps(answer)
+        def given(*arguments, **named):
+            value = answer(*arguments, **named)
+            if value is None:
+                raise NotYet("your function returned None: is the return statement missing?")
+            return value
+
+        try:
+            check(given)
+        except NotYet:
+            raise
+        except Exception as error:
+            theirs = error.__traceback__
+            while theirs is not None and theirs.tb_frame.f_code.co_filename.startswith(_HERE):
+                theirs = theirs.tb_next
+            if theirs is not None and _theirs(theirs, answer):
+                raise error.with_traceback(theirs) from None
+            raise NotYet(f"your answer could not be used ({type(error).__name__}: {error})") from None
+        print("correct")
+
+    return checked
+
+
+def _theirs(traceback, answer) -> bool:
+    """Whether an error comes from the reader's own code, and not from torch, handed what the checker cannot use."""
+    return traceback.tb_frame.f_code is getattr(answer, "__code__", None)
 
 
 def diagnose(answer, expected, mistakes: Iterable[tuple[object, str]] = (), tolerance: float = 1e-6) -> None:
@@ -17,26 +70,24 @@ def diagnose(answer, expected, mistakes: Iterable[tuple[object, str]] = (), tole
         tolerance: on the largest difference, relative to the largest entry.
 
     Raises:
-        AssertionError: the answer is wrong; the message says how.
+        NotYet: the answer is wrong; the message says how.
     """
-    if answer is None:
-        raise AssertionError("your function returned None: is the return statement missing?")
     try:
         answer, expected = _tensor(answer), _tensor(expected)
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(answer).__name__
-        raise AssertionError(f"your function returned a {kind}; return a tensor or a number") from error
+        raise NotYet(f"your function returned a {kind}; return a tensor or a number") from error
     if _equal(answer, expected, tolerance):
         return
     for wrong, message in mistakes:
         if _equal(answer, _tensor(wrong), tolerance):
-            raise AssertionError(message)
+            raise NotYet(message)
     if answer.shape != expected.shape:
-        raise AssertionError(f"your answer has shape {tuple(answer.shape)}; expected {tuple(expected.shape)}")
+        raise NotYet(f"your answer has shape {tuple(answer.shape)}; expected {tuple(expected.shape)}")
     if not bool(torch.isfinite(answer).all()):
-        raise AssertionError("your answer holds NaN or infinite values")
+        raise NotYet("your answer holds NaN or infinite values")
     off = float((answer - expected).abs().max() / expected.abs().max())
-    raise AssertionError(f"not yet: your answer is off by {off:.1%} of the largest entry")
+    raise NotYet(f"not yet: your answer is off by {off:.1%} of the largest entry")
 
 
 def _tensor(value) -> torch.Tensor:

@@ -7,13 +7,14 @@ import math
 import torch
 
 from ..privacy import gaussian_epsilon
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_clipped_sum(clipped_sum) -> None:
     """``clipped_sum(Phi, theta, y, clip)``: the sum of the samples' gradients, each cut to length ``clip``, (p,)."""
     Phi, theta, y, clip = _normal(5, 12, seed=1), 0.2 * _normal(12, seed=2), _normal(5, seed=3), 2.5
@@ -46,9 +47,9 @@ def check_clipped_sum(clipped_sum) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_noise_multiplier(noise_multiplier) -> None:
     """``noise_multiplier(epsilon, delta, steps)``: the least s with which noisy descent is (ε, δ)-private."""
     cases = [(1.0, 1e-5, 1), (8.0, 1e-5, 10), (3.0, 1e-6, 40)]
@@ -79,9 +80,9 @@ def check_noise_multiplier(noise_multiplier) -> None:
         ],
         tolerance=1e-4,
     )
-    print("correct")
 
 
+@checker
 def check_success_bound(success_bound) -> None:
     """``success_bound(kappa, mu)``: the most that an attack succeeds with."""
     from scipy.special import ndtr, ndtri
@@ -103,7 +104,6 @@ def check_success_bound(success_bound) -> None:
             (table(lambda k, m: ndtr(-ndtri(k) + m)), "the quantile of a small probability is negative: keep its sign"),
         ],
     )
-    print("correct")
 
 
 def _mu(epsilon: float, delta: float) -> float:

@@ -6,9 +6,10 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
+@checker
 def check_off_span(off_span) -> None:
     """``off_span(feature, Phi)`` is ‖(I − Φ⁺Φ)f‖²/‖f‖² for a feature vector f (p,) and Φ (n, p)."""
     generator = torch.Generator().manual_seed(1)
@@ -30,9 +31,9 @@ def check_off_span(off_span) -> None:
             (rest, "you returned the residual; its squared length over ‖f‖² is wanted"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_feature_distance(feature_distance) -> None:
     """``feature_distance(omega)`` is the limit of ‖φ(Vx) − φ(Vx')‖²/p for ReLU at angle ω, 2 (K(0) − K(ω))."""
     omega = torch.tensor([0.2, 0.9, math.pi / 2, 2.5, math.pi], dtype=torch.float64)
@@ -53,9 +54,9 @@ def check_feature_distance(feature_distance) -> None:
             (1 - 4 * K, "K enters twice, not four times: it is already the mean of the product"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_closest_angle(closest_angle) -> None:
     """``closest_angle(tolerance)`` is (12π · tolerance)^{1/3}."""
     tolerance = torch.tensor([1e-10, 1e-7, 1e-5], dtype=torch.float64)
@@ -74,4 +75,3 @@ def check_closest_angle(closest_angle) -> None:
         ],
         tolerance=0.02,
     )
-    print("correct")

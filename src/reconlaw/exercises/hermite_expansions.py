@@ -8,7 +8,7 @@ import torch
 
 from ..features.activations import get_activation
 from ..features.hermite import hermite_polynomials
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _physicists(z: torch.Tensor, degree: int) -> torch.Tensor:
@@ -19,6 +19,7 @@ def _physicists(z: torch.Tensor, degree: int) -> torch.Tensor:
     return torch.stack(H[: degree + 1], dim=1)
 
 
+@checker
 def check_hermite_polynomials(orthonormal_hermite) -> None:
     """``orthonormal_hermite(z, degree)`` has the columns h_0(z), …, h_degree(z)."""
     z = torch.linspace(-2.5, 2.5, 7, dtype=torch.float64)
@@ -39,9 +40,9 @@ def check_hermite_polynomials(orthonormal_hermite) -> None:
         if degree == 0:  # where all of these are right, but for the shape
             mistakes = mistakes[:1]
         diagnose(orthonormal_hermite(z, degree), h, mistakes)
-    print("correct")
 
 
+@checker
 def check_derivative_coefficients(derivative_coefficients) -> None:
     """``derivative_coefficients(mu)`` is √(k+1) μ_{k+1}, k = 0, …, m − 1."""
     mu = torch.randn(7, device="cpu", generator=torch.Generator().manual_seed(6), dtype=torch.float64)
@@ -61,9 +62,9 @@ def check_derivative_coefficients(derivative_coefficients) -> None:
             (k.sqrt() * mu, "φ' has degree m − 1: leave out the first entry, which is zero"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_flip_cosine(flip_cosine) -> None:
     """``flip_cosine(mu)`` is Σ(−1)ᵏμ_k² / Σμ_k²."""
     for name in ("softplus", "relu+tanh"):
@@ -84,4 +85,3 @@ def check_flip_cosine(flip_cosine) -> None:
                 (energy[1::2].sum() / total, "that is the share of the odd degrees; you want even minus odd"),
             ],
         )
-    print("correct")

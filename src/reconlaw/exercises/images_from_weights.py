@@ -7,13 +7,14 @@ import math
 import torch
 
 from ..features.random_features import RandomFeatures
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_least_features(least_features) -> None:
     """``least_features(n, d, K)`` is the least whole p with pK ≥ n(d − 1) + nK."""
     cases = [(10, 64, 1), (7, 50, 3), (3, 12, 5), (20, 100, 7)]
@@ -47,9 +48,9 @@ def check_least_features(least_features) -> None:
         ],
         tolerance=1e-12,
     )
-    print("correct")
 
 
+@checker
 def check_errors_up_to_sign(errors_up_to_sign) -> None:
     """``errors_up_to_sign(X_hat, X)``: min over ± of ‖±x̂ − x‖/‖x‖ of the pairs of least total cost, (n,)."""
     X = _normal(5, 12, seed=1)
@@ -86,9 +87,9 @@ def check_errors_up_to_sign(errors_up_to_sign) -> None:
             (by_entry[rows, place] / norm, "you took the better sign in every pixel; there is one sign a picture"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_labels_from_weights(labels_from_weights) -> None:
     """``labels_from_weights(X_hat, features, theta)`` is y = Φ(X̂)θ."""
     features = RandomFeatures(d=6, p=80, activation="relu", seed=3, device="cpu")
@@ -107,4 +108,3 @@ def check_labels_from_weights(labels_from_weights) -> None:
             (Phi, "those are the features; multiply them by θ"),
         ],
     )
-    print("correct")

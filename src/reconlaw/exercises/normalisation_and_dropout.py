@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_steps_needed(steps_needed) -> None:
     """``steps_needed(momentum, share)`` is the least whole k with (1 − momentum)^k ≤ share."""
     cases = [(0.1, 0.01), (0.01, 0.5), (0.3, 1e-6)]
@@ -38,9 +39,9 @@ def check_steps_needed(steps_needed) -> None:
         ],
         tolerance=1e-9,
     )
-    print("correct")
 
 
+@checker
 def check_another_batch(another_batch) -> None:
     """``another_batch(X, e, t)`` is X + 1cᵀ, c = κb + te, with rows of norm √d and the smaller |κ|."""
     n, d, t = 3, 8, 1.1
@@ -68,9 +69,9 @@ def check_another_batch(another_batch) -> None:
         ],
         tolerance=1e-9,
     )
-    print("correct")
 
 
+@checker
 def check_dropout_minimiser(dropout_minimiser) -> None:
     """``dropout_minimiser(Phi, y, rate)`` is D⁻¹Φᵀ(ΦD⁻¹Φᵀ + cI)⁻¹y, c = rate/(1 − rate), D = diag ΦᵀΦ."""
     Phi, y, rate = _normal(4, 15, seed=6), _normal(4, seed=7), 0.3
@@ -99,4 +100,3 @@ def check_dropout_minimiser(dropout_minimiser) -> None:
             (a @ Phi, "did you forget D⁻¹ in front? θ = D⁻¹Φᵀa"),
         ],
     )
-    print("correct")

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -18,6 +18,7 @@ def _sphere(n: int, d: int, seed: int) -> torch.Tensor:
     return math.sqrt(d) * draw / draw.norm(dim=1, keepdim=True)
 
 
+@checker
 def check_lifted_slopes(lifted_slopes) -> None:
     """``lifted_slopes(U, V, plus, minus)`` is S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i), (n, p), for GELU."""
     U, V = _sphere(3, 5, seed=1), _normal(11, 5, seed=2) / math.sqrt(5)
@@ -47,9 +48,9 @@ def check_lifted_slopes(lifted_slopes) -> None:
             (right.sum(0), "keep the atoms apart: one row for each"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_damped_step(damped_step) -> None:
     """``damped_step(PJ, r, U, D, mu)`` solves (A + μ D ⊗ I_d) δ = g in the tangent space, (n, d)."""
     n, d, p, mu = 3, 4, 40, 0.3
@@ -85,9 +86,9 @@ def check_damped_step(damped_step) -> None:
             (right.flatten(), "give it as an n × d matrix"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_removal_costs(removal_costs) -> None:
     """``removal_costs(G, alpha)`` is the growth of ‖r‖² when both columns of atom i go, (n,)."""
     n, p = 4, 30
@@ -126,4 +127,3 @@ def check_removal_costs(removal_costs) -> None:
             (right / 2, "half of it: there is no factor ½ in ‖r‖²"),
         ],
     )
-    print("correct")

@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_partial_count(partial_count) -> None:
     """``partial_count(known, outputs, n, d, span)`` is (equations, unknowns), outputs ≤ n."""
     cases = [(500, 1, 10, 50, False), (80, 1, 5, 64, True), (375, 4, 10, 50, False), (90, 3, 6, 40, True)]
@@ -54,9 +55,9 @@ def check_partial_count(partial_count) -> None:
             (table(lambda *case: right(*case)[::-1]), "equations first, then unknowns"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_linear_share(linear_share) -> None:
     """``linear_share(theta, V)`` is the share of centred θ (p,) that the centred columns of V (p, d) explain."""
     p, d = 60, 7
@@ -86,9 +87,9 @@ def check_linear_share(linear_share) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_blurred_relu(blurred_relu) -> None:
     """``blurred_relu(z, s)`` is E ReLU(vᵀx) given v'ᵀx = z, for v' = v + s·noise."""
     z = torch.linspace(-3, 3, 25, dtype=torch.float64)
@@ -135,9 +136,9 @@ def check_blurred_relu(blurred_relu) -> None:
         ],
         tolerance=1e-5,
     )
-    print("correct")
 
 
+@checker
 def check_start_noise(start_noise) -> None:
     """``start_noise(Phi, y, theta0)`` is ‖θ* − Φ⁺y‖/‖Φ⁺y‖ for θ* trained from θ₀: Phi (n, p), y (n,), theta0 (p,)."""
     n, p = 4, 11
@@ -165,4 +166,3 @@ def check_start_noise(start_noise) -> None:
             (off.norm(), "divide by ‖Φ⁺y‖"),
         ],
     )
-    print("correct")

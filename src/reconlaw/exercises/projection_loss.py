@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_projection_value(projection_value) -> None:
     """``projection_value(Phi_hat, theta)`` is ‖P⊥θ‖²/‖θ‖² for Φ̂ of shape (n, p)."""
     Phi, theta = _normal(4, 15, seed=1), _normal(15, seed=2)
@@ -35,9 +36,9 @@ def check_projection_value(projection_value) -> None:
             (r, "that is the residual; the loss is ‖r‖²/‖θ‖²"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_projection_gradient(projection_gradient) -> None:
     """``projection_gradient(X_hat, V, theta)`` is −2[(αrᵀ) ∘ φ'(X̂Vᵀ)]V/‖θ‖² for tanh."""
     X, V, theta = _normal(3, 5, seed=3), _normal(20, 5, seed=4) / 5**0.5, _normal(20, seed=5)
@@ -64,9 +65,9 @@ def check_projection_gradient(projection_gradient) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_largest_step(largest_step) -> None:
     """``largest_step(eigenvalues, beta)`` is 2(1 + β)/λ_max."""
     cases = [(torch.tensor([0.1, 0.5, 2.0]), 0.9), (torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([0.7, 0.2]), 0.0)]
@@ -95,4 +96,3 @@ def check_largest_step(largest_step) -> None:
             ),
         ],
     )
-    print("correct")

@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_kernel_estimate(kernel_estimate) -> None:
     """``kernel_estimate(Phi)`` is ΦΦᵀ/p for Φ of shape (n, p)."""
     Phi = _normal(4, 30, seed=1).relu()
@@ -32,9 +33,9 @@ def check_kernel_estimate(kernel_estimate) -> None:
             (torch.cov(Phi), "that is a covariance: the means are subtracted; the kernel is E[φφ]"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_minimum_norm(minimum_norm) -> None:
     """``minimum_norm(Phi, y, theta0)`` is θ₀ + Φᵀ(ΦΦᵀ)⁻¹(y − Φθ₀)."""
     Phi, y, theta0 = _normal(5, 12, seed=2), _normal(5, seed=3), _normal(12, seed=4)
@@ -54,9 +55,9 @@ def check_minimum_norm(minimum_norm) -> None:
         ],
         tolerance=1e-5,
     )
-    print("correct")
 
 
+@checker
 def check_step_kernel(step_kernel) -> None:
     """``step_kernel(rho)`` is P(u > 0, w > 0) = (π − arccos ρ)/2π for standard normal u, w of correlation ρ."""
     rho = torch.tensor([-1.0, -0.6, 0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
@@ -76,9 +77,9 @@ def check_step_kernel(step_kernel) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_features_needed(features_needed) -> None:
     """``features_needed(n, t, delta)`` is the least whole p with √(3s/p) + 2s/p ≤ t, s = log(n(n+1)/δ)."""
     cases = [(10, 0.1, 0.05), (20, 0.05, 0.01), (100, 0.5, 0.5), (2, 3.0, 0.1)]
@@ -120,4 +121,3 @@ def check_features_needed(features_needed) -> None:
         ],
         tolerance=1e-12,
     )
-    print("correct")

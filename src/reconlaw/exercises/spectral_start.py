@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_outlier_ratio(outlier_ratio) -> None:
     """``outlier_ratio(mu)`` is κ = Σ_{k≥2} μ_k² / (2 μ₂²), a number."""
     mu = torch.tensor([0.7, 0.5, -0.3, 0.2, 0.1, -0.05], dtype=torch.float64)
@@ -47,9 +48,9 @@ def check_outlier_ratio(outlier_ratio) -> None:
             (mu[2:].sum().square() / (2 * signal), "sum the squares, not square the sum"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_apply_moment(apply_moment) -> None:
     """``apply_moment(V, theta, Q)`` is M Q, (d, m)."""
     p, d, m = 40, 6, 2
@@ -78,9 +79,9 @@ def check_apply_moment(apply_moment) -> None:
             (right.T, "transpose it: M Q has the shape of Q"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_third_moment_gradient(third_moment_gradient) -> None:
     """``third_moment_gradient(V, theta, u)`` is ∇T(u) = (√3/p) Σ_j θ_j h₂(v_j·u) v_j, (d,)."""
     p, d = 50, 5
@@ -116,4 +117,3 @@ def check_third_moment_gradient(third_moment_gradient) -> None:
             (-right, "the sign is the other way round"),
         ],
     )
-    print("correct")

@@ -6,13 +6,14 @@ import math
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import NotYet, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_first_layer_gradient(first_layer_gradient) -> None:
     """``first_layer_gradient(W1, W2, X, E)`` is the gradient of ½‖F − Y‖² along W₁ for ReLU, (m, d); E = F − Y."""
     W1, W2, X, E = _normal(9, 4, seed=1), _normal(3, 9, seed=2), _normal(5, 4, seed=3), _normal(5, 3, seed=4)
@@ -35,9 +36,9 @@ def check_first_layer_gradient(first_layer_gradient) -> None:
         ],
         tolerance=1e-9,
     )
-    print("correct")
 
 
+@checker
 def check_least_width(least_width) -> None:
     """``least_width(d, n, K, spanned)``: the least width at which θ gives as many equations as there are unknowns."""
     cases = [
@@ -91,9 +92,9 @@ def check_least_width(least_width) -> None:
         ],
         tolerance=1e-12,
     )
-    print("correct")
 
 
+@checker
 def check_movement_bounds(movement_bounds) -> None:
     """``movement_bounds(X, e, gamma, head, slope)`` bounds the Frobenius norms of ΔW₁ and of θ: two numbers.
 
@@ -125,9 +126,9 @@ def check_movement_bounds(movement_bounds) -> None:
         [(torch.tensor([a, b], dtype=torch.float64), message) for a, b, message in wrong],
         tolerance=1e-9,
     )
-    print("correct")
 
 
+@checker
 def check_read_n(read_n) -> None:
     """``read_n(before, after, eps)``: number of samples, from W₁ before and after, both rounded to relative ``eps``."""
     for n, seed, eps in ((6, 7, 2.0**-23), (9, 8, 2.0**-10), (3, 9, 2.0**-10)):
@@ -136,25 +137,22 @@ def check_read_n(read_n) -> None:
         change = 0.05 * _normal(m, n, seed=seed + 10) @ _normal(n, d, seed=seed + 20) / math.sqrt(d)
         rounded = [_round(W, eps, seed + 30 + k) for k, W in enumerate((before, before + change))]
         answer = read_n(*rounded, eps)
-        if answer is None:
-            raise AssertionError("your function returned None: is the return statement missing?")
         answer = int(answer)
         if answer == d:
-            raise AssertionError(
+            raise NotYet(
                 f"you read n = {d}, which is d: rounding fills every direction. Its size goes with the weights, not "
                 "with their change; singular values below what it can reach must not count"
             )
         if answer < n:
-            raise AssertionError(
+            raise NotYet(
                 f"you read n = {answer} where there are {n} samples: your threshold is too high. The largest singular "
                 "value of an m × d matrix of independent entries of variance s² is about s(√m + √d)"
             )
         if answer > n:
-            raise AssertionError(
+            raise NotYet(
                 f"you read n = {answer} where there are {n} samples: your threshold is too low. An entry of the "
                 "difference is off by two rounding errors, and m·d of them add up to a norm of about s(√m + √d)"
             )
-    print("correct")
 
 
 def _round(W: torch.Tensor, eps: float, seed: int) -> torch.Tensor:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_one_atom(one_atom) -> None:
     """``one_atom(column, theta, lam)`` minimises ½‖θ − α·column‖² + λ|α| over the number α."""
     theta, columns = _normal(9, seed=1), _normal(6, 9, seed=2)
@@ -35,9 +36,9 @@ def check_one_atom(one_atom) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_certificate(certificate) -> None:
     """``certificate(columns, fitted, alpha, theta, lam)`` is η at the points with these feature columns."""
     theta, columns, fitted = _normal(12, seed=3), _normal(5, 12, seed=4), _normal(3, 12, seed=5)
@@ -57,9 +58,9 @@ def check_certificate(certificate) -> None:
             (fitted @ r / lam, "that is η at the atoms; evaluate it at the points of ``columns``"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_shrunk_coefficients(shrunk_coefficients) -> None:
     """``shrunk_coefficients(Phi_hat, theta, signs, lam)`` minimises ½‖θ − Φ̂ᵀα‖² + λ⟨signs, α⟩ over α."""
     Phi_hat, theta, lam = _normal(4, 15, seed=7), _normal(15, seed=8), 0.9
@@ -84,9 +85,9 @@ def check_shrunk_coefficients(shrunk_coefficients) -> None:
             ),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_duality_gap(duality_gap) -> None:
     """``duality_gap(r, theta, alpha, lam, largest)``: an upper bound of the objective's distance from its minimum."""
     theta, alpha, lam = _normal(11, seed=9), _normal(3, seed=10), 0.4
@@ -117,4 +118,3 @@ def check_duality_gap(duality_gap) -> None:
             (-table(gap()), "the gap is the objective minus the lower bound, not the other way round"),
         ],
     )
-    print("correct")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from ._diagnose import diagnose
+from ._diagnose import checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
     return torch.randn(*shape, device="cpu", generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@checker
 def check_head_count(head_count) -> None:
     """``head_count(p, d, n, rank)`` is (equations, unknowns) of a head's change of that rank, rank ≤ n."""
     cases = [(512, 64, 6, 2), (3000, 625, 10, 9), (100, 20, 5, 1)]
@@ -33,9 +34,9 @@ def check_head_count(head_count) -> None:
             (table(lambda p, d, n, r: (n * p, n * (d - 1) + n * r)), "θ has rank·p free numbers, not np"),
         ],
     )
-    print("correct")
 
 
+@checker
 def check_undo_decay(undo_decay) -> None:
     """``undo_decay(before, after, rate, decay, steps)`` is the part of the head that the samples made, (K, p)."""
     before, made = _normal(2, 7, seed=1), _normal(2, 7, seed=2)
@@ -56,9 +57,9 @@ def check_undo_decay(undo_decay) -> None:
         ],
         tolerance=1e-9,
     )
-    print("correct")
 
 
+@checker
 def check_standard_errors(standard_errors) -> None:
     """``standard_errors(J, r, n)``: J is (p, n(d − 1)), r is (p,); the answer is (n,)."""
     n, d, p = 3, 5, 60
@@ -89,7 +90,6 @@ def check_standard_errors(standard_errors) -> None:
             ((total / spare * inverse).sqrt(), "one number for each sample: add its coordinates' variances"),
         ],
     )
-    print("correct")
 
 
 def _blocks(H: torch.Tensor, n: int):
