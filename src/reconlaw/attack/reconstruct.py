@@ -13,7 +13,7 @@ from ..features.feature_map import FeatureMap
 from ..features.gram import as_step
 from ..inputs import Inputs, Sphere
 from ..sphere import to_sphere
-from . import search, sgd, sparse
+from . import search, sgd, span, sparse
 from .coordinates import decoded, homogeneous, through
 from .count import count, independent_rows
 from .fingerprint import fingerprint
@@ -22,7 +22,7 @@ from .result import Result
 from .run import Run, wall_clock
 from .subspace import explains, rounding_loss
 
-_METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve}
+_METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve, "span": span.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
 _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 
@@ -58,7 +58,8 @@ def reconstruct(
         method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.attack.search`; option
             ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.attack.sgd`; options
             ``learning_rate``, ``leak``); or "sparse", ℓ2–ℓ1 for unknown n
-            (:mod:`reconlaw.attack.sparse`; option ``l1``).
+            (:mod:`reconlaw.attack.sparse`; option ``l1``); or "span", one sample at a time where θ has as many
+            independent rows as there are samples (:mod:`reconlaw.attack.span`), which counts them, too.
         seed: of the attacker's random draws; its stream is never that of the data or of V.
         max_seconds: budget of this call, looked at within long steps too; what was best so far comes back when it is
             spent. None for no limit: then the outcome does not depend on the speed of the machine.
@@ -99,8 +100,10 @@ def reconstruct(
             raise TypeError(f"{name!r} is no option of method={method!r}; it has {', '.join(known)}")
     vector = as_tensor(theta).ndim == 1
     theta = check_moved(features.check_theta(theta).detach())
-    if n is None and method != "sparse":
-        raise ValueError(f"method={method!r} needs n, the number of training samples; method='sparse' estimates it")
+    if n is None and method not in ("sparse", "span"):
+        raise ValueError(
+            f"method={method!r} needs n, the number of training samples; method='sparse' and 'span' estimate it"
+        )
     n = None if n is None else check_count("n", n)
     if n is not None and n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
@@ -148,7 +151,7 @@ def reconstruct(
             run.interrupt()  # now it goes unmeasured
             counted = count(over, len(U), len(theta), unknowns)
     uncounted = counted.enough and RANK in budget.given_up
-    determined = counted.enough and not uncounted
+    determined = counted.enough and not uncounted and not run.segments
     alpha = point.alpha if turn is None else point.alpha @ turn.T
     for name in sorted(budget.given_up):
         run.remarks.append(f"{name} did not fit into the time, and the run went on without")
@@ -157,6 +160,7 @@ def reconstruct(
     return Result(
         X=X,
         latent=U if inputs.latent() else None,
+        segments={row: decoded(over, ends) for row, ends in run.segments.items()} or None,
         at_bounds=None if inputs.bounds(U) is None else inputs.active(U),
         coefficients=(alpha[:, 0] if vector else alpha) * unit,
         loss=point.loss,
@@ -187,6 +191,11 @@ def _message(loss, converged, counted, uncounted, sign_identifiable, interrupted
         return (
             f"not determined: {counted.equations} equations for {counted.unknowns} unknowns (p/dn < 1), so other sets "
             "fit theta as well and this one is not the data; more parameters are needed, no method can do better"
+        )
+    if converged and run.segments:
+        return (
+            f"{len(run.segments)} of the samples found lie on segments of inputs that explain theta as well (the "
+            f"features are linear between two samples): their ends are in result.segments; loss {loss:.1e}"
         )
     if converged:
         ambiguous = " up to sign (the activation is even or odd)" if sign_identifiable is False else ""

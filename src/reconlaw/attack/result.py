@@ -31,6 +31,8 @@ class Result:
         latent: (n, k) coordinates of X in a family or under a decoder; None elsewhere.
         at_bounds: (n, k) bool, coordinates that rest on a bound of their box: a bound that holds for an interval of θ,
             so one unknown less each; None where there is no box.
+        segments: of "span", row of X → (2, d), the ends of a segment all of whose points explain θ as well as that row;
+            None of the other methods, and where there is no such segment.
     """
 
     X: torch.Tensor
@@ -47,6 +49,7 @@ class Result:
     steps: float = 0.0
     latent: torch.Tensor | None = None
     at_bounds: torch.Tensor | None = None
+    segments: dict[int, torch.Tensor] | None = None
 
     def __repr__(self):
         n, d = self.X.shape

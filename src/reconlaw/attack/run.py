@@ -68,6 +68,7 @@ class Run:
     seconds_before: float = 0.0
     save_every: float = 5.0
     remarks: list[str] = field(default_factory=list)
+    segments: dict[int, torch.Tensor] = field(default_factory=dict)
     interrupted: bool = False
     max_steps: int | None = None
     samples: int = 1

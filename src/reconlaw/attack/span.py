@@ -2,17 +2,174 @@ r"""``method="span"``: where rank θ = n, the row space of θ *is* the span of t
 
 With Q (r × p) an orthonormal basis of θ's rows, x is a sample where its features lie in their span,
 
-    ℓ(x) = ‖P F(x)ᵀ‖² / ‖D F(x)ᵀ‖²,        P = I − QᵀQ,
+    ℓ(x) = ‖P f(x)‖² / ‖D f(x)‖²,        P = I − QᵀQ,
 
-one search in d numbers, whatever n, the labels and the coefficients. F(x) is one column, or several: a convolution or
-a token layer sees T positions of a sample, F(x) ∈ R^{T×p}, and all of them lie in the span of that layer's change.
-The count is p ≥ d + n.
+one search in d numbers, whatever n, the labels and the coefficients; the count is p ≥ d + n, and n is read off as the
+rank.
 
-1. Many starts at once: batched Gauss–Newton with a damping each, between bounds where there are any.
-2. Deflation: D = I − (projector on the features found), P D = P. A sample that was found is a zero of ℓ no more, since
-   there the denominator vanishes as well; so starts go on to the others, until the span is used up.
+1. Many starts at once (:mod:`reconlaw.attack.membership`): batched Gauss–Newton with a damping each, within the domain.
+2. Deflation: D = I − (projector on the features found), so that P D = P. A sample that was found is a zero of ℓ no
+   more, since there the denominator vanishes as well; starts go on to the others, until the span is used up.
 3. At a zero the rank of P J tells a point from a segment: a network that is linear between two samples has a whole
    segment of zeros, and which of its points were data θ does not say.
+4. Few samples are polished on θ itself, all together: its plain loss is the likelihood under even noise.
 
 Relatives for gradients of a single step: SPEAR (arXiv 2403.03945), DAGER (arXiv 2405.15586).
 """
+
+from __future__ import annotations
+
+import torch
+
+from .._random import seeded_generator
+from ..features.gram import StepError
+from ..inputs import Inputs
+from .membership import Membership, batch_size, descend_each
+from .projection import Projection, least_squares
+from .run import Run
+from .subspace import Subspace, subspace
+from .varpro import descend
+
+# Rounds of starts without a new sample before the search ends.
+_FRUITLESS = 4
+# A feature vector counts as new where this share of it lies outside the features found.
+_NEW = 1e-4
+# Above this share of noise in its weakest direction the span says too little of a single sample.
+_MOST_NOISE = 1e-2
+# Unknown numbers that are polished together.
+_POLISHED = 2000
+
+
+class Span:
+    """The search for samples one by one; ``found`` (m, k) are their coordinates."""
+
+    def __init__(self, features, theta, n, run: Run, seed: int, tol: float, inputs: Inputs):
+        self.features, self.theta, self.run, self.seed, self.inputs = features, theta, run, seed, inputs
+        self.space: Subspace = subspace(theta, n, tol)
+        self.n = self.space.rank
+        self.Q = self.space.Q[: self.n]
+        self.noise = float(self.space.floor / self.space.s[self.n - 1]) if self.n else 1.0
+        # Twice the noise of the weakest direction, squared: a true sample leaves no more.
+        self.tol = max(tol, 4 * self.noise**2)
+        self.found = theta.new_zeros(0, features.d)
+        self.basis = theta.new_zeros(0, features.p)
+        self.round = int(run.state.get("round", 0))
+        if run.best is not None:
+            self._add(run.best.to(theta))
+
+    def _add(self, X):
+        """Add the rows of X whose features are new; how many were."""
+        F = self.features(X).to(self.theta)
+        before = len(self.found)
+        for x, f in zip(X, F, strict=True):
+            rest = f
+            for _ in range(2):  # twice is enough
+                rest = rest - (rest @ self.basis.T) @ self.basis
+            if len(self.found) < self.n and float(rest.norm()) > _NEW * float(f.norm()):
+                self.found = torch.cat([self.found, x[None]])
+                self.basis = torch.cat([self.basis, (rest / rest.norm())[None]])
+        return len(self.found) - before
+
+    def left(self):
+        """The share of θ that the samples found do not explain."""
+        rest = self.theta - (self.theta @ self.basis.T) @ self.basis
+        return float(rest.square().sum() / self.theta.square().sum())
+
+    def search(self):
+        """Rounds of starts until the span is used up, the time is spent, or rounds find nothing."""
+        fruitless = 0
+        while len(self.found) < self.n and fruitless < _FRUITLESS and not self.run.expired:
+            starts = batch_size(self.features, self.n - len(self.found), self.theta.device)
+            generator = seeded_generator(f"attack, round {self.round} of the span", self.seed)
+            X = self.inputs.starts(starts, self.features.d, generator).to(self.theta)
+            deflated = Membership(self.features, self.Q, self.basis)
+            X, loss = descend_each(deflated, X, self.inputs, self.tol, self._tick)
+            X = X[loss <= max(1e-6, self.tol)]
+            new = 0
+            if len(X):  # without deflation: the zero itself, to the last digit
+                X, loss = descend_each(Membership(self.features, self.Q), X, self.inputs, self.least, self._tick)
+                order = loss.argsort()
+                new = self._add(X[order[loss[order] <= self.tol]])
+            self.round += 1
+            self.run.state = {"round": self.round}
+            fruitless = 0 if new else fruitless + 1
+            if len(self.found):
+                self.run.record(self.found, self.left(), self._note())
+
+    @property
+    def least(self):
+        """The loss that the last steps aim at: the floor of the arithmetic."""
+        return max(1e-28 if self.theta.dtype == torch.float64 else 1e-11, 1e-4 * self.noise**2)
+
+    def _note(self):
+        done = len(self.found)
+        rest = self.run.seconds * (self.n - done) / done if done else float("nan")
+        return f"{done} of {self.n} samples" + (f", about {rest:.0f} s more" if done else "")
+
+    def _tick(self):
+        return self.run.tick(self._note())
+
+    def segments(self, U):
+        """Index → ends (2, k), of the rows of U that lie on a segment of zeros."""
+        return Membership(self.features, self.Q).segments(U, self.inputs, self.tol)
+
+    def polished(self):
+        """All samples found, moved together on θ itself where they are all, and few."""
+        U = self.found
+        if len(U) == self.n and U.numel() <= _POLISHED and not self.run.expired:
+            least = 1e-29 if self.theta.dtype == torch.float64 else 1e-12
+            stop = {"on_step": lambda point: self.run.tick("polish"), "inputs": self.inputs}
+            return descend(self.features, self.theta, U, False, least, 50, (4, 0.5), **stop).point
+        return Projection(self.features, self.theta, U)
+
+
+def applies(space: Subspace, n: int | None) -> bool:
+    """Whether the rank of θ is that of n samples, each direction of it well above the noise."""
+    return n is not None and n > 1 and space.rank == n and float(space.floor / space.s[n - 1]) < _MOST_NOISE
+
+
+def solve(features, theta, n, run, seed, tol, inputs):
+    """One sample at a time, within the run's budget; see :func:`reconlaw.reconstruct`.
+
+    Raises:
+        ValueError: θ has fewer independent rows than n samples have; or its weakest direction is noise.
+    """
+    search = Span(features, theta, n, run, seed, tol, inputs)
+    if n is not None and search.n < n:
+        raise ValueError(
+            f"theta has rank {search.n} above its noise, less than n={n} samples: no single one of them lies in its "
+            "span; use method='varpro'"
+        )
+    if search.noise > _MOST_NOISE:
+        raise ValueError(
+            f"the weakest of the {search.n} directions of theta is only {1 / search.noise:.0f} times its noise, too "
+            "little to tell a single sample by; use method='varpro', or a smaller n"
+        )
+    if features.p <= search.n + inputs.unknowns(features.d):
+        run.remark(f"p = {features.p} is no more than n + d: every input may lie near the span")
+    interrupted = False
+    try:
+        search.search()
+    except (StepError, KeyboardInterrupt) as error:
+        interrupted = isinstance(error, KeyboardInterrupt)
+        if not len(search.found):
+            raise
+        if interrupted:
+            run.interrupt()
+        else:
+            run.remark(f"the search ended because its next step could not be computed ({error})")
+    if not len(search.found):
+        raise RuntimeError(
+            f"no input was found whose features lie in the span of theta's {search.n} rows; there may be more samples "
+            "than that, the inputs may lie elsewhere, or more time is needed: try method='varpro', or another inputs="
+        )
+    if len(search.found) < search.n:
+        run.remark(f"{len(search.found)} of {search.n} samples were found")
+    try:
+        point = search.polished()
+    except StepError as error:
+        run.remark(f"the samples could not be polished together ({error})")
+        point = least_squares(features, theta, search.found)
+    if not run.expired:
+        run.segments = search.segments(point.U)
+    return point, features.parity == "mixed" or not inputs.signs, interrupted

@@ -1,0 +1,166 @@
+"""One sample at a time where θ's rows span the samples' features."""
+
+import pytest
+import torch
+from test_inputs import body, draws
+from torch import nn
+
+import reconlaw as rl
+from reconlaw.attack.membership import Membership, descend_each
+from reconlaw.inputs import Affine, Box, Free, Sphere
+
+
+def spread(features, X, K=None, decades=0.0, seed=9):
+    """θ of K outputs whose coefficients have singular values over so many decades."""
+    n = len(X)
+    A = torch.randn(K or n, n, generator=draws(seed), dtype=torch.float64)
+    U, _, V = torch.linalg.svd(A, full_matrices=False)
+    return U * torch.logspace(0, -decades, U.shape[1], dtype=torch.float64) @ V @ features(X)
+
+
+def pictures(n, d=6, seed=4):
+    X = torch.rand(n, d, generator=draws(seed), dtype=torch.float64)
+    return torch.where(X < 0.3, 0.0, X)
+
+
+def worst(result, X):
+    return float(rl.match(result.X, X).error.max())
+
+
+@pytest.mark.parametrize("decades", [0, 5])
+@pytest.mark.parametrize("inputs", [Box(0.0, 1.0), Free()], ids=["box", "free"])
+def test_every_sample_is_found_and_n_is_read_off(inputs, decades):
+    features, X = body(p=100), pictures(7)
+    result = rl.reconstruct(spread(features, X, 9, decades), features, method="span", inputs=inputs)
+    assert result.converged and result.determined and len(result.X) == 7 and result.segments is None
+    assert worst(result, X) < 1e-6
+    assert result.method == "span" and result.message.startswith("recovered")
+
+
+def test_on_the_sphere_and_in_a_family():
+    features = rl.RandomFeatures(6, 150, "gelu", device="cpu")
+    X = Sphere().starts(4, 6, draws(2))
+    result = rl.reconstruct(spread(features, X), features, method="span")
+    assert result.converged and worst(result, X) < 1e-6
+    family = Affine(torch.randn(3, 6, generator=draws(5), dtype=torch.float64), torch.ones(6))
+    Z = torch.randn(4, 3, generator=draws(6), dtype=torch.float64)
+    X = torch.ones(6, dtype=torch.float64) + Z @ family.basis
+    result = rl.reconstruct(spread(body(), X), body(), method="span", inputs=family)
+    assert result.converged and worst(result, X) < 1e-6 and result.latent.shape == (4, 3)
+
+
+@pytest.mark.parametrize("found", [0, 2])
+def test_gradient_and_matrix_are_those_of_the_membership_loss(found):
+    """Against autograd: the gradient of ℓ, and JᵀJ of the residual Pf/‖Df‖."""
+    features, X = body(p=40), pictures(5)
+    Q = torch.linalg.qr(features(X).T).Q.T
+    basis = torch.linalg.qr(features(X[:found]).T).Q.T if found else None
+    membership = Membership(features, Q, basis)
+    U = torch.rand(3, 6, generator=draws(1), dtype=torch.float64)
+
+    def residual(u):
+        f = features.apply(u[None])[0]
+        D = f if basis is None else f - basis.T @ (basis @ f)
+        return (f - Q.T @ (Q @ f)) / D.norm()
+
+    loss, G, h, size = membership.values(U)
+    H, g = membership.model(U, G, h, size, loss)
+    for i, u in enumerate(U):
+        J = torch.autograd.functional.jacobian(residual, u)
+        assert float(loss[i]) == pytest.approx(float(residual(u).square().sum()))
+        torch.testing.assert_close(g[i], -J.T @ residual(u), rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(H[i], J.T @ J, rtol=1e-3, atol=1e-5 * float(H[i].abs().max()))
+
+
+def test_a_sample_that_was_found_is_a_zero_no_more():
+    features, X = body(p=60), pictures(5)
+    Q = torch.linalg.qr(features(X).T).Q.T
+    found = torch.linalg.qr(features(X[:1]).T).Q.T
+    near = X[:1] + 1e-3 * torch.randn(1, 6, generator=draws(1), dtype=torch.float64)
+    assert float(Membership(features, Q).values(near)[0]) < 1e-4
+    assert float(Membership(features, Q, found).values(near)[0]) > 0.1
+    others = Membership(features, Q, found).values(X[1:])[0]
+    assert float(others.max()) < 1e-20
+
+
+def test_each_start_goes_its_own_way():
+    """In a batch as alone: no start changes another's road."""
+    features, X = body(p=60), pictures(4)
+    membership = Membership(features, torch.linalg.qr(features(X).T).Q.T)
+    U, box = torch.rand(5, 6, generator=draws(3), dtype=torch.float64), Box(0.0, 1.0)
+    together, loss = descend_each(membership, U, box, 1e-24, lambda: False)
+    assert (together >= 0).all() and (together <= 1).all()
+    for i in range(5):
+        alone, own = descend_each(membership, U[i : i + 1], box, 1e-24, lambda: False)
+        if float(own) < 1e-20:
+            assert float(loss[i]) < 1e-20
+            torch.testing.assert_close(together[i : i + 1], alone, rtol=0, atol=1e-8)
+
+
+def test_a_linear_piece_between_two_samples_is_reported_as_a_segment():
+    """Two samples in one linear region of a ReLU body: any two points between them explain θ as well."""
+    features = body(p=60, activation=nn.ReLU)
+    X = pictures(3)
+    X[1] = X[0] + 1e-3 * torch.randn(6, generator=draws(8), dtype=torch.float64)
+    regions = features(X[:2]) > 0
+    assert torch.equal(regions[0], regions[1])
+    result = rl.reconstruct(spread(features, X), features, method="span", inputs=Free())
+    assert not result.determined and len(result.segments) == 2 and "segments" in result.message
+    third = rl.match(result.X, X).error.argmin()
+    assert float(rl.match(result.X, X).error[third]) < 1e-6
+    for row, (one, other) in result.segments.items():
+        along = (other - one) / (other - one).norm()
+        for x in X[:2]:
+            assert float((x - one - ((x - one) @ along) * along).norm()) < 1e-6
+        assert row in range(3)
+
+
+def test_more_samples_than_rank_are_never_called_found():
+    features, X = body(p=100), pictures(6)
+    theta = spread(features, X, K=4)
+    with pytest.raises(ValueError, match="rank 4.*less than n=6"):
+        rl.reconstruct(theta, features, 6, method="span", inputs=Box(0.0, 1.0))
+    with pytest.raises(RuntimeError, match="more samples"):
+        rl.reconstruct(theta, features, method="span", inputs=Box(0.0, 1.0))
+
+
+@pytest.mark.parametrize("wrong", ["box", "body"])
+def test_what_is_wrong_is_never_called_recovered(wrong):
+    features, X = body(p=100), pictures(4)
+    theta = spread(features, X)
+    inputs, other = (Box(0.0, 0.3), features) if wrong == "box" else (Box(0.0, 1.0), body(p=100, seed=7))
+    try:
+        result = rl.reconstruct(theta, other, method="span", inputs=inputs)
+    except RuntimeError as error:
+        assert "inputs may lie elsewhere" in str(error)
+    else:
+        assert not result.converged and "recovered" not in result.message
+
+
+def test_rounding_of_float32_is_survived_and_noise_is_refused():
+    features, X = body(p=300), pictures(4)
+    before = torch.randn(6, 300, generator=draws(3))
+    theta = (before + spread(features, X, 6, decades=1.5).float()) - before
+    result = rl.reconstruct(theta.double(), features, 4, method="span", inputs=Box(0.0, 1.0))
+    assert result.converged and 1e-9 < worst(result, X) < 1e-3
+    noisy = spread(features, X, 6, decades=3) + 1e-3 * torch.randn(6, 300, generator=draws(1), dtype=torch.float64)
+    with pytest.raises(ValueError, match="its noise"):
+        rl.reconstruct(noisy, features, 4, method="span", inputs=Box(0.0, 1.0))
+
+
+def test_samples_found_are_kept_and_the_rest_is_found_on_resuming(tmp_path, monkeypatch):
+    from reconlaw.attack import membership, span
+
+    monkeypatch.setattr(membership, "_MOST_STARTS", 3)  # several rounds
+    features, X = body(p=100), pictures(8)
+    theta, path = spread(features, X), tmp_path / "span.pt"
+    whole = rl.reconstruct(theta, features, method="span", inputs=Box(0.0, 1.0))
+    half = int(whole.steps * 1 / 2 / 8)  # a step of unknown n is that of one sample
+    first = rl.reconstruct(theta, features, 8, method="span", inputs=Box(0.0, 1.0), max_steps=half, checkpoint=path)
+    assert 0 < len(first.X) < 8 and not first.converged and "of 8 samples were found" in first.message
+    assert rl.match(first.X, X).error[: len(first.X)].min() < 1e-6
+    taken = []
+    monkeypatch.setattr(span.Span, "_add", lambda self, X, add=span.Span._add: taken.append(add(self, X)) or taken[-1])
+    rest = rl.reconstruct(theta, features, 8, method="span", inputs=Box(0.0, 1.0), checkpoint=path)
+    assert taken[0] == len(first.X)
+    assert rest.converged and worst(rest, X) < 1e-6 and worst(whole, X) < 1e-6
