@@ -16,7 +16,9 @@ from ..sphere import to_sphere
 from . import search, sgd, span, sparse
 from .coordinates import decoded, homogeneous, through
 from .count import count, independent_rows
+from .examine import examine, unexamined
 from .fingerprint import fingerprint
+from .message import message_of, status_of
 from .projection import Projection
 from .result import Result
 from .run import Run, wall_clock
@@ -25,9 +27,6 @@ from .subspace import explains, rounding_loss
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve, "span": span.solve}
 # Losses that only a solution reaches: far below any local minimum, above the floor of the arithmetic.
 _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
-
-# Remarks of a run that its message repeats.
-_REMARKS = 3
 
 
 @full_precision()
@@ -134,13 +133,13 @@ def reconstruct(
         point, sign_identifiable, interrupted, *path = found
     finally:
         run.close()
-    X, U, unknowns, note = decoded(over, point.U), point.U, inputs.unknowns(features.d), ""
-    converged = point.loss <= tol
-    if not isinstance(inputs, Sphere):
+    U, unknowns, note, sphere = point.U, inputs.unknowns(features.d), "", isinstance(inputs, Sphere)
+    converged, where = point.loss <= tol, over
+    if not sphere:
         converged = converged and explains(over, theta, U, tol)
         note = "" if converged else f"; the samples may also lie outside {inputs!r}"
-        if not inputs.latent() and homogeneous(features, X):
-            X, unknowns = to_sphere(X), unknowns - 1
+        if not inputs.latent() and homogeneous(features, decoded(over, U)):
+            X, unknowns, sphere, where = to_sphere(decoded(over, U)), unknowns - 1, True, features
             point = Projection(features, theta, X)
             note += "; the features of 2x are those of x times a number, so no norm can be told: rows are directions"
     with within(budget):
@@ -151,58 +150,41 @@ def reconstruct(
             run.interrupt()  # now it goes unmeasured
             counted = count(over, len(U), len(theta), unknowns)
     uncounted = counted.enough and RANK in budget.given_up
-    determined = counted.enough and not uncounted and not run.segments
-    alpha = point.alpha if turn is None else point.alpha @ turn.T
     for name in sorted(budget.given_up):
         run.remarks.append(f"{name} did not fit into the time, and the run went on without")
+    examined = unexamined(point)
+    if converged and counted.enough and not uncounted:
+        try:
+            with run.working(), torch.inference_mode(False):
+                domain = Sphere() if sphere else inputs
+                examined = examine(where, theta, point, tol, run, seed, domain, unknowns)
+        except KeyboardInterrupt:
+            interrupted = True
+            run.interrupt()
+    alpha = examined.alpha if turn is None else examined.alpha @ turn.T
     for step in path[0] if path else ():
         step["lambda"] *= unit
+    determined = counted.enough
+    if determined and (converged or uncounted):
+        determined = None if uncounted else examined.determined
+    status = status_of(counted, examined, converged, interrupted, bool(run.spent))
     return Result(
-        X=X,
-        latent=U if inputs.latent() else None,
+        X=decoded(where, examined.X),
+        latent=examined.X if inputs.latent() else None,
         segments={row: decoded(over, ends) for row, ends in run.segments.items()} or None,
         at_bounds=None if inputs.bounds(U) is None else inputs.active(U),
         coefficients=(alpha[:, 0] if vector else alpha) * unit,
-        loss=point.loss,
+        loss=examined.loss,
         history=run.history,
         converged=converged,
         determined=determined,
-        sign_identifiable=sign_identifiable if determined else False if sign_identifiable is False else None,
-        message=_message(point.loss, converged, counted, uncounted, sign_identifiable, interrupted, run, tol) + note,
+        sign_identifiable=sign_identifiable if counted.enough else False if sign_identifiable is False else None,
+        message=message_of(status, counted, uncounted, examined, tol, run) + note,
         seconds=run.seconds,
         steps=run.steps,
         method=method,
         path=path[0] if path else None,
-    )
-
-
-def _message(loss, converged, counted, uncounted, sign_identifiable, interrupted, run, tol):
-    if counted.shared:
-        return (
-            "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
-            "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
-        )
-    if uncounted and converged:
-        return (
-            f"not known to be determined: loss {loss:.1e} fits theta, but how many independent equations it holds "
-            "could not be measured in the time, so that other sets may fit as well; raise max_seconds"
-        )
-    if not counted.enough:
-        return (
-            f"not determined: {counted.equations} equations for {counted.unknowns} unknowns (p/dn < 1), so other sets "
-            "fit theta as well and this one is not the data; more parameters are needed, no method can do better"
-        )
-    if converged and run.segments:
-        return (
-            f"{len(run.segments)} of the samples found lie on segments of inputs that explain theta as well (the "
-            f"features are linear between two samples): their ends are in result.segments; loss {loss:.1e}"
-        )
-    if converged:
-        ambiguous = " up to sign (the activation is even or odd)" if sign_identifiable is False else ""
-        return f"recovered{ambiguous}: loss {loss:.1e} after {run.seconds:.1f} s"
-    how = "interrupted" if interrupted else "budget spent" if run.expired else "stalled"
-    return (
-        f"{how} at loss {loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger "
-        f"{run.spent or 'max_seconds'} or another seed; if theta carries noise or rounding of relative size s, a loss "
-        "near s² is all there is: raise tol to it" + "".join(f"; {remark}" for remark in run.remarks[:_REMARKS])
+        status=status,
+        flags=examined.flags,
+        standard_errors=examined.errors,
     )

@@ -3,8 +3,35 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 import torch
+
+
+class Status(str, Enum):
+    """How a reconstruction ended."""
+
+    RECOVERED = "recovered"  # θ holds every sample of X
+    IN_PART = "recovered in part"  # θ holds some of them: see the flags
+    AMBIGUOUS = "ambiguous"  # X explains θ, and so may other sets
+    NOT_DETERMINED = "not determined"  # other sets explain θ as well
+    STALLED = "stalled"
+    BUDGET_SPENT = "budget spent"
+    INTERRUPTED = "interrupted"
+
+
+class Flag(str, Enum):
+    """What may be said of one sample."""
+
+    RECOVERED = "recovered"
+    UP_TO_SIGN = "recovered up to sign"  # the activation is even or odd: no method can tell x from −x
+    ROUGH = "known roughly"  # to within its standard error, which is more than a few thousandths
+    NOT_APART = "not told apart"  # from another sample, which is within their standard errors
+    DUPLICATE = "part of another"  # a sample that came back torn in two; it stands in the other row
+    SPARE = "spare"  # θ is explained as well without it: n is too large, or samples coincide
+    BELOW = "below what theta shows"  # its whole part of θ is smaller than the tolerance
+    AMBIGUOUS = "ambiguous"  # it fits, and so may another
+    UNRESOLVED = "unresolved"
 
 
 @dataclass(eq=False)
@@ -17,13 +44,14 @@ class Result:
         loss: L(X) = ‖P⊥θ‖²/‖θ‖².
         history: (seconds, loss, steps) of the best so far, one :class:`~reconlaw.attack.run.Improvement` each.
         converged: the loss reached the tolerance.
-        determined: there are at least as many equations as unknowns, pR ≥ n(d − 1) + nR, R ≤ min(n, K) the rank of θ;
-            and n ≤ 2 where R = 1 and φ is a polynomial of degree 2, n = 1 where it lacks the linear or the quadratic
-            term. Where false, other sets of samples fit θ as well, and X is one of them, not the data.
+        determined: whether θ holds the samples: there are as many equations as unknowns
+            (:mod:`reconlaw.attack.count`), and where X explains θ, it does so with every sample held in place
+            (:mod:`reconlaw.attack.certificate`). Where false, other sets fit θ as well, and X is one of them; None
+            where they may.
         sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
             activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
             known.
-        message: in words, with what to try next.
+        message: status and flags in words, with what to try next.
         seconds: time spent, over all resumed runs.
         steps: work spent, over all resumed runs, the same on every machine (:mod:`reconlaw.features.passes`).
         method: the method used.
@@ -33,6 +61,10 @@ class Result:
             so one unknown less each; None where there is no box.
         segments: of "span", row of X → (2, d), the ends of a segment all of whose points explain θ as well as that row;
             None of the other methods, and where there is no such segment.
+        status: how it ended, a :class:`Status`.
+        flags: of each sample, a :class:`Flag`.
+        standard_errors: (n,) relative to √d: how far each sample may be off, given the residual and the rounding of θ;
+            infinite where θ does not hold it. None where X does not explain θ.
     """
 
     X: torch.Tensor
@@ -40,7 +72,7 @@ class Result:
     loss: float
     history: list[tuple[float, float, float]]
     converged: bool
-    determined: bool
+    determined: bool | None
     sign_identifiable: bool | None
     message: str
     seconds: float
@@ -50,6 +82,9 @@ class Result:
     latent: torch.Tensor | None = None
     at_bounds: torch.Tensor | None = None
     segments: dict[int, torch.Tensor] | None = None
+    status: Status = Status.STALLED
+    flags: tuple[Flag, ...] = ()
+    standard_errors: torch.Tensor | None = None
 
     def __repr__(self):
         n, d = self.X.shape

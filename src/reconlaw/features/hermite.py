@@ -19,6 +19,7 @@ from .built_in import Elementwise, built_in
 
 REACH = 14  # e^{−z²/4} is 5e-22 there, and |h_k(z)| e^{−z²/4} ≤ 1.09 for every k and z (Cramér's inequality)
 NODES = 32  # a panel
+_MOST_DEGREE = 8  # of what counts as a polynomial
 
 
 def hermite_polynomials(z: torch.Tensor, degree: int) -> torch.Tensor:
@@ -115,6 +116,19 @@ def most_samples(phi: Elementwise) -> float:
     if float((values - middle - linear * z - square * z * z).abs().max()) > rounding:
         return math.inf
     return 2 if min(abs(linear), abs(square)) > rounding else 1
+
+
+def polynomial_degrees(phi: Elementwise) -> tuple[int, ...]:
+    """The highest even and the highest odd power in φ, where it is a polynomial of degree 8 at most; () else."""
+    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64)
+    values = _values(phi, z)
+    powers = (z[:, None] / 6) ** torch.arange(_MOST_DEGREE + 1)
+    weights = torch.linalg.lstsq(powers, values[:, None]).solution[:, 0]
+    rounding = 1e-9 * float(values.abs().max())
+    if float((values - powers @ weights).abs().max()) > rounding:
+        return ()
+    there = [k for k in range(_MOST_DEGREE + 1) if abs(float(weights[k])) > rounding]
+    return tuple(max(k for k in there if k % 2 == odd) for odd in (0, 1) if any(k % 2 == odd for k in there))
 
 
 def _values(phi: Elementwise, z: torch.Tensor) -> torch.Tensor:

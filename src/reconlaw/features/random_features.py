@@ -17,7 +17,7 @@ from .._random import fingerprint_of, seeded_generator
 from . import spectral
 from .activations import Activation, check_device, get_activation
 from .feature_map import FeatureMap
-from .hermite import most_samples
+from .hermite import most_samples, polynomial_degrees
 from .lift import Lift, RandomFeaturesLift
 from .passes import count_passes
 
@@ -98,8 +98,13 @@ class RandomFeatures(FeatureMap):
         return self.activation.parity
 
     def rank(self, count):
-        """p: independent neurons have independent features."""
-        return self.p
+        r"""p, since independent neurons have independent features; or what a polynomial φ leaves of it.
+
+        φ of degree m gives polynomials in x, on the sphere those of the highest even and of the highest odd degree k
+        among its powers: C(d + k − 1, k) dimensions each.
+        """
+        spans = [math.comb(self.d + k - 1, k) for k in polynomial_degrees(self.activation)]
+        return min([self.p, sum(spans)]) if spans else self.p
 
     def most_samples(self):
         """2 or 1 where φ is a polynomial of degree 2 at most (:func:`~reconlaw.features.hermite.most_samples`)."""

@@ -1,0 +1,240 @@
+r"""What was found, asked at the place where it was found: does θ hold each of these samples there?
+
+Counting (:mod:`reconlaw.attack.count`) says what θ could determine. At the samples X̂ that explain it the Jacobian says
+more. θ = AᵀΦ(X) moves by Jδ as the samples move within their domain and the coefficients by anything; with the
+coefficients eliminated, M = P⊥J, a sample's columns scaled to its own size. Of its singular vectors one asks:
+
+1. *Is a sample loose?* A direction with singular value 0 moves samples and leaves θ as it is. For ReLU the neurons
+   that are inactive on all candidates have rows of zeros, and say nothing. Measured: at right answers the smallest
+   singular value is 1e-3 or more of the largest, at wrong ones of this kind 1e-14 or less, so that a bound of 1e-9
+   accuses no right one and lets no wrong one pass.
+2. *Is a sample unchecked?* Row j of the hat matrix M̄M̄⁺ has leverage 1 where number j of θ is met by a direction of its
+   own: without it the samples would be loose, and with it they fit whatever it is. Then nothing speaks for the answer
+   but that it exists, and rivals are as good: at p equal to the number of unknowns that holds for every answer. Where
+   each number can be spared, an answer that meets them all is no accident.
+3. *How far could a sample be off?* Noise of variance s² in each number of θ moves sample i by an error of covariance
+   s² (MᵀM)⁻¹ restricted to it, and the descent ended (MᵀM)⁻¹Mᵀr short of its goal; s² is that of the residual, or of
+   rounding where that is more.
+
+Where the matrix is too large the same is asked by conjugate gradients on MᵀM: their Lanczos coefficients give its
+smallest eigenvalue, solutions for random right-hand sides the traces of the inverse's blocks (Hutchinson). Leverages
+are not taken there.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .._random import seeded_generator
+from ..features.gram import SpanError, as_step
+from ..inputs import Sphere
+from .projection import Projection
+from .varpro import _model, _Step
+
+_SPHERE = Sphere()
+# Singular: below this share of the largest singular value; in float32 its square root.
+_SINGULAR = {torch.float64: 1e-9, torch.float32: 3e-5}
+# The same for the squares, which a Gram matrix knows to its rounding.
+_SINGULAR_GRAM = {torch.float64: 1e-13, torch.float32: 1e-5}
+# A sample takes part in a direction, or depends on a number of θ, where its share of it is above this.
+_TAKES_PART = 1e-3
+# Leverage above which no other number checks this one.
+_OWN = 1e-6
+# Multiplications that the dense road may cost, and near the count, where leverages are wanted.
+_DENSE_COST, _DENSE_COST_NEAR = 1 << 28, 1 << 33
+_NEAR = 1.5
+# Numbers that the Jacobian may hold.
+_DENSE_NUMBERS = 1 << 26
+# Conjugate gradients: right-hand sides, iterations of each, and the residual that will do.
+_PROBES, _ITERATIONS, _TOLERANCE = 2, 60, 1e-3
+
+
+@dataclass(frozen=True)
+class Certificate:
+    r"""What holds each sample in place.
+
+    Attributes:
+        errors: (n,) relative standard errors; infinite where the sample is loose.
+        loose: (n,) bool: a direction that θ does not see moves the sample.
+        unchecked: (n,) bool: the sample rests on a number of θ that no other number checks.
+        costs: (n,) how much the loss would grow without the sample, to first order: ‖P⊥φ_i‖²‖α_i‖²/‖θ‖².
+        weights: (n,) norms of the samples' coefficients.
+        speaking: numbers of θ that move as samples or coefficients do.
+        noise: the loss that rounding and residual leave.
+        smallest: smallest over largest singular value.
+    """
+
+    errors: torch.Tensor
+    loose: torch.Tensor
+    unchecked: torch.Tensor
+    costs: torch.Tensor
+    weights: torch.Tensor
+    speaking: int
+    noise: float
+    smallest: float
+
+
+def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
+    r"""The certificate of samples X for θ.
+
+    Args:
+        features: the feature map.
+        theta: (R, p), independent rows (:func:`~reconlaw.attack.count.independent_rows`).
+        X: (n, d), where an attack ended.
+        spare: equations less unknowns, which share the residual's variance.
+        inputs: where the samples live; coordinates on a bound stay where they are.
+
+    Raises:
+        SpanError: nothing can be said here: the features are not finite, say.
+        StepError: a step could not be computed, for want of memory say.
+    """
+    n, (R, p) = len(X), theta.shape
+    k = features.d
+    cost, near = R * p * (n * k) ** 2, (R * p) <= _NEAR * (R * p - spare)
+    if n * features.d * R * p <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
+        return _dense(features, theta, X, spare, inputs)
+    return _matrix_free(features, theta, X, spare, inputs)
+
+
+def _sphere(X):
+    """Orthonormal bases of the tangent spaces at the rows of X, (n, d, d − 1)."""
+    return torch.linalg.qr(X[:, :, None], mode="complete").Q[:, :, 1:]
+
+
+def _working(theta, X):
+    """Both in float64 where the device has it; and the rounding of the dtype that θ came in."""
+    eps = torch.finfo(theta.dtype).eps
+    dtype = theta.dtype if theta.device.type == "mps" else torch.float64
+    return theta.to(dtype), X.to(dtype), eps
+
+
+@as_step()
+def _dense(features, theta, X, spare, inputs=_SPHERE):
+    theta, X, eps = _working(theta, X)
+    n, (R, p) = len(X), theta.shape
+    cut = _SINGULAR[X.dtype]
+    Phi = features.apply(X).detach()
+    T = features.jacobians(X, dtype=X.dtype)[1].detach()  # (n, k, p)
+    if isinstance(inputs, Sphere):
+        T = _sphere(X).transpose(1, 2) @ T
+        moving = torch.ones(T.shape[:2], dtype=torch.bool, device=X.device)
+    else:
+        moving = ~inputs.active(X)
+        T = T * moving[:, :, None]
+    owner = moving.nonzero()[:, 0]  # the sample of each column of M
+
+    def of_samples(squares):
+        """Sums over the columns of each sample, (n, …)."""
+        return squares.new_zeros(n, *squares.shape[1:]).index_add(0, owner, squares)
+
+    norms = Phi.norm(dim=1).clamp_min(torch.finfo(X.dtype).tiny)
+    if not bool(torch.isfinite(norms).all() and torch.isfinite(T).all()):
+        raise SpanError("the features of the candidates, or their derivatives, are not finite")
+    left, s, Q = torch.linalg.svd(Phi / norms[:, None], full_matrices=False)
+    held = s > cut * s[0]
+    loose = left[:, ~held].norm(dim=1) > _TAKES_PART
+    left, s, Q = left[:, held], s[held], Q[held]
+    alpha = (left / s) @ (Q @ theta.T)
+    residual, alpha = theta - (Q.T @ (Q @ theta.T)).T, alpha / norms[:, None]
+    # Columns of M, of unit size before projection; those of a sample without weight stay zero.
+    size = T.flatten(1).norm(dim=1) * alpha.norm(dim=1)
+    unit = torch.where(size > 0, 1 / size, torch.zeros_like(size))
+    M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
+    M = M - (M @ Q.T) @ Q
+    M = M.flatten(2)[moving]  # (columns, R p)
+    U, S, V = torch.linalg.svd(M, full_matrices=False)
+    top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
+    held = S > cut * top
+    if len(M) > R * p:
+        loose[:] = True
+    loose |= of_samples(U[:, ~held].square().sum(1)).sqrt() > _TAKES_PART
+    smallest = 0.0 if len(M) > R * p or not top else float(S[-1]) / top
+    U, S, V = U[:, held], S[held], V[held]
+    leverage = V.square().sum(0).reshape(R, p) + Q.square().sum(0)
+    own = (leverage > 1 - _OWN).flatten()
+    moves = of_samples(((U / S) @ V[:, own]).square()).sqrt()  # of each sample, as such a number moves
+    largest = moves.amax(0) if len(moves) else moves.new_zeros(moves.shape[1])
+    unchecked = (moves > _TAKES_PART * largest).any(1)
+    rounding = eps * float((alpha.abs().T @ Phi.abs()).norm())
+    scale = float(theta.square().sum())
+    noise = max(float(residual.square().sum()), rounding**2)
+    short = of_samples(((U / S) @ (V @ residual.flatten())).square()).sqrt() * unit
+    spread = of_samples((U / S).square().sum(1)) * unit.square() * noise / max(1, spare)
+    errors = torch.where(loose, math.inf, (spread + short.square()).sqrt() / X.norm(dim=1))
+    gram_inverse = ((left / s) @ (left / s).T).diagonal().clamp_min(torch.finfo(X.dtype).tiny)
+    costs = (alpha * norms[:, None]).square().sum(1) / gram_inverse / scale
+    errors, loose, unchecked, costs, weights = (v.cpu() for v in (errors, loose, unchecked, costs, alpha.norm(dim=1)))
+    speaking = R * int(((Phi != 0).any(0) | (T != 0).any(0).any(0)).sum())
+    return Certificate(errors, loose, unchecked, costs, weights, speaking, noise / scale, smallest)
+
+
+@as_step()
+def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
+    theta, X, eps = _working(theta, X)
+    n, d = X.shape
+    point = Projection(features, theta, X, dtype=X.dtype)
+    step = _model(point) if isinstance(inputs, Sphere) else _Step(point, inputs)
+    precondition = step.preconditioner(0.0)
+    generator = seeded_generator("certificate", 0)
+
+    def operator(q):
+        return step.within(point.lift.vjp(point.project_out(point.lift.jvp(q))))
+
+    short, lowest, highest = _solve(operator, precondition, step.gradient)
+    traces = 0
+    for _ in range(_PROBES):
+        signs = torch.randint(0, 2, (n, d), generator=generator).to(X) * 2 - 1
+        g = step.within(signs) * step.D.sqrt()[:, None]
+        z, low, high = _solve(operator, precondition, g)
+        lowest, highest = min(lowest, low), max(highest, high)
+        traces = traces + (g * z).sum(1) / step.D / _PROBES
+    alpha, Phi = point.alpha, point.lift.columns
+    scale = point.scale
+    rounding = eps * float((alpha.abs().T @ Phi.abs()).norm())
+    noise = max(point.loss * scale, rounding**2)
+    smallest = math.sqrt(max(0.0, lowest) / highest) if highest > 0 else 0.0
+    B = Phi / Phi.norm(dim=1, keepdim=True)
+    values, vectors = torch.linalg.eigh(B @ B.T)
+    cut = _SINGULAR_GRAM[X.dtype]
+    loose = vectors[:, values <= cut * values[-1]].norm(dim=1) > _TAKES_PART
+    if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
+        z = z * step.D.sqrt()[:, None]
+        loose |= z.norm(dim=1) > _TAKES_PART * z.norm()
+    spread = traces.clamp_min(0) * noise / max(1, spare)
+    errors = torch.where(loose, math.inf, (spread + short.square().sum(1)).sqrt() / X.norm(dim=1))
+    inverse = torch.cholesky_inverse(point.factor).diagonal()
+    costs = alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale
+    errors, loose, costs, weights = (v.cpu() for v in (errors, loose, costs, alpha.norm(dim=1)))
+    return Certificate(errors, loose, torch.zeros_like(loose), costs, weights, theta.numel(), noise / scale, smallest)
+
+
+def _solve(operator, precondition, b):
+    """x with operator(x) ≈ b by preconditioned conjugate gradients, and the extreme Ritz values of their Lanczos."""
+    x, r, z = torch.zeros_like(b), b.clone(), precondition(b)
+    q, rz = z.clone(), float((r * z).sum())
+    first, steps, ratios, flat = rz, [], [], False
+    for _ in range(_ITERATIONS):
+        Aq = operator(q)
+        curvature = float((q * Aq).sum())
+        flat = rz > 0 and not curvature > 0
+        if flat or not rz > 0:
+            break
+        steps.append(rz / curvature)
+        x, r = x + steps[-1] * q, r - steps[-1] * Aq
+        z = precondition(r)
+        rz, previous = float((r * z).sum()), rz
+        ratios.append(rz / previous)
+        if rz <= _TOLERANCE**2 * first:
+            break
+        q = z + ratios[-1] * q
+    if not steps:
+        return x, 0.0 if flat else math.inf, 0.0
+    diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
+    beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
+    lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
+    beside = torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
+    ritz = torch.linalg.eigvalsh(lanczos + beside + beside.T)
+    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1])

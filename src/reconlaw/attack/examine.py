@@ -1,0 +1,215 @@
+r"""From where an attack ended to what may be said of each sample.
+
+An answer that explains θ is asked for its certificate (:mod:`reconlaw.attack.certificate`). Where samples are loose,
+fewer are tried: one may be spare because n is too large or two samples coincide, and a ReLU sample can come back torn
+in two, a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)) as long as no neuron tells the three apart. Where samples are unchecked
+other roads are taken from other starts: if all that arrive, arrive at the same set, it is the answer; if one arrives
+elsewhere, or none arrives, other sets may fit as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .._random import seeded_generator
+from ..features.gram import StepError
+from ..inputs import Sphere
+from ..sphere import to_sphere
+from .certificate import Certificate, certify
+from .count import Count, count
+from .result import Flag
+from .search import Search
+from .varpro import descend
+
+_SPHERE = Sphere()
+# A sample counts as recovered where its standard error leaves room below 1e-2, as known roughly below a tenth.
+RECOVERED, ROUGH = 5e-3, 0.1
+# Two samples are told apart where they are this many standard errors from one another.
+_APART = 10
+# A loss within this factor of the noise is no worse than it.
+_NO_WORSE = 100
+# Samples whose removal is tried before all are taken to be needed, and the cosine of what may be one sample, torn.
+_TRIED, _TWINS = 3, 0.9
+# Lines through a sample, and halvings of a step along them, that ask how far Φ is linear.
+_LINES, _HALVINGS = 32, 14
+# Sets within this distance, relative, are one set; roads taken, and how many must arrive there. Together they take
+# this many steps at most, or as many as the search did.
+_SAME, _ROADS, _ARRIVALS, _ROAD_STEPS = 1e-4, 400, 6, 50_000
+
+
+@dataclass(frozen=True)
+class Examined:
+    """The samples, (n, d), with coefficients, errors and flags; and why nothing could be said, in words."""
+
+    X: torch.Tensor
+    alpha: torch.Tensor
+    loss: float
+    errors: torch.Tensor | None
+    flags: tuple[Flag, ...]
+    rivals: bool = False
+    remark: str = ""
+
+    @property
+    def determined(self) -> bool | None:
+        """Whether θ holds all samples here; None where other sets may fit, or nothing could be said."""
+        if all(flag in (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH) for flag in self.flags):
+            return True
+        return None if self.errors is None or not self.rivals and Flag.AMBIGUOUS in self.flags else False
+
+
+def unexamined(point, remark="") -> Examined:
+    """Where an attack ended without an answer."""
+    return Examined(point.U, point.alpha, point.loss, None, (Flag.UNRESOLVED,) * len(point.U), remark=remark)
+
+
+def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=None) -> Examined:
+    r"""What may be said of each sample of an answer.
+
+    Args:
+        features: the feature map.
+        theta: (R, p), independent rows.
+        point: with ``U`` (n, d), ``alpha`` and ``loss`` ≤ tol: where an attack ended, one column an atom.
+        tol: the loss at which θ counts as explained.
+        run: the run, whose budget bounds what is tried.
+        seed: of the starts of other roads.
+        inputs: where the samples live. Fewer are tried, and other roads taken, on the sphere alone.
+        dimension: unknown coordinates of a sample, as of :func:`~reconlaw.attack.count.count`.
+    """
+    n, lost, start = len(point.U), {}, point
+    whole, sphere = count(features, n, len(theta), dimension), isinstance(inputs, Sphere)
+    X, alpha, kept = point.U.clone(), torch.zeros_like(point.alpha), list(range(n))
+    try:
+        while True:
+            counted = count(features, len(kept), len(theta), dimension)
+            certificate = certify(features, theta, X[kept], counted.equations - counted.unknowns, inputs)
+            fewer = _fewer(features, theta, X[kept], certificate, tol) if sphere and not run.segments else None
+            if fewer is None:
+                break
+            flag, row, point = fewer
+            lost[kept.pop(row)] = flag
+            X[kept] = point.U
+    except StepError as error:
+        return unexamined(start, f"it could not be asked whether theta holds these samples ({error})")
+    alpha[kept] = point.alpha
+    errors = certificate.errors.double()
+    if lost:
+        errors = torch.maximum(errors, _linear_reach(features, X[kept]))
+    exact = min(certificate.speaking - counted.unknowns, whole.equations - whole.unknowns) <= 0
+    flags = _flags(X[kept], certificate, errors, counted, exact, features.parity, tol)
+    flags = [Flag.UNRESOLVED if row in run.segments else flag for row, flag in enumerate(flags)]
+    rivals = False
+    if Flag.AMBIGUOUS in flags and not exact and sphere:
+        asked = torch.tensor([flag is Flag.AMBIGUOUS for flag in flags])
+        there, rivals = _other_roads(features, theta, X[kept], asked, tol, run, seed)
+        flags = [_named(features.parity) if asked[i] and there[i] else flag for i, flag in enumerate(flags)]
+    spread = torch.full((n,), float("inf"), dtype=torch.float64)
+    spread[kept] = errors
+    named = dict(zip(kept, flags, strict=True)) | lost
+    return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals)
+
+
+def _named(parity):
+    return Flag.RECOVERED if parity == "mixed" else Flag.UP_TO_SIGN
+
+
+def _flags(X, certificate: Certificate, errors, counted: Count, exact, parity, tol):
+    """What is said of each sample by itself; ``exact`` where there are no more equations than unknowns."""
+    distance = _distance(X, X, parity).cpu().double()
+    distance.fill_diagonal_(float("inf"))
+    nearest, flags = distance.amin(1), []
+    for i, error in enumerate(errors.tolist()):
+        if not counted.enough:
+            flag = Flag.UNRESOLVED
+        elif not error < ROUGH:
+            flag = Flag.BELOW if float(certificate.costs[i]) <= tol else Flag.UNRESOLVED
+        elif float(nearest[i]) < _APART * error:
+            flag = Flag.NOT_APART
+        elif exact or certificate.unchecked[i] or bool(certificate.loose.any()):
+            flag = Flag.AMBIGUOUS
+        else:
+            flag = _named(parity) if error < RECOVERED else Flag.ROUGH
+        flags.append(flag)
+    return flags
+
+
+def _fewer(features, theta, X, certificate, tol):
+    """(flag, row, point) where θ is explained without a row that is not held, or with two made one; or None."""
+    weak = torch.nonzero(~(certificate.errors < ROUGH))[:, 0].tolist()
+    if not weak or len(X) == 1:
+        return None
+    noise = _NO_WORSE * max(certificate.noise, 1e-30)
+
+    def fits(U):
+        try:
+            found = descend(features, theta, U, False, min(tol, certificate.noise), 50, patience=(5, 0.5)).point
+        except StepError:
+            return None
+        return found if found.loss <= tol else None
+
+    for row in sorted(weak, key=lambda i: float(certificate.costs[i]))[:_TRIED]:
+        point = fits(X[[k for k in range(len(X)) if k != row]])
+        if point is not None:
+            return Flag.SPARE if point.loss <= noise else Flag.BELOW, row, point
+    cosines = X @ X.T / X.shape[1]
+    weight = certificate.weights.to(X)
+    pairs = [(i, j) for i in weak for j in weak if i < j and abs(float(cosines[i, j])) > _TWINS]
+    for i, j in sorted(pairs, key=lambda pair: -abs(float(cosines[pair])))[:_TRIED]:
+        U = X.clone()
+        U[i] = to_sphere((weight[i] * X[i] + weight[j] * cosines[i, j].sign() * X[j])[None])[0]
+        point = fits(U[[k for k in range(len(X)) if k != j]])
+        if point is not None:
+            return Flag.DUPLICATE, j, point
+    return None
+
+
+def _linear_reach(features, X):
+    r"""(n,): how far from each sample, relative to its norm, Φ is linear along some line through it.
+
+    Two samples within that distance can be one to θ, a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)). Where φ bends it is 0.
+    """
+    generator = seeded_generator("reach", 0)
+    lines = torch.randn(_LINES, 1, X.shape[1], generator=generator, dtype=torch.float64).to(X)
+    lines = lines - X * ((lines * X).sum(2, keepdim=True) / X.square().sum(1, keepdim=True))
+    lines = lines * (X.norm(dim=1, keepdim=True) / lines.norm(dim=2, keepdim=True).clamp_min(1e-300))
+    reach, Phi, dtype = torch.zeros(len(X), dtype=torch.float64), features.apply(X), X.dtype
+    for k in range(_HALVINGS):
+        ahead, behind = (
+            features.apply((X + sign * lines / 2**k).flatten(0, 1)).unflatten(0, (_LINES, len(X))) for sign in (1, -1)
+        )
+        bend = (ahead + behind - 2 * Phi).norm(dim=2) / Phi.norm(dim=1).clamp_min(1e-300)
+        straight = (bend < 100 * torch.finfo(dtype).eps).any(0).cpu()
+        reach = torch.where(straight & (reach == 0), 2.0**-k, reach)
+    return reach
+
+
+def _other_roads(features, theta, X, asked, tol, run, seed):
+    """(n,) bool: the rows that every other road ended at; and whether some road ended without one of ``asked``.
+
+    No row counts as such before enough roads arrived.
+    """
+    search = Search(features, theta, len(X), run, seed, "random", tol)
+    search.generator = seeded_generator("roads", seed)
+    there, arrivals = torch.ones(len(X), dtype=torch.bool), 0
+    most = run.steps + max(_ROAD_STEPS, run.steps)
+    for _ in range(_ROADS):
+        if run.expired or run.steps > most or arrivals == _ARRIVALS or not bool((there & asked).any()):
+            break
+        try:
+            end = search.descend(search._random_atoms(len(X)), record=False)
+            point, _ = search.signed(end.U.to(theta))
+        except StepError:
+            continue
+        if point.loss <= tol:
+            arrivals += 1
+            there &= (_distance(X, point.U, features.parity).amin(1) < _SAME).cpu()
+    return there & (arrivals == _ARRIVALS), bool((asked & ~there).any())
+
+
+def _distance(X, Y, parity):
+    """Relative distances of the rows of X from those of Y, up to sign where no method tells it."""
+    distance = torch.cdist(X, Y)
+    if parity != "mixed":
+        distance = torch.minimum(distance, torch.cdist(X, -Y))
+    return distance / X.shape[1] ** 0.5

@@ -1,0 +1,263 @@
+"""What is called recovered is a sample of the data, and what θ does not hold is called by its name."""
+
+import sys
+
+import pytest
+import torch
+
+import reconlaw as rl
+from reconlaw.attack import certificate, examine
+from reconlaw.attack.certificate import certify
+from reconlaw.attack.count import count, independent_rows
+from reconlaw.attack.projection import least_squares
+from reconlaw.attack.result import Flag, Status
+from reconlaw.attack.run import Run
+
+RECONSTRUCT = sys.modules["reconlaw.attack.reconstruct"]
+FOUND = (Flag.RECOVERED, Flag.UP_TO_SIGN)
+BUDGET = {"max_seconds": None, "max_steps": 800}  # of work, the same on every machine
+
+
+def drawn(n, d, p, activation, seed, outputs=1):
+    """Samples on the sphere, features, and coefficients of which none is small."""
+    generator = torch.Generator().manual_seed(seed)
+    X = rl.data.sphere(n, d, seed=seed).X
+    a = torch.randn(outputs, n, generator=generator, dtype=torch.float64)
+    return X, rl.RandomFeatures(d, p, activation, seed=seed, device="cpu"), a.sign() * (0.3 + a.abs())
+
+
+def claims(result, X, tolerance=1e-2):
+    """How many samples are called recovered; each must be one of the data."""
+    distance = torch.cdist(result.X.double(), X)
+    if result.sign_identifiable is False:
+        distance = torch.minimum(distance, torch.cdist(result.X.double(), -X))
+    nearest = distance.amin(1) / X.shape[1] ** 0.5
+    if result.standard_errors is not None:
+        allowed = 10 * result.standard_errors
+        assert all(nearest[i] <= allowed[i] for i, flag in enumerate(result.flags) if flag is Flag.ROUGH)
+    called = [flag in FOUND for flag in result.flags]
+    assert len(called) == len(result.X)
+    assert all(float(error) < tolerance for error, yes in zip(nearest, called, strict=True) if yes), result.flags
+    assert (result.status is Status.RECOVERED) == (bool(called) and all(called))
+    return sum(called)
+
+
+# --- no wrong sample is called recovered ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "abs"])
+def test_near_the_count_of_a_kinked_activation(activation):
+    """ReLU and |z| at p/dn of 1 to 1.5: of the sets that fit θ some are not the data, and none is called so."""
+    fits = called = 0
+    for seed in range(6):
+        n, d = 2 + seed % 2, 5 + seed % 6
+        X, features, a = drawn(n, d, round((1 + 0.5 * (seed % 5) / 4) * n * d), activation, 40 + seed)
+        result = rl.reconstruct(a @ features(X), features, n, **BUDGET)
+        fits, called = fits + result.converged, called + claims(result, X) / n
+    assert fits > 1 and 0 < called <= fits  # some are found, and some fits are refused
+
+
+@pytest.mark.parametrize("activation", ["gelu", "tanh", "softplus", lambda z: z**3, "relu"])
+def test_as_many_equations_as_unknowns(activation):
+    """Then rivals fit as well as the data; only what every road ends at is called recovered."""
+    for seed in range(6):
+        n, d, K = 1 + seed % 3, 2 + seed % 4, 1 + seed % 2
+        R = min(n, K)
+        p = max(n + 1, -(-(n * (d - 1) + n * R) // R))
+        X, features, a = drawn(n, d, p, activation, 70 + seed, K)
+        claims(rl.reconstruct(a @ features(X), features, n, **BUDGET), X)
+
+
+def test_a_theta_that_no_sample_made_is_not_called_recovered():
+    features = rl.RandomFeatures(2, 2, "gelu", seed=3, device="cpu")
+    theta = torch.randn(2, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    result = rl.reconstruct(theta, features, 1, **BUDGET)
+    assert result.converged and result.status is Status.AMBIGUOUS and result.determined is None
+    assert result.flags == (Flag.AMBIGUOUS,) and "other sets may" in result.message
+
+
+def test_one_relu_sample_is_held_by_its_active_neurons():
+    """12 equations for 8 unknowns by count, but fewer than 8 neurons are active: a segment of samples fits."""
+    for seed in range(20):
+        X, features, a = drawn(1, 8, 12, "relu", seed)
+        active = int((features(X) > 0).sum())
+        result = rl.reconstruct(a @ features(X), features, 1, **BUDGET)
+        assert claims(result, X) == (result.converged and active > 8) and count(features, 1, 1).enough
+        if active < 8 and result.converged:
+            assert result.determined is False and result.status is Status.NOT_DETERMINED
+
+
+def test_quadratic_forms_hold_fewer_equations():
+    """z², two outputs, d = 5: two forms of 15 numbers each, not 120, for 48 unknowns."""
+    X, features, a = drawn(8, 5, 60, torch.square, 1, 2)
+    assert (count(features, 8, 2).equations, count(features, 8, 2).unknowns) == (30, 48)
+    result = rl.reconstruct(a @ features(X), features, 8, **BUDGET)
+    assert result.determined is False and "30 equations for 48 unknowns" in result.message
+    assert claims(result, X) == 0
+
+
+@pytest.mark.parametrize(("phi", "span"), [(lambda z: z**3 + z, 20), (lambda z: z**3 + z**2, 30), (torch.tanh, 200)])
+def test_the_span_of_a_polynomial(phi, span):
+    """On the sphere in R⁴: C(6, 3) cubic and C(5, 2) quadratic forms; and the rank of the features is that."""
+    features = rl.RandomFeatures(4, 200, phi, seed=0, device="cpu")
+    assert features.rank(1000) == span
+    s = torch.linalg.svdvals(features(rl.data.sphere(300, 4, seed=0).X))
+    assert int((s > 1e-9 * s[0]).sum()) == span or span == 200
+
+
+# --- duplicates, spare rows, what θ does not show ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["silu", "relu", "tanh"])
+@pytest.mark.parametrize("kind", ["twice", "too many", "near", "opposite"])
+def test_rows_that_theta_does_not_need_are_marked(activation, kind):
+    """With n one too large, or two samples that coincide, or nearly, or up to a sign that φ does not see."""
+    X, features, a = drawn(3, 14, 300, activation, 5)
+    n = 3
+    if kind == "too many":
+        n = 4
+    elif kind == "twice":
+        X[1] = X[0]
+    elif kind == "opposite":
+        X[1] = -X[0]
+    else:
+        X[1] = X[0] + 1e-7 * X[1]
+        X[1] *= 14**0.5 / X[1].norm()
+    result = rl.reconstruct(a @ features(X), features, n, max_seconds=None, max_steps=5000)
+    assert result.converged
+    found = claims(result, X)
+    if kind == "opposite" and activation != "tanh":  # x and −x are two samples
+        assert found == 3 and result.determined is True
+        return
+    assert result.status is Status.IN_PART and result.determined is False
+    assert result.message.startswith("recovered in part")
+    if kind == "opposite":
+        assert Flag.NOT_APART in result.flags or Flag.SPARE in result.flags
+        return
+    # Two ReLU samples within the reach of one linear piece could stand behind one row: that far it is known.
+    rough = result.flags.count(Flag.ROUGH)
+    assert found + rough == len(X) - (kind != "too many") and (activation == "relu" or not rough)
+    (row,) = (i for i, flag in enumerate(result.flags) if flag in (Flag.SPARE, Flag.DUPLICATE, Flag.BELOW))
+    assert result.standard_errors[row] == float("inf") and float(result.coefficients[row].abs()) == 0
+
+
+@pytest.mark.parametrize("share", [1e-6, 1e-9, 1e-12])
+def test_a_sample_below_the_tolerance_is_no_recovered_one(share):
+    X, features, a = drawn(3, 10, 200, "gelu", 2)
+    a[0, 1] *= share
+    result = rl.reconstruct(a @ features(X), features, 3, tol=1e-14, **BUDGET)
+    assert result.converged and claims(result, X) >= 2
+
+
+def test_a_torn_relu_sample_is_made_one():
+    X, features, a = drawn(2, 6, 60, "relu", 8)
+    theta = a @ features(X)
+    # Two atoms close to the first sample, between which no neuron changes sides.
+    move = 1e-4 * torch.linalg.qr(X[0][:, None], mode="complete").Q[:, 1]
+    U = torch.cat([torch.stack([X[0] + move, X[0] - move]), X[1:]])
+    U *= 6**0.5 / U.norm(dim=1, keepdim=True)
+    assert bool(((features(U[:2]) > 0) == (features(X[:1]) > 0)).all())
+    point = least_squares(features, theta, U)
+    assert point.loss < 1e-20
+    done = examine.examine(features, theta, point, 1e-20, Run(), 0)
+    kept = [i for i, flag in enumerate(done.flags) if flag not in (Flag.SPARE, Flag.DUPLICATE)]
+    assert len(kept) == 2 and done.determined is False
+    assert float(torch.cdist(done.X[kept], X).amin(1).max()) < 1e-6
+
+
+# --- the certificate itself -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+def test_standard_errors_are_those_of_the_perturbation_theory(activation):
+    """(tr (𝒥ᵀ𝒥)⁻¹)^{1/2}, by the dense road exactly, by the matrix-free one in the mean over random signs."""
+    X, features, a = drawn(5, 20, 400, activation, 1)
+    theta, noise = a @ features(X), 1e-4
+    xi = torch.randn(400, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theta = theta + noise * xi / xi.norm()
+    spare = 400 - 100
+    dense = certificate._dense(features, theta, X, spare)
+    free = certificate._matrix_free(features, theta, X, spare)
+    # The residual at X has lost what the coefficients could fit of ξ, 5 of 400 numbers.
+    expected = rl.Perturbation(features, X, a[0]).expected(noise) * (400 / spare) ** 0.5
+    short = rl.Perturbation(features, X, a[0]).displacement(noise * xi / xi.norm())[0].norm(dim=1) / 20**0.5
+    torch.testing.assert_close(dense.errors, (expected**2 + short**2).sqrt(), rtol=0.02, atol=0)
+    torch.testing.assert_close(free.errors, dense.errors, rtol=0.3, atol=0)
+    torch.testing.assert_close(free.costs, dense.costs, rtol=1e-6, atol=0)
+    assert not dense.loose.any() and not free.loose.any() and not dense.unchecked.any()
+
+
+def test_both_roads_see_what_is_loose():
+    X, features, a = drawn(4, 20, 400, "gelu", 3)
+    X[1] = X[0]
+    theta = a @ features(X)
+    for road in (certificate._dense, certificate._matrix_free):
+        made = road(features, theta, X, 300)
+        assert made.loose.tolist() == [True, True, False, False] and made.errors[:2].isinf().all()
+    # ReLU, one sample short of active neurons.
+    X, features, a = drawn(1, 8, 12, "relu", next(s for s in range(50) if _active(s) < 8))
+    for road in (certificate._dense, certificate._matrix_free):
+        assert road(features, a @ features(X), X, 4).loose.all()
+
+
+def _active(seed):
+    X, features, _ = drawn(1, 8, 12, "relu", seed)
+    return int((features(X) > 0).sum())
+
+
+def test_a_number_that_nothing_else_checks():
+    """At p equal to the count every leverage is 1; one number more, and none is."""
+    for p, own in ((12, True), (13, False)):
+        X, features, a = drawn(3, 4, p, "gelu", 6)
+        made = certify(features, a @ features(X), X, p - 12)
+        assert made.unchecked.all() if own else not made.unchecked.any()
+        assert made.smallest > 1e-6
+
+
+def test_independent_rows_keep_span_and_fit():
+    generator = torch.Generator().manual_seed(0)
+    theta = (
+        torch.randn(6, 2, generator=generator, dtype=torch.float64) @ torch.randn(2, 50, generator=generator).double()
+    )
+    rows, turn = independent_rows(theta)
+    assert rows.shape == (2, 50) and turn.shape == (6, 2)
+    torch.testing.assert_close(turn @ rows, theta)
+    assert len(independent_rows(theta, rounding=1e3)[0]) == 0
+
+
+# --- statuses and interruptions -------------------------------------------------------------------------------------
+
+
+def test_every_ending_has_a_status():
+    X, features, a = drawn(2, 8, 120, "relu", 0)
+    theta = a @ features(X)
+    done = rl.reconstruct(theta, features, 2, **BUDGET)
+    assert done.status is Status.RECOVERED and done.determined is True and done.message.startswith("recovered: loss")
+    assert done.flags == (Flag.RECOVERED,) * 2 and float(done.standard_errors.max()) < 1e-10
+    spent = rl.reconstruct(theta, features, 2, max_seconds=None, max_steps=1)
+    assert spent.status is Status.BUDGET_SPENT and set(spent.flags) == {Flag.UNRESOLVED}
+    assert spent.standard_errors is None and spent.determined is True
+    few = rl.RandomFeatures(8, 10, "relu", seed=0, device="cpu")
+    below = rl.reconstruct(a @ few(X), few, 2, **BUDGET)
+    assert below.status is Status.NOT_DETERMINED and below.determined is False
+
+
+def test_an_interruption_of_the_certificate_claims_nothing(monkeypatch):
+    def interrupted(*args, **options):
+        raise KeyboardInterrupt
+
+    X, features, a = drawn(2, 8, 120, "relu", 0)
+    monkeypatch.setattr(RECONSTRUCT, "examine", interrupted)
+    done = rl.reconstruct(a @ features(X), features, 2, **BUDGET)
+    assert done.converged and done.status is Status.INTERRUPTED and done.determined is None
+    assert set(done.flags) == {Flag.UNRESOLVED} and done.message.startswith("interrupted")
+
+
+def test_a_certificate_that_fails_claims_nothing(monkeypatch):
+    def failing(*args, **options):
+        raise rl.StepError("no memory")
+
+    X, features, a = drawn(2, 8, 120, "relu", 0)
+    monkeypatch.setattr(examine, "certify", failing)
+    done = rl.reconstruct(a @ features(X), features, 2, **BUDGET)
+    assert done.status is Status.AMBIGUOUS and done.determined is None and "no memory" in done.message
