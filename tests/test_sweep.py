@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import random
 import re
 import signal
 import sqlite3
@@ -521,3 +522,83 @@ def _load(pid):
     if os.getpid() != pid:
         raise ModuleNotFoundError("no such module on the worker")
     return Unloadable()
+
+
+class Unprintable(Exception):
+    def __str__(self):
+        return 1 / 0
+
+
+@pytest.mark.parametrize("error", [ValueError("\udcff"), Unprintable(), RuntimeError("\0")])
+def test_odd_errors_of_a_cell_do_not_end_a_sweep(store, error):
+    def work(settings):
+        if settings["n"] == 1:
+            raise error
+        return {"a": settings["n"]}
+
+    records = quietly(work, rl.grid(n=[1, 2]), store, name="odd", jobs=1, errors="keep")
+    assert type(error).__name__ in records[0]["error"] and records[1]["result"] == {"a": 2}
+
+
+def test_figures_with_half_a_letter_fail_their_cell_alone(store):
+    records = quietly(
+        lambda s: {"a": "\ud800" if s["n"] == 1 else "x"},
+        rl.grid(n=[1, 2]),
+        store,
+        name="half",
+        jobs=1,
+        errors="keep",
+    )
+    assert "UnicodeEncodeError" in records[0]["error"] and records[1]["result"] == {"a": "x"}
+
+
+def test_a_damaged_store_never_gives_other_figures(tmp_path):
+    draw, whole = random.Random(0), tmp_path / "whole.sqlite"
+    cells, right = rl.grid(n=range(30)), {"a": "x" * 400}
+    quietly(lambda s: dict(right), cells, whole, name="w", jobs=1)
+    content, refused = whole.read_bytes(), 0
+    for _ in range(60):
+        flipped = bytearray(content)
+        for _ in range(draw.randint(1, 20)):
+            flipped[draw.randrange(len(flipped))] = draw.randrange(256)
+        for path in tmp_path.glob("flip.sqlite*"):
+            path.unlink()
+        (tmp_path / "flip.sqlite").write_bytes(flipped)
+        try:
+            records = quietly(lambda s: dict(right), cells, tmp_path / "flip.sqlite", name="w", jobs=1)
+            assert [record["result"] for record in records] == [right] * 30
+        except rl.StoreError:
+            refused += 1
+    assert refused
+
+
+def test_a_store_of_the_layout_before_is_taken_over(store):
+    quietly(lambda s: {"a": s["n"]}, rl.grid(n=[1, 2]), store, name="w", jobs=1)
+    with sqlite3.connect(store) as old:
+        old.execute("ALTER TABLE cells DROP COLUMN seal")
+        old.execute("PRAGMA user_version = 1")
+    old.close()
+    done = []
+    records = quietly(lambda s: done.append(s) or {"a": s["n"]}, rl.grid(n=[1, 2, 3]), store, name="w", jobs=1)
+    assert [record["result"]["a"] for record in records] == [1, 2, 3] and len(done) == 1
+
+
+def test_cells_are_claimed_and_claims_of_the_dead_expire(store):
+    with Store(store) as one, Store(store) as two:
+        mine, yours = one.claims(), two.claims()
+        assert mine.take("w", "", "a") and not yours.take("w", "", "a")
+        assert mine.take("w", "", "a")  # again, by the same
+        assert yours.take("w", "", "b") and not mine.take("w", "", "b")
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        one._sqlite.execute("UPDATE owners SET pid = ? WHERE owner = ?", (gone.pid, mine.owner))
+        assert yours.take("w", "", "a")
+        one._sqlite.execute("UPDATE owners SET host = 'elsewhere', beat = beat - 30 WHERE owner = ?", (yours.owner,))
+        assert not mine.take("w", "", "b")
+        one._sqlite.execute("UPDATE owners SET beat = beat - 60 WHERE owner = ?", (yours.owner,))
+        assert mine.take("w", "", "b")
+        one.add("w", "", "b", {}, result="{}")
+        assert not mine.take("w", "", "b") and not yours.take("w", "", "b")  # finished
+        mine.close()
+        yours.close()
+        assert one._sqlite.execute("SELECT count(*) FROM claims").fetchone() == (0,)

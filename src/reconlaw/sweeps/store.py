@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import sqlite3
@@ -10,12 +11,15 @@ import threading
 import time
 from pathlib import Path
 
+from .._files import usable_path
+from .claims import TABLES, Claims
+
 _APPLICATION = 0x72636C77  # marks a SQLite file as a store of sweeps
-_LAYOUT = 1
+_LAYOUT = 2
 _BUSY = 60.0  # seconds to wait for another process that is writing
 _TABLE = """CREATE TABLE cells (
     id INTEGER PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL, key TEXT NOT NULL, settings TEXT NOT NULL,
-    result TEXT, error TEXT, code TEXT, seconds REAL, UNIQUE (name, version, key))"""
+    result TEXT, error TEXT, code TEXT, seconds REAL, seal TEXT, UNIQUE (name, version, key))"""
 
 
 class StoreError(RuntimeError):
@@ -48,6 +52,8 @@ def _plain(value, place: str = "settings"):
         return [_plain(one, f"{place}[{i}]") for i, one in enumerate(value)]
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{place} is {value}, which is equal to no setting and cannot be found again; use None, say")
+    if isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{place} holds half a letter (a lone surrogate), which no file can keep; pass whole text")
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     raise TypeError(
@@ -69,6 +75,14 @@ def keyed(cells) -> dict[str, dict]:
     return found
 
 
+_COLUMNS = "settings, result, error, code, seconds"
+
+
+def _seal(*cell) -> str:
+    """A checksum of a cell and of the place where it is kept."""
+    return hashlib.sha256(repr(cell).encode(errors="backslashreplace")).hexdigest()[:32]
+
+
 class Store:
     """Finished and failed cells in one SQLite file, in write-ahead mode: a kill at any moment leaves it whole.
 
@@ -80,7 +94,7 @@ class Store:
     """
 
     def __init__(self, path: str | Path | None):
-        self.path = None if path is None else Path(path)
+        self.path = None if path is None else usable_path("store", path, StoreError)
         self._lock = threading.Lock()  # joblib asks for the next cell from threads of its own
         with self._explained():
             if self.path is not None:
@@ -106,6 +120,8 @@ class Store:
                 self._sqlite.execute("COMMIT")
             (application,) = self._sqlite.execute("PRAGMA application_id").fetchone()
         (layout,) = self._sqlite.execute("PRAGMA user_version").fetchone()
+        if application == _APPLICATION and layout == 1:
+            self._add_seals()
         if application != _APPLICATION or layout > _LAYOUT:
             whose = "of a later reconlaw" if application == _APPLICATION else "a database of something else"
             raise StoreError(f"{self.path} is {whose}; it was left as it is: name another file for the store")
@@ -119,6 +135,19 @@ class Store:
             except sqlite3.OperationalError:
                 time.sleep(0.02)
         self._sqlite.execute("PRAGMA synchronous = FULL")  # what is committed outlives a power cut
+
+    def _add_seals(self):
+        """A store of layout 1 had none: what it holds is taken as it is, once."""
+        self._sqlite.execute("BEGIN IMMEDIATE")
+        try:
+            if self._sqlite.execute("PRAGMA user_version").fetchone() == (1,):
+                self._sqlite.execute("ALTER TABLE cells ADD COLUMN seal TEXT")
+                rows = self._sqlite.execute(f"SELECT id, name, version, key, {_COLUMNS} FROM cells").fetchall()
+                sealed = [(_seal(*row[1:]), row[0]) for row in rows]
+                self._sqlite.executemany("UPDATE cells SET seal = ? WHERE id = ?", sealed)
+                self._sqlite.execute(f"PRAGMA user_version = {_LAYOUT}")
+        finally:
+            self._sqlite.execute("COMMIT")
 
     @contextlib.contextmanager
     def _explained(self):
@@ -139,15 +168,28 @@ class Store:
 
     def records(self, name: str, version: str) -> dict[str, dict]:
         """Key → record of every cell under this name and version, in the order in which they came."""
-        columns = "key, settings, result, error, code, seconds"
-        query = f"SELECT {columns} FROM cells WHERE name = ? AND version = ? ORDER BY id"
+        query = f"SELECT key, {_COLUMNS}, seal FROM cells WHERE name = ? AND version = ? ORDER BY id"
+        found = {}
         with self._explained():
-            return {row[0]: self._record(*row[1:]) for row in self._sqlite.execute(query, (name, version))}
+            for key, *cell, seal in self._sqlite.execute(query, (name, version)):
+                if seal != _seal(name, version, key, *cell) or key in found:
+                    raise ValueError(f"the checksum of a cell is wrong, {str(key)[:100]}")
+                found[key] = self._record(*cell)
+        return found
 
     @staticmethod
     def _record(settings, result, error, code, seconds) -> dict:
         outcome = {"error": error} if result is None else {"result": json.loads(result)}
         return {"settings": json.loads(settings), **outcome, "code": code, "seconds": seconds}
+
+    def claims(self) -> Claims | None:
+        """What this process claims of the cells; None of a store in memory, which nobody shares."""
+        if self.path is None:
+            return None
+        with self._explained():
+            for table in TABLES:
+                self._sqlite.execute(table)
+        return Claims(self._sqlite, self._explained)
 
     def finished(self, name: str, version: str, key: str) -> bool:
         query = "SELECT 1 FROM cells WHERE name = ? AND version = ? AND key = ? AND result IS NOT NULL"
@@ -177,14 +219,16 @@ class Store:
     ) -> dict:
         """Commit one cell; a finished one stays as it is unless ``replace``. Returns its record."""
         text = json.dumps(settings, ensure_ascii=False)
-        columns = ("settings", "result", "error", "code", "seconds")
+        columns = (*_COLUMNS.split(", "), "seal")
         change = ", ".join(f"{column} = excluded.{column}" for column in columns)
         statement = (
-            f"INSERT INTO cells (name, version, key, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?) "
+            f"INSERT INTO cells (name, version, key, {', '.join(columns)}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) "
             f"ON CONFLICT (name, version, key) DO UPDATE SET {change}" + ("" if replace else " WHERE result IS NULL")
         )
         with self._explained():
-            self._sqlite.execute(statement, (name, version, key, text, result, error, code, seconds))
+            seconds = None if seconds is None else float(seconds)  # as SQLite gives it back
+            cell = (name, version, key, text, result, error, code, seconds)
+            self._sqlite.execute(statement, (*cell, _seal(*cell)))
         return self._record(text, result, error, code, seconds)
 
     def forget(self, name: str, version: str):

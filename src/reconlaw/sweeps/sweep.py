@@ -34,6 +34,8 @@ from tqdm import tqdm
 
 from .store import Store, keyed
 
+_WAIT = 0.2  # seconds between two looks at cells that another process computes
+
 
 class SweepError(RuntimeError):
     """Some cells failed; ``records`` holds all of them, the finished ones included."""
@@ -82,8 +84,9 @@ def sweep(
     A cell that ends its own process, for want of memory say, counts as failed, and the others go on. On a cluster that
     is the cluster's affair, and joblib's Dask backend may wait for such a cell for ever: Ctrl-C, and call again.
 
-    Two processes may share a store. Neither overwrites what the other has finished, and a cell that the other finishes
-    before its turn comes here is not computed here.
+    Processes may share a store, and then share the work: each claims a cell before it starts it, and waits at the end
+    for those of the others. Claims of a process that has died expire, on this machine at once, elsewhere after a
+    minute.
 
     Args:
         work: settings → figures, both dictionaries that JSON can hold (NumPy's and torch's numbers and arrays pass as
@@ -122,7 +125,9 @@ def sweep(
         before = kept.records(name, version)
         todo = {key: settings for key, settings in wanted.items() if "result" not in before.get(key, {})}
         _announce(kept, name, version, code, [before[key] for key in wanted if key not in todo])
-        plan = _Plan(work, lambda key: kept.finished(name, version, key), jobs, threads, isolate)
+        claims = kept.claims() if todo else None
+        take = (lambda key: True) if claims is None else (lambda key: claims.take(name, version, key))
+        plan = _Plan(work, take, lambda key: kept.finished(name, version, key), jobs, threads, isolate)
         count, torch_threads, interrupted = len(wanted), torch.get_num_threads(), None
         bar = {"total": count, "initial": count - len(todo), "unit": "cell", "smoothing": 0, "file": sys.stderr}
         outcomes = plan.outcomes(todo)
@@ -139,6 +144,8 @@ def sweep(
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # joblib's, on results that nobody fetched
                 outcomes.close()
+            if claims is not None:
+                claims.close()
             torch.set_num_threads(torch_threads)
         after = kept.records(name, version)
     records = [after[key] | {"settings": settings} for key, settings in wanted.items() if key in after]
@@ -195,6 +202,8 @@ def _compute(work, key, settings, threads, parent):
     """One cell, wherever it runs: its key, its figures as JSON or its error, and the seconds it took."""
     if (os.getpid(), platform.node()) != parent and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
+    if parent[1] == platform.node():
+        _end_with(parent[0])
     before, start = torch.get_num_threads(), time.perf_counter()
     result = error = None
     try:
@@ -203,12 +212,35 @@ def _compute(work, key, settings, threads, parent):
         figures = work(copy.deepcopy(settings))  # in this process it might write to those that are kept
         if not isinstance(figures, dict):
             raise TypeError(f"work returned a {type(figures).__name__}; it returns a dictionary of figures")
-        result = json.dumps(figures, ensure_ascii=False, default=_listed)
+        text = json.dumps(figures, ensure_ascii=False, default=_listed)
+        text.encode()  # half a letter cannot be kept
+        result = text
     except (Exception, SystemExit) as caught:
-        error = f"{type(caught).__name__}: {caught}"
+        error = _told(caught)
     finally:
         torch.set_num_threads(before)
     return key, result, error, time.perf_counter() - start
+
+
+def _told(error: BaseException) -> str:
+    """An error in words that every file can keep."""
+    try:
+        text = str(error)
+    except Exception as another:
+        text = f"(its text cannot be had: {type(another).__name__})"
+    return f"{type(error).__name__}: {text}".encode(errors="backslashreplace").decode()
+
+
+def _end_with(parent: int):
+    """End this worker once its parent is gone, killed perhaps: nobody else would."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    if os.getppid() == parent and not any(thread.name == "reconlaw-watch" for thread in threading.enumerate()):
+        threading.Thread(target=watch, name="reconlaw-watch", daemon=True).start()
 
 
 def _listed(value):
@@ -220,8 +252,8 @@ def _listed(value):
 class _Plan:
     """How the cells run: by the active joblib backend, or each in a process of its own."""
 
-    def __init__(self, work, finished, jobs, threads, isolate):
-        self.work, self.finished, self.jobs, self.isolate = work, finished, jobs, isolate
+    def __init__(self, work, take, finished, jobs, threads, isolate):
+        self.work, self.take, self.finished, self.jobs, self.isolate = work, take, finished, jobs, isolate
         self.backend, _ = get_active_backend()
         self.here = type(self.backend).__name__ == "LokyBackend"  # joblib's default: this machine's cores
         self.workers = effective_n_jobs(jobs)
@@ -232,18 +264,27 @@ class _Plan:
             _check_travels(work, getattr(self.backend, "client", None))
 
     def outcomes(self, todo: dict[str, dict]):
-        """What :func:`_compute` gave for each cell, as it comes."""
+        """What :func:`_compute` gave for each cell, as it comes; those of another process are waited for."""
+        while todo:
+            yield from self._free(todo)
+            todo = {key: settings for key, settings in todo.items() if key in self.busy and not self.finished(key)}
+            if todo:
+                time.sleep(_WAIT)
+
+    def _free(self, todo):
+        """The same, of the cells that no other process has claimed; the others are then ``busy``."""
         started: dict[str, dict] = {}
+        self.busy: set[str] = set()
 
         def calls():
             for key, settings in waiting:
-                if not self.finished(key):  # by another process, meanwhile
+                if self._take(key):
                     started[key] = settings
                     yield self._call(key, settings)
 
         waiting = iter(todo.items())
         if self.isolate:
-            yield from (self._alone(key, settings) for key, settings in waiting if not self.finished(key))
+            yield from (self._alone(key, settings) for key, settings in waiting if self._take(key))
             return
         broken = True
         while broken:
@@ -257,6 +298,12 @@ class _Plan:
                 broken = True
             while started:
                 yield self._alone(*started.popitem())
+
+    def _take(self, key):
+        if self.take(key):
+            return True
+        self.busy.add(key)
+        return False
 
     def _call(self, key, settings):
         return delayed(_compute)(self.work, key, settings, self.threads, self.parent)
