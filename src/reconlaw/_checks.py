@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 FLOATS = (torch.float32, torch.float64)
+MOST = 1 << 53  # of counts
 
 
 def resolve_device(device: str | torch.device, dtype: torch.dtype = torch.float32) -> torch.device:
@@ -59,24 +60,44 @@ def check_float_dtype(dtype: torch.dtype) -> torch.dtype:
     return dtype
 
 
+def _shown(value) -> str:
+    """``repr`` of a wrong value, short, whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # its own fault, or a number of more digits than Python prints
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:77] + "…"
+
+
+def check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that holds its numbers in the usual way: not sparse, quantised, nested, or on the meta device."""
+    if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
+        kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else str(tensor.layout)
+        kind = "on the meta device, without numbers" if tensor.device.type == "meta" else kind
+        raise TypeError(f"{name} is {kind}; pass a dense tensor that holds its numbers ({name}.to_dense() makes one)")
+    return tensor
+
+
 def check_count(name: str, value, minimum: int = 1) -> int:
     """``value`` as an int: Python's and NumPy's whole numbers pass, True and 2.0 do not."""
     try:
         number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
+    except (TypeError, ValueError, RuntimeError):  # NumPy's and torch's of arrays
         number = None
     if number is None or number < minimum:
-        raise ValueError(f"{name}={value!r} must be a whole number of at least {minimum}")
+        raise ValueError(f"{name}={_shown(value)} must be a whole number of at least {minimum}")
+    if number > MOST:
+        raise ValueError(f"{name}={_shown(value)} is beyond any machine; pass at most 2⁵³")
     return number
 
 
 def check_positive(name: str, value, allow_zero: bool = False) -> float:
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         number = math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):
-        raise ValueError(f"{name}={value!r} must be a finite number {'≥' if allow_zero else '>'} 0")
+        raise ValueError(f"{name}={_shown(value)} must be a finite number {'≥' if allow_zero else '>'} 0")
     return number
 
 
@@ -91,6 +112,7 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
     """A two-dimensional floating tensor, with ``columns`` columns where given, free of NaN where ``finite``."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor makes one)")
+    check_plain(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} has dtype {value.dtype}; pass float32 or float64 ({name}.double() makes one)")
     if value.ndim != 2 or value.shape[0] < 1 or (columns is not None and value.shape[1] != columns):
@@ -102,8 +124,11 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
 def as_tensor(value) -> torch.Tensor:
     """``value`` as a tensor; lists by way of NumPy, whose floats are float64 where torch's default would round them."""
     if isinstance(value, torch.Tensor):
-        return value
-    array = np.asarray(value)
+        return check_plain("a tensor", value)
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, RuntimeError, OverflowError) as error:
+        raise TypeError(f"a {type(value).__name__} is no array of numbers ({error}); pass a tensor or array") from error
     if array.dtype.kind not in "biufc":
         raise TypeError(
             f"a {type(value).__name__} holds no numbers (dtype {array.dtype}); pass a tensor, array or list"

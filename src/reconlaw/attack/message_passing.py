@@ -144,7 +144,7 @@ class MessagePassing:
                 g[:, rows] = shift
                 curvature[:, rows] = 1 - (posterior @ self.grid.square() - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
-            excess = max(1.0, float(residual.square().sum()) / promised)
+            excess = max(1.0, float(residual.square().sum()) / promised) if promised > 0 else 1.0
             g /= tau.sqrt()[:, None]
             S = 1 / (curvature.mean(1) / tau * (p / d)).clamp_min(1e-9)
             product = self._multiply_transposed(torch.cat([g, residual[None]]))

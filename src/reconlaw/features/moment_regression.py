@@ -70,7 +70,7 @@ class MomentRegression:
             miss = variance - float((W * (2 * target[:kept, kept:] - target[:kept, :kept] @ W)).sum(0).mean())
             if miss < best[0]:
                 best = (miss, ridge)
-        self.explained = 1 - best[0] / variance
+        self.explained = 1 - best[0] / variance if variance > 0 else 0.0  # z zᵀ is constant in one dimension
         self.factor = self._factor(gram, best[1] * unit)
 
     @staticmethod

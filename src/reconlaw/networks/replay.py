@@ -58,7 +58,7 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
         training: of :func:`~reconlaw.networks.train`: tol, step, momentum, layers.
 
     Returns:
-        :class:`Replay`; X are atoms of the features.
+        :class:`Replay`; X are atoms of the features. Ctrl-C ends it with the round before, once there is one.
 
     Raises:
         TypeError, ValueError: what is wrong with an argument.
@@ -70,21 +70,36 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
     there = next(after.parameters(), theta).device  # the networks may be on another device than the features
     scale, best = float(theta.norm()), None
     mismatch, floor = [], []
-    for k in range(rounds):
-        with torch.no_grad():
-            labels = after(inputs(X).to(there))
-        simulated = features.check_theta(train(before, inputs(X), labels, **training).theta)
-        mismatch.append(float((theta - simulated).norm()) / scale)
-        if best is None or mismatch[-1] < best[0]:
-            best = (mismatch[-1], X)
-        else:
-            break
-        try:
-            kappa = Projection(features, simulated, X).residual
-            floor.append(float(kappa.norm()) / scale)
-            if k + 1 == rounds:
-                break  # no round is left to tell whether another descent comes nearer
-            X = descend(features, theta - kappa, X, lifted=False, max_steps=max_steps, patience=(6, 0.9)).point.U
-        except StepError:
-            break
+    try:
+        for k in range(rounds):
+            simulated = _simulated(features, before, after, inputs(X).to(there), training)
+            mismatch.append(float((theta - simulated).norm()) / scale)
+            if best is None or mismatch[-1] < best[0]:
+                best = (mismatch[-1], X)
+            else:
+                break
+            try:
+                kappa = Projection(features, simulated, X).residual
+                floor.append(float(kappa.norm()) / scale)
+                if k + 1 == rounds:
+                    break  # no round is left to tell whether another descent comes nearer
+                X = descend(features, theta - kappa, X, lifted=False, max_steps=max_steps, patience=(6, 0.9)).point.U
+            except StepError:
+                break
+    except KeyboardInterrupt:
+        if best is None:
+            raise
     return Replay(best[1], mismatch, floor)
+
+
+def _simulated(features, before, after, X, training):
+    """θ of training on the candidates, as they are labelled by the network that came of it."""
+    with torch.no_grad():
+        labels = after(X)
+    trained = train(before, X, labels, **training)
+    if trained.message.startswith("interrupted"):
+        raise KeyboardInterrupt
+    simulated = features.check_theta(trained.theta)
+    if not bool(simulated.any()):
+        raise ValueError("training on X moves nothing: its first loss is below tol, or it takes no step; lower tol")
+    return simulated
