@@ -9,6 +9,7 @@ import reconlaw as rl
 from reconlaw import _checks, networks
 from reconlaw._precision import _newer, _older, full_precision
 from reconlaw.attack import varpro
+from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.varpro import descend
 from reconlaw.features import random_features
 from reconlaw.features.passes import Passes, counted
@@ -389,3 +390,47 @@ def test_a_step_on_a_bodys_features_waits_thrice(device):
     features.metric()
     _, _, waits, tried = descent(features, device.waits)
     assert waits <= 2 + 3.2 * tried, device.waits
+
+
+def test_message_passing_launches_little_and_waits_once_an_iteration(device):
+    data, features, theta = problem(d=40, n=10, p=20_000, dtype=torch.float32)
+    passing = MessagePassing(features, features.check_theta(theta))
+    x, tau = 0.3 * data.X.to(theta), torch.full((10,), 0.9).to(theta)
+    device.waits.clear()
+    before = device.launches
+    x, _, _ = passing.run(x, tau, 4)
+    assert sum(device.waits.values()) <= 4, device.waits
+    assert (device.launches - before) / 4 < 150
+    cpu = rl.RandomFeatures(40, 20_000, seed=1, dtype=torch.float32, device="cpu")
+    same, _, _ = MessagePassing(cpu, theta.cpu()[None]).run(0.3 * data.X.float(), torch.full((10,), 0.9), 4)
+    assert torch.allclose(x.cpu(), same, atol=1e-3)
+
+
+def test_a_lasso_waits_for_its_start_alone(device):
+    data, features, theta = problem()
+    found = rl.reconstruct(theta, features, method="sparse")
+    assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+    assert max(count for line, count in device.waits.items() if line.startswith("attack/sparse")) <= 100, device.waits
+
+
+# --- a device with less than a card has, such as Apple's ------------------------------------------------------------
+
+MISSING = ("_linalg_eigh", "_linalg_svd", "linalg_lstsq")
+
+
+@pytest.mark.parametrize("activation, body", [("relu", False), ("tanh", False), ("relu", True)])
+def test_float32_alone_and_without_eigenvalues(monkeypatch, activation, body):
+    register()
+    monkeypatch.setattr(_checks, "_best_device", lambda dtype: torch.device(NAME if dtype == torch.float32 else "cpu"))
+    with Pretend(lacks=MISSING, dtypes=(torch.float32,)):
+        data = rl.data.sphere(3, 8, seed=0)
+        if body:
+            features = rl.ModuleFeatures(seeded(BODIES["dense"]), 8, dtype=torch.float32)
+        else:
+            features = rl.RandomFeatures(8, 300, activation, seed=1, dtype=torch.float32)
+        theta = features.fit(data.X, data.y)
+        found = rl.reconstruct(theta, features, 3)
+        assert on_device(theta, found.X) and found.converged
+        assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+        rl.expected_kernel("relu", data.X.float().to(NAME))
+        assert rl.RandomFeatures(8, 30).device.type == "cpu"

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import torch
 
+from ..features.decompose import svd
+
 
 @dataclass(frozen=True)
 class Count:
@@ -67,7 +69,7 @@ def independent_rows(theta: torch.Tensor, rounding: float | None = None) -> tupl
         rounding: ‖rounding of θ‖; that of a computation in its dtype where None.
     """
     K, p = theta.shape
-    U, s, Vh = torch.linalg.svd(theta, full_matrices=False)
+    U, s, Vh = svd(theta)
     rounding = torch.finfo(theta.dtype).eps * float(s.norm()) if rounding is None else rounding
     # A matrix of even noise has no singular value much above that of an entry times √K + √p.
     least = max(10 * rounding / (K * p) ** 0.5 * (K**0.5 + p**0.5), 1e-12 * float(s[0]))

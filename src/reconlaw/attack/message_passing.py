@@ -34,6 +34,7 @@ from ..features.spectral import blocks, linear_fit
 _NODES = 17  # equally spaced on ±3.5 standard deviations: exact enough, and safe for kinks
 _REACH = 3.5
 _BLOCK_NUMBERS = 1 << 18
+_ACCELERATOR_NUMBERS = 1 << 24
 _DAMPING = 0.7
 _LEAST_TAU, _MOST_TAU = 1e-4, 0.99
 # A share of an atom's own variance added to its noise: the quadrature cannot resolve a narrower likelihood.
@@ -108,7 +109,10 @@ class MessagePassing:
         """
         dtype, (n, d), p = x.dtype, x.shape, self.features.p
         x, tau = x.float(), tau.float()
-        nodes = max(64, _BLOCK_NUMBERS // (n * _NODES))  # rows of an (n, rows, nodes) block that stays in cache
+        on_cpu = x.device.type == "cpu"
+        # Rows of an (n, rows, nodes) block: that stays in cache, or that an accelerator is not launched for in vain.
+        nodes = max(64, (_BLOCK_NUMBERS if on_cpu else _ACCELERATOR_NUMBERS) // (n * _NODES))
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
         onsager = torch.zeros(n, p, device=x.device)
         mean = torch.empty(len(self.parts) * n, p, device=x.device)
         g, curvature = torch.empty(n, p, device=x.device), torch.empty(n, p, device=x.device)
@@ -122,18 +126,20 @@ class MessagePassing:
             gram = centred @ centred.T
             gram.diagonal().add_(1e-4 * gram.diagonal().mean())
             target = self.y - linear
-            c = torch.linalg.solve(gram, centred @ (target - target.mean()))
+            right = centred @ (target - target.mean())
+            # Whether it is singular an accelerator would have to be asked; what comes of one is no descent's start.
+            c = torch.linalg.solve(gram, right) if on_cpu else torch.linalg.solve_ex(gram, right).result
             residual = target - c @ mean
             residual -= residual.mean()
             coefficients = c.reshape(-1, n)[:, :, None, None]
-            promised = 0.0
+            promised = torch.zeros((), dtype=wide, device=x.device)
             for rows in self._rows(nodes):
                 values = self._values(omega[:, rows], tau)
                 h = sum(k * v for k, v in zip(coefficients, values, strict=True))
                 centred_h = h - (h @ self.weights)[:, :, None]
                 own = centred_h.square() @ self.weights
                 total = own.sum(0)
-                promised += float(total.sum())
+                promised += total.sum()
                 noise = (total - own) * excess + _OWN_SHARE * own + 1e-9
                 error = residual[rows][None, :, None] - centred_h
                 log_likelihood = error.square_().div_(noise[:, :, None]).mul_(-0.5)
@@ -144,7 +150,8 @@ class MessagePassing:
                 g[:, rows] = shift
                 curvature[:, rows] = 1 - (posterior @ self.grid.square() - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
-            excess = max(1.0, float(residual.square().sum()) / promised) if promised > 0 else 1.0
+            ratio = residual.square().sum().to(wide) / promised
+            excess = torch.where(promised > 0, ratio.clamp_min(1.0), torch.ones_like(ratio))
             g /= tau.sqrt()[:, None]
             S = 1 / (curvature.mean(1) / tau * (p / d)).clamp_min(1e-9)
             product = self._multiply_transposed(torch.cat([g, residual[None]]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from ..features.decompose import lstsq
 from ..features.gram import StepError, as_step
 from .projection import Projection
 
@@ -39,7 +40,7 @@ def linear_signs(point: Projection) -> torch.Tensor | None:
     trial = (codes % 2 * 2 - 1).to(U)
     try:
         with as_step():
-            rest = torch.linalg.lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).solution.T
+            rest = lstsq(A[:, fixed], (w - trial @ A[:, loose].T).T).T
     except StepError:
         return None
     best = int((rest.abs() - 1).square().sum(1).argmin())

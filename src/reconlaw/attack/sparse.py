@@ -101,7 +101,8 @@ class Path:
         groups = torch.arange(len(U), device=U.device).repeat(len(point.alpha) // len(U))
         B = point.lift.columns
         with as_step():
-            alpha = group_lasso(B @ B.T, B @ self.theta.T, weight, groups, point.alpha)
+            small = ((B @ B.T).cpu(), (B @ self.theta.T).cpu(), weight, groups.cpu(), point.alpha.cpu())
+            alpha = group_lasso(*small).to(B)  # thousands of products so small that a device gains nothing on them
         norms = alpha.new_zeros(len(U)).index_add(0, groups, alpha.square().sum(1)).sqrt()
         live = norms > 1e-6 * norms.max()
         if not bool(live.any()):

@@ -19,6 +19,7 @@ from .varpro import descend
 
 # A descent in float64 runs in float32 down to this loss first, where the features can.
 _COARSE_LOSS = 1e-9
+_COARSE_FLOOR = 1e-7
 # Atoms whose removal is tried before all are taken to be needed.
 _TRIED = 2
 
@@ -123,7 +124,8 @@ class Tools:
         if self.coarse is not None:
             target = max(self.target, _COARSE_LOSS)
             point = self._told(descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options))
-            if point.loss > _COARSE_LOSS or self.run.expired:
+            # A stall a little above is the floor of float32's rounding, or of a device's: float64 goes on from it.
+            if point.loss > _COARSE_FLOOR or self.run.expired:
                 if record:  # it may have ended without a step
                     run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
                 return point

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 import torch
 
 from ..features.budget import METRIC, Spent, attempt, look
+from ..features.decompose import eigh
 from ..features.gram import SpanError, StepError, as_step, factor_gram
 from ..features.passes import Passes, count_passes, counted
 from ..inputs import Inputs, Sphere
@@ -158,7 +159,7 @@ class _Step:
             return lambda g: self.within(torch.cholesky_solve(g, factor))
         # (K ⊗ C + μD ⊗ I)⁻¹ in the axes of C and in those of K relative to D.
         root = self.D.sqrt()[:, None]
-        omega, W = torch.linalg.eigh(damped / (root * root.T) - mu * torch.eye(len(root)).to(root))
+        omega, W = eigh(damped / (root * root.T) - mu * torch.eye(len(root)).to(root))
         scales, axes = metric
         inverse = 1 / (omega.clamp_min(rounding)[:, None] * scales + mu)
         return lambda g: self.within((W @ (inverse * (W.T @ (g / root) @ axes)) @ axes.T) / root)

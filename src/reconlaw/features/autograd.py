@@ -15,6 +15,7 @@ import torch
 
 from .._random import seeded_generator
 from .budget import look, patiently
+from .decompose import within_reach
 from .gram import StepError
 from .lift import Lift
 from .passes import count_passes
@@ -101,7 +102,8 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.enable_grad():
             (g,) = torch.autograd.grad(features.apply(rows), rows, w.to(U.device))
         C += g.T @ g
-    values, vectors = patiently(torch.linalg.eigh, C / C.diagonal().mean())
+    C = C / C.diagonal().mean()
+    values, vectors = (part.to(C.device) for part in patiently(torch.linalg.eigh, within_reach(C)))
     values = values.clamp_min(1e-3)
     return values / values.mean(), vectors
 

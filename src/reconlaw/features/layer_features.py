@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import nn
 
 from .._checks import check_matrix
 from .._random import fingerprint_of
 from ..sphere import to_sphere
 from .activations import check_device, get_activation
+from .decompose import pinv
 from .feature_map import FeatureMap
 from .random_features import RandomFeatures
 
@@ -24,7 +24,7 @@ class _InSpan:
 
     def coordinates(self, X):
         """Coordinates of inputs X, (n, d) to (n, r), at norm √r; X itself without a basis."""
-        return X if self.basis is None else to_sphere(X @ torch.linalg.pinv(self.basis.to(X)))
+        return X if self.basis is None else to_sphere(X @ pinv(self.basis.to(X)))
 
 
 class LayerFeatures(_InSpan, RandomFeatures):

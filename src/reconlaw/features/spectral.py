@@ -24,6 +24,7 @@ import torch
 
 from ..sphere import to_sphere
 from .budget import look, over
+from .decompose import eigh
 from .passes import count_passes
 from .threads import shared
 
@@ -123,7 +124,7 @@ def second_moment_directions(features, R, k, generator, iterations=8):
     for _ in range(iterations):
         Q = torch.linalg.qr(_apply_moment(features, R, Q)).Q
     small = Q.T @ _apply_moment(features, R, Q)
-    values, vectors = torch.linalg.eigh((small + small.T) / 2)
+    values, vectors = eigh((small + small.T) / 2)
     order = values.abs().argsort(descending=True)[:k]
     return (Q @ vectors[:, order]).T * math.sqrt(d), values[order]
 
