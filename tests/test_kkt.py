@@ -10,7 +10,7 @@ import reconlaw as rl
 from reconlaw.networks import TwoLayer, tangent
 from reconlaw.sphere import to_sphere
 
-OPTIONS = {"max_steps": 400, "learning_rate": 0.05, "max_seconds": 30}
+OPTIONS = {"max_steps": 400, "learning_rate": 0.05, "max_seconds": None}
 
 
 def trained(X, y, log_loss=-150.0):

@@ -1,4 +1,4 @@
-import time
+import itertools
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def check(result, case, tol=1e-6):
 @pytest.mark.parametrize("name", MIXED + PURE)
 def test_samples_come_back(problem, name, n, start):
     case = problem(d=20, n=n, p=10 * 20 * n, activation=name)
-    result = rl.reconstruct(case.theta, case.features, n, seed=1, max_seconds=30, start=start)
+    result = rl.reconstruct(case.theta, case.features, n, seed=1, max_seconds=None, start=start)
     check(result, case, 1e-8)
     assert result.loss < 1e-24
 
@@ -41,24 +41,24 @@ def test_samples_come_back(problem, name, n, start):
 @pytest.mark.parametrize("name", ["relu", "relu+tanh", "tanh", "abs"])
 def test_one_and_two_samples(problem, name, n):
     case = problem(d=20, n=n, p=400, activation=name)
-    check(rl.reconstruct(case.theta, case.features, n, max_seconds=30), case)
+    check(rl.reconstruct(case.theta, case.features, n, max_seconds=None), case)
 
 
 @pytest.mark.parametrize("name", ["relu", "gelu", "tanh"])
 def test_three_outputs(problem, name):
     case = problem(d=20, n=5, p=500, activation=name, outputs=3)
-    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     check(result, case)
     assert result.coefficients.shape == (5, 3)
     # K outputs give K times the equations: p below dn is enough.
     case = problem(d=20, n=5, p=95, activation=name, seed=1, outputs=3)
-    check(rl.reconstruct(case.theta, case.features, 5, max_seconds=30), case)
+    check(rl.reconstruct(case.theta, case.features, 5, max_seconds=None), case)
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_single_precision(problem, name):
     case = problem(d=20, n=5, p=1000, activation=name, dtype=torch.float32)
-    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     check(result, case, 1e-4)
     assert result.X.dtype == torch.float32
 
@@ -74,14 +74,14 @@ def test_labels_theta0_and_form_of_theta_do_not_matter(problem):
         case.theta.tolist(),
         case.theta.clone().requires_grad_(),
     ):
-        result = rl.reconstruct(theta, case.features, 5, max_seconds=30)
+        result = rl.reconstruct(theta, case.features, 5, max_seconds=None)
         check(result, case)
         assert not result.X.requires_grad
 
 
 def test_the_result_says_what_it_is(problem):
     case = problem()
-    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     Phi = case.features(result.X)
     torch.testing.assert_close(result.coefficients @ Phi, case.theta, rtol=0, atol=1e-10)
     assert abs(float(rl.projection_loss(result.X, case.features, case.theta)) - result.loss) < 1e-24
@@ -90,13 +90,13 @@ def test_the_result_says_what_it_is(problem):
     assert list(times) == sorted(times) and list(losses) == sorted(losses, reverse=True)
     assert 0 < times[0] and times[-1] <= result.seconds and result.method == "varpro"
     assert "5 samples of dimension 20" in repr(result) and len(repr(result)) < 200
-    assert result != rl.reconstruct(case.theta, case.features, 5, max_seconds=30)  # and comparing does not raise
+    assert result != rl.reconstruct(case.theta, case.features, 5, max_seconds=None)  # and comparing does not raise
 
 
 def test_theta_and_features_are_not_written_to(problem):
     case = problem()
     theta, V = case.theta.clone(), case.features.V.clone()
-    rl.reconstruct(case.theta, case.features, 5, max_seconds=30)
+    rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     rl.reconstruct(case.theta, case.features, 5, method="sgd", max_steps=20)
     assert torch.equal(case.theta, theta) and torch.equal(case.features.V, V)
 
@@ -134,7 +134,7 @@ def test_the_start_has_no_knowledge_of_the_data(problem, monkeypatch):
 @pytest.mark.parametrize("share", [0.5, 0.9])
 def test_below_the_law_it_says_so(problem, name, share):
     case = problem(d=20, n=5, p=int(share * 100), activation=name)
-    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=3)
+    result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     assert not result.determined and result.message.startswith(f"not determined: {case.features.p} equations for 100")
     assert result.sign_identifiable is (False if name == "tanh" else None)
     assert rl.match(result.X, case.X).recovered_up_to_sign().sum() < 5
@@ -145,11 +145,11 @@ def test_more_outputs_than_samples_are_no_more_equations(problem, monkeypatch, K
     respawns = []
     monkeypatch.setattr(Search, "respawn", lambda self, point, extra: respawns.append(extra) or point)
     case = problem(d=20, n=2, p=12, activation="relu+tanh", outputs=K)
-    result = rl.reconstruct(case.theta, case.features, 2, max_seconds=3)
+    result = rl.reconstruct(case.theta, case.features, 2, max_seconds=None)
     assert not result.determined and "24 equations for 42 unknowns" in result.message
     # Nor are outputs that say the same.
     case = problem(d=20, n=5, p=95)
-    result = rl.reconstruct(case.theta * torch.arange(1, K + 1).double()[:, None], case.features, 5, max_seconds=3)
+    result = rl.reconstruct(case.theta * torch.arange(1, K + 1).double()[:, None], case.features, 5, max_seconds=None)
     assert not result.determined and "95 equations for 100 unknowns" in result.message
     # And the search knows it, and ends after one descent, as for the one output that they repeat.
     assert respawns == []
@@ -158,14 +158,14 @@ def test_more_outputs_than_samples_are_no_more_equations(problem, monkeypatch, K
 @pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])
 def test_a_quadratic_activation_does_not_determine_its_samples(problem, phi, most):
     few, many = problem(d=6, n=most, p=300, activation=phi), problem(d=6, n=most + 2, p=300, activation=phi)
-    found = rl.reconstruct(few.theta, few.features, most, max_seconds=10)
+    found = rl.reconstruct(few.theta, few.features, most, max_seconds=None)
     assert found.determined and rl.match(found.X, few.X).recovered_up_to_sign(1e-6).all()
-    lost = rl.reconstruct(many.theta, many.features, most + 2, max_seconds=10)
+    lost = rl.reconstruct(many.theta, many.features, most + 2, max_seconds=None)
     assert lost.converged and not rl.match(lost.X, many.X).recovered_up_to_sign().all()
     assert not lost.determined and "polynomial of degree 2" in lost.message
     # Several outputs are several quadratic forms, which are diagonal in the samples alone.
     case = problem(d=6, n=3, p=300, activation=torch.square, outputs=3)
-    check(rl.reconstruct(case.theta, case.features, 3, max_seconds=10), case)
+    check(rl.reconstruct(case.theta, case.features, 3, max_seconds=None), case)
 
 
 @pytest.mark.parametrize("method", ["varpro", "sparse"])
@@ -175,7 +175,7 @@ def test_a_quadratic_activation_does_not_determine_its_samples(problem, phi, mos
 )
 def test_theta_of_any_size_is_reconstructed(problem, dtype, scale, method):
     case = problem(d=10, n=3, p=200, dtype=dtype)
-    theta, options = case.theta * scale, {"n": None if method == "sparse" else 3, "method": method, "max_seconds": 20}
+    theta, options = case.theta * scale, {"n": None if method == "sparse" else 3, "method": method, "max_seconds": None}
     result = rl.reconstruct(theta, case.features, **options)
     check(result, case, 1e-5)
     assert 0 < result.loss
@@ -190,42 +190,42 @@ def test_noise_in_theta_leaves_its_size_as_the_floor(problem, name):
     case = problem(activation=name)
     noise = torch.randn(1000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     noise *= 1e-3 * case.theta.norm() / noise.norm()
-    result = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=10)
+    result = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=None)
     assert not result.converged and 1e-8 < result.loss < 1e-6 and "raise tol" in result.message
     assert rl.match(result.X, case.X).error_up_to_sign.max() < 0.05
-    again = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=30, tol=1e-6)
-    assert again.converged and again.seconds < 20
+    again = rl.reconstruct(case.theta + noise, case.features, 5, max_seconds=None, tol=1e-6)
+    assert again.converged
 
 
 def test_fewer_atoms_than_samples_do_not_converge(problem):
     case = problem()
-    result = rl.reconstruct(case.theta, case.features, 4, max_seconds=1)
+    result = rl.reconstruct(case.theta, case.features, 4, max_seconds=None)
     assert not result.converged and result.loss > 1e-4
 
 
 def test_an_atom_more_than_samples_still_fits(problem):
     case = problem()
-    result = rl.reconstruct(case.theta, case.features, 6, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, 6, max_seconds=None)
     assert result.converged and rl.match(result.X, case.X).error.max() < 1e-6
 
 
 def test_theta_that_is_no_fit_is_not_explained(problem):
     features = problem().features
     theta = torch.randn(1000, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
-    result = rl.reconstruct(theta, features, 3, max_seconds=1)
+    result = rl.reconstruct(theta, features, 3, max_seconds=None, max_steps=1000)
     assert not result.converged and result.loss > 0.3 and result.sign_identifiable is None
 
 
 @pytest.mark.parametrize("method", ["varpro", "sgd"])
-@pytest.mark.parametrize("budget", [0.01, 1.0])
+@pytest.mark.parametrize("budget", [0.5, 40.0])
 def test_the_budget_is_kept(problem, method, budget):
     case = problem(d=30, n=8, p=1000)
     generator = torch.Generator().manual_seed(5)
     theta = torch.randn(1000, generator=generator, dtype=torch.float64)  # no fit: every restart ends elsewhere
-    began = time.monotonic()
-    result = rl.reconstruct(theta, case.features, 8, method=method, max_seconds=budget)
-    assert time.monotonic() - began < budget + 5  # a step, and the polish at the end; machines are slow at times
-    assert result.seconds >= budget and result.message.startswith("budget spent") and result.loss < 1
+    ticks = itertools.count()
+    result = rl.reconstruct(theta, case.features, 8, method=method, max_seconds=budget, clock=lambda: next(ticks) / 100)
+    assert result.message.startswith("budget spent") and result.loss < 1
+    assert budget <= result.seconds < budget + 3  # looks at the clock since: a step, and the polish at the end
 
 
 def test_the_floor_that_noise_makes_is_recognised(problem):
@@ -233,8 +233,8 @@ def test_the_floor_that_noise_makes_is_recognised(problem):
     case = problem(d=20, n=4, p=1000)
     noise = torch.randn(1000, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     noise *= 1e-3 * case.theta.norm() / noise.norm()
-    result = rl.reconstruct(case.theta + noise, case.features, 4, max_seconds=300)
-    assert result.message.startswith("stalled") and result.seconds < 150
+    result = rl.reconstruct(case.theta + noise, case.features, 4, max_seconds=None)
+    assert result.message.startswith("stalled")
     assert 0.5e-6 < result.loss < 1e-6  # (1 − nd/p) of the noise
     assert int(rl.match(result.X, case.X).recovered().sum()) >= 3  # the lightest sample drowns in the noise
 
@@ -243,7 +243,7 @@ def test_the_floor_that_noise_makes_is_recognised(problem):
 @pytest.mark.parametrize("name", ["relu", "tanh"])
 def test_tiny_dimensions_do_not_break(problem, d, name):
     case = problem(d=d, n=1, p=30, activation=name)
-    result = rl.reconstruct(case.theta, case.features, 1, max_seconds=5)
+    result = rl.reconstruct(case.theta, case.features, 1, max_seconds=None)
     assert torch.isfinite(result.X).all() and result.converged
 
 
@@ -283,9 +283,9 @@ def test_ctrl_c_before_there_is_anything_is_ctrl_c(problem, monkeypatch, method)
 @pytest.mark.parametrize("method", ["varpro", "sgd"])
 def test_progress_goes_to_stderr_and_only_on_request(problem, capfd, method):
     case = problem()
-    rl.reconstruct(case.theta, case.features, 5, method=method, max_seconds=0.3)
+    rl.reconstruct(case.theta, case.features, 5, method=method, max_steps=40)
     assert capfd.readouterr() == ("", "")
-    rl.reconstruct(case.theta, case.features, 5, method=method, max_seconds=0.3, progress=True)
+    rl.reconstruct(case.theta, case.features, 5, method=method, max_steps=40, progress=True)
     out, err = capfd.readouterr()
     assert out == "" and "loss" in err
 
@@ -339,7 +339,7 @@ def test_bad_arguments(problem, arguments, error, message):
 
 def test_numpy_count_is_a_count(problem):
     case = problem(d=6, n=3, p=200)
-    check(rl.reconstruct(case.theta, case.features, np.int64(3), seed=np.int64(0), max_seconds=30), case)
+    check(rl.reconstruct(case.theta, case.features, np.int64(3), seed=np.int64(0), max_seconds=None), case)
 
 
 # --- the size that must be shown -----------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_numpy_count_is_a_count(problem):
 @pytest.mark.parametrize("name", ["relu", "relu+tanh"])
 def test_whole_sets_at_the_papers_size(problem, name, ratio, seed):
     case = problem(d=100, n=20, p=ratio * 2000, activation=name, seed=seed)
-    result = rl.reconstruct(case.theta, case.features, 20, seed=seed, start="random", max_seconds=400)
+    result = rl.reconstruct(case.theta, case.features, 20, seed=seed, start="random", max_seconds=None)
     check(result, case)
 
 
@@ -359,5 +359,5 @@ def test_whole_sets_at_the_papers_size(problem, name, ratio, seed):
 def test_a_descent_that_takes_no_step_still_gives_a_result(seed):
     features = rl.RandomFeatures(2, 3, "relu", seed=seed, device="cpu")
     theta = features.fit(rl.data.sphere(2, 2, seed=seed).X, torch.tensor([1.0, -1.0]))
-    result = rl.reconstruct(theta, features, 2, seed=seed, max_seconds=5)
+    result = rl.reconstruct(theta, features, 2, seed=seed, max_seconds=None)
     assert result.X.shape == (2, 2) and not result.determined

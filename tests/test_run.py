@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, resumed on the same problem only, and worth nothing less for a kill."""
 
+import math
 import os
 import random
 import signal
@@ -13,7 +14,7 @@ import torch
 import reconlaw as rl
 from reconlaw.attack import sgd
 from reconlaw.attack.fingerprint import fingerprint
-from reconlaw.attack.run import CheckpointError, Run
+from reconlaw.attack.run import CLOCK_SPEED, CheckpointError, Run, wall_clock
 from reconlaw.attack.search import Search
 
 # A problem without an exact solution, so that a run lasts as long as it is let; a checkpoint after every record.
@@ -44,7 +45,7 @@ def read(path):
     return torch.load(path, weights_only=True)
 
 
-def wait_for(condition, process, seconds=60):
+def wait_for(condition, process, seconds=600):
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, "the run ended by itself"
@@ -76,12 +77,16 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_resumes(tmp_path, method):
     variables = {"__name__": "endless"}
     exec(ENDLESS, variables)
     features, theta = variables["make"]()
-    result = rl.reconstruct(theta, features, 5, method=method, checkpoint=path, max_seconds=0.5)
-    assert result.history[-1][1] <= saved["best_loss"] and result.seconds >= saved["seconds"] + 0.5
+    before = saved["passes"] / 10  # in steps, of 2n passes
+    result = rl.reconstruct(
+        theta, features, 5, method=method, checkpoint=path, max_seconds=None, max_steps=math.ceil(before) + 50
+    )
+    assert result.history[-1].loss <= saved["best_loss"] and result.seconds > saved["seconds"]
+    assert result.steps >= before
     assert [list(pair) for pair in result.history[: len(saved["history"])]] == saved["history"]
     assert list(result.history) == sorted(result.history)
     final = read(path)
-    assert final["seconds"] >= saved["seconds"] + 0.5 and final["best_loss"] == result.history[-1][1]
+    assert final["passes"] >= saved["passes"] and final["best_loss"] == result.history[-1].loss
 
 
 def test_a_finished_checkpoint_returns_at_once(problem, tmp_path, monkeypatch):
@@ -147,7 +152,7 @@ def test_sgd_resumes_after_ctrl_c_between_records(problem, tmp_path, monkeypatch
 
 def finished(problem, path, **changed):
     case = problem(**changed)
-    rl.reconstruct(case.theta, case.features, case.n, checkpoint=path, max_seconds=5)
+    rl.reconstruct(case.theta, case.features, case.n, checkpoint=path, max_seconds=None)
     return case
 
 
@@ -230,8 +235,17 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(problem, tmp_
 # --- writing -------------------------------------------------------------------------------------------------------
 
 
-def started(path, loss=0.5):
-    run = Run(60, checkpoint=path, fingerprint="it")
+class Clock:
+    """Seconds that pass when told to."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def started(path, loss=0.5, clock=wall_clock):
+    run = Run(60, clock=clock, checkpoint=path, fingerprint="it")
     run.record(torch.ones(2, 3), loss)
     return run
 
@@ -293,10 +307,22 @@ def test_record_keeps_the_best_and_copies_it():
 
 
 def test_saves_are_spaced_and_the_budget_ends_it(tmp_path):
-    run = started(tmp_path / "run.pt")
-    assert not (tmp_path / "run.pt").exists()  # five seconds have not passed
-    run.save_every = 0.0
-    run.record(torch.ones(2, 3), 0.4)
+    clock = Clock()
+    run = started(tmp_path / "run.pt", clock=clock)
+    clock.now = run.save_every
+    run.record(torch.ones(2, 3), 0.45)
+    assert not (tmp_path / "run.pt").exists()
+    clock.now += 0.1
+    assert run.record(torch.ones(2, 3), 0.4) is False
     assert read(tmp_path / "run.pt")["best_loss"] == 0.4
-    spent = Run(1e-9)
-    assert spent.expired and spent.record(torch.ones(2, 3), 0.5) is True
+    clock.now = 60.0
+    assert run.expired and run.record(torch.ones(2, 3), 0.5) is True and run.spent == "max_seconds"
+    assert [entry.seconds for entry in run.history] == [0.0, 5.0, 5.1]
+
+
+def test_the_clock_of_the_environment(monkeypatch):
+    monkeypatch.setattr("time.monotonic", lambda: 8.0)
+    monkeypatch.setenv(CLOCK_SPEED, "5")
+    assert wall_clock() == 40.0
+    monkeypatch.delenv(CLOCK_SPEED)
+    assert wall_clock() == 8.0

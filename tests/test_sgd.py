@@ -83,7 +83,7 @@ def test_the_start_is_normal_on_the_sphere_and_not_the_data(problem):
 @pytest.mark.parametrize("n", [1, 2, 3, 4])
 def test_converges_where_signs_make_no_minimum(problem, n):
     case = problem(d=10, n=n, p=600, activation="tanh")
-    result = rl.reconstruct(case.theta, case.features, n, method="sgd", seed=1, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, n, method="sgd", seed=1, max_seconds=None)
     assert result.converged and result.loss <= 1e-7 and result.method == "sgd"
     assert rl.match(result.X, case.X).error_up_to_sign.max() < 1e-2
     assert result.sign_identifiable is False
@@ -91,7 +91,7 @@ def test_converges_where_signs_make_no_minimum(problem, n):
 
 def test_converged_on_mixed_parity_knows_the_signs(problem):
     case = problem(d=10, n=1, p=600, activation="softplus")
-    result = rl.reconstruct(case.theta, case.features, 1, method="sgd", seed=0, max_seconds=30)
+    result = rl.reconstruct(case.theta, case.features, 1, method="sgd", seed=0, max_seconds=None)
     assert result.converged and result.sign_identifiable is True
     assert rl.match(result.X, case.X).error.max() < 1e-2
 
@@ -104,7 +104,7 @@ def test_max_steps_ends_it(problem, monkeypatch):
 
 def test_too_large_a_step_gives_the_best_so_far(problem):
     case = problem(d=10, n=3, p=200)
-    result = rl.reconstruct(case.theta, case.features, 3, method="sgd", learning_rate=1e308, max_seconds=5)
+    result = rl.reconstruct(case.theta, case.features, 3, method="sgd", learning_rate=1e308, max_seconds=None)
     assert torch.isfinite(result.X).all() and 0 < result.loss <= 1 and not result.converged
 
 

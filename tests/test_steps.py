@@ -2,6 +2,9 @@
 
 import contextlib
 import itertools
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -184,3 +187,59 @@ def test_a_modules_pass_is_measured_in_multiplications():
     body = torch.nn.Sequential(torch.nn.Conv2d(2, 4, 3), torch.nn.Tanh(), torch.nn.Flatten(), torch.nn.Linear(36, 7))
     assert rl.ModuleFeatures(body, (2, 5, 5), device="cpu").multiplications == 4 * 9 * 2 * 9 + 36 * 7
     assert rl.RandomFeatures(6, 50, device="cpu").multiplications == 300
+
+
+# --- other machines ------------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import sys, torch, reconlaw as rl
+features = rl.RandomFeatures(20, 1000, "relu", device="cpu")
+data = rl.data.sphere(5, 20)
+theta = features.fit(data.X, data.y)
+kind, path = sys.argv[1:]
+if kind == "converges":
+    result = rl.reconstruct(theta, features, 5, max_seconds=None)
+else:  # noise, and a tolerance that is out of reach: ended by its budget
+    noise = torch.randn(1000, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    theta = theta + 0.05 * theta.norm() / noise.norm() * noise
+    result = rl.reconstruct(theta, features, 5, max_seconds=None, max_steps=400, tol=1e-30)
+torch.save({"X": result.X, "steps": result.steps}, path)
+"""
+
+
+def elsewhere(folder, kind, **environment):
+    """X̂ and the steps of the same call in another process, under other variables of the environment."""
+    path, script = folder / "made.pt", folder / "elsewhere.py"
+    script.write_text(ELSEWHERE)
+    subprocess.run([sys.executable, script, kind, path], check=True, env=os.environ | environment)
+    return torch.load(path)
+
+
+@contextlib.contextmanager
+def busy():
+    """Another program for every core."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count())]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def test_three_runs_are_bit_identical_one_of_them_under_load(tmp_path):
+    first, second = (elsewhere(tmp_path, "budget") for _ in range(2))
+    with busy():
+        third = elsewhere(tmp_path, "budget")
+    for other in (second, third):
+        assert torch.equal(other["X"], first["X"]) and other["steps"] == first["steps"]
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{"MKL_CBWR": "COMPATIBLE", "ATEN_CPU_CAPABILITY": "default"}, {"OMP_NUM_THREADS": "2", "MKL_CBWR": "AVX2"}],
+    ids=["an old processor", "two threads"],
+)
+def test_other_arithmetic_ends_at_the_same_samples(tmp_path, environment):
+    here, there = elsewhere(tmp_path, "converges"), elsewhere(tmp_path, "converges", **environment)
+    torch.testing.assert_close(there["X"], here["X"], rtol=0, atol=1e-6)
