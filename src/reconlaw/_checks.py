@@ -74,7 +74,7 @@ def check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else str(tensor.layout)
         kind = "on the meta device, without numbers" if tensor.device.type == "meta" else kind
-        raise TypeError(f"{name} is {kind}; pass a dense tensor that holds its numbers ({name}.to_dense() makes one)")
+        raise TypeError(f"{name} is {kind}; pass a dense tensor that holds its numbers")
     return tensor
 
 
@@ -93,7 +93,7 @@ def check_count(name: str, value, minimum: int = 1) -> int:
 
 def check_positive(name: str, value, allow_zero: bool = False) -> float:
     try:
-        number = float(value)
+        number = math.nan if isinstance(value, str | bytes) else float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError):
         number = math.nan
     if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):

@@ -1,0 +1,129 @@
+"""Bad arguments: a clear error of our own, at once, wherever they are handed in."""
+
+import os
+import signal
+import traceback
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import reconlaw as rl
+
+OWN = (ValueError, TypeError, rl.AuditError, rl.CheckpointError, rl.StepError, rl.StoreError, rl.SweepError)
+PACKAGE = os.path.dirname(rl.__file__)
+N, D, P = 3, 6, 60
+FEATURES = rl.RandomFeatures(D, P, seed=0, device="cpu")
+DATA = rl.data.sphere(N, D, seed=0)
+THETA = FEATURES.fit(DATA.X, DATA.y)
+
+
+class Weird:
+    def __repr__(self):
+        return 1 / 0
+
+
+NUMBERS = {
+    "nan": float("nan"),
+    "inf": float("inf"),
+    "-1": -1,
+    "None": None,
+    "text": "abc",
+    "list": [3],
+    "array": np.ones(2),
+    "tensor": torch.ones(2),
+    "complex": 3j,
+    "bytes": b"3",
+    "dict": {},
+    "weird": Weird(),
+    "10**30": 10**30,
+    "10**5000": 10**5000,
+}
+TENSORS = {
+    "None": None,
+    "text": "abc",
+    "number": 3,
+    "weird": Weird(),
+    "ragged": [[1.0], [2.0, 3.0]],
+    "objects": np.array([[None] * D] * N),
+    "complex": DATA.X.to(torch.complex128),
+    "NaN": DATA.X * float("nan"),
+    "empty": DATA.X[:0],
+    "three axes": DATA.X[None],
+    "sparse": DATA.X.to_sparse(),
+    "rows of sparse": DATA.X.to_sparse_csr(),
+    "meta": DATA.X.to("meta"),
+    "quantised": torch.quantize_per_tensor(DATA.X.float(), 0.1, 0, torch.qint8),
+    "other d": torch.ones(N, D + 1),
+}
+
+
+def unfit(value):
+    """The value, or another wrong one where this one is no fault: None means the default, and 10³⁰ is a number."""
+    return "none" if value is None or isinstance(value, int) and value == 10**30 else value
+
+
+OF_A_NUMBER = {
+    "RandomFeatures d": lambda v: rl.RandomFeatures(v, 8, device="cpu"),
+    "RandomFeatures seed": lambda v: rl.RandomFeatures(4, 8, seed=v, device="cpu"),
+    "hermite_polynomials": lambda v: rl.hermite_polynomials(DATA.X, v),
+    "hermite_coefficients": lambda v: rl.hermite_coefficients("relu", v),
+    "reconstruct n": lambda v: rl.reconstruct(THETA, FEATURES, [] if v is None else v, max_seconds=1),
+    "reconstruct tol": lambda v: rl.reconstruct(THETA, FEATURES, N, tol=unfit(v)),
+    "ResNet blocks": lambda v: rl.networks.ResNet((6, 6), 2, v),
+    "TwoLayer width": lambda v: rl.networks.TwoLayer(4, v),
+    "sphere n": lambda v: rl.data.sphere(v, 4),
+    "fit ridge": lambda v: FEATURES.fit(DATA.X, DATA.y, ridge=unfit(v)),
+    "law_ratio": lambda v: rl.counting.law_ratio(v, 3, 2),
+    "replay rounds": lambda v: rl.replay(
+        THETA, FEATURES, DATA.X, rl.networks.TwoLayer(D, P), rl.networks.TwoLayer(D, P), rounds=v
+    ),
+}
+OF_A_TENSOR = {
+    "features": lambda v: FEATURES(v),
+    "fit X": lambda v: FEATURES.fit(v, DATA.y),
+    "predict": lambda v: FEATURES.predict(v, THETA),
+    "loss X": lambda v: rl.projection_loss(v, FEATURES, THETA),
+    "loss theta": lambda v: rl.projection_loss(DATA.X, FEATURES, v),
+    "reconstruct": lambda v: rl.reconstruct(v, FEATURES, N, max_seconds=1),
+    "match": lambda v: rl.match(v, DATA.X),
+    "replay X": lambda v: rl.replay(
+        THETA, FEATURES, v, rl.networks.TwoLayer(D, P), rl.networks.TwoLayer(D, P), rounds=1
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def at_once():
+    def late(*_):
+        raise TimeoutError("no error at once")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(30)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def refused(call, value):
+    with warnings.catch_warnings(), pytest.raises(OWN) as caught:
+        warnings.simplefilter("ignore")
+        call(value)
+    where = traceback.extract_tb(caught.value.__traceback__)[-1]
+    assert where.filename.startswith(PACKAGE), f"{type(caught.value).__name__} of {where.filename}:{where.lineno}"
+    assert str(caught.value).strip() and len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("value", NUMBERS)
+@pytest.mark.parametrize("call", OF_A_NUMBER)
+def test_numbers_that_are_none(call, value):
+    refused(OF_A_NUMBER[call], NUMBERS[value])
+
+
+@pytest.mark.parametrize("value", TENSORS)
+@pytest.mark.parametrize("call", OF_A_TENSOR)
+def test_tensors_that_are_none(call, value):
+    if (call, value) == ("match", "NaN"):
+        return  # a candidate that has diverged matches nothing
+    refused(OF_A_TENSOR[call], TENSORS[value])
