@@ -14,7 +14,7 @@ unexport MPLBACKEND
 LEGS := portable threads onecore fastclock
 
 .DEFAULT_GOAL := help
-.PHONY: help install book course test lint unit nbtest anywhere $(LEGS) lab serve notebooks repository clean
+.PHONY: help install book course test quick lint unit nbtest anywhere $(LEGS) lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -39,11 +39,19 @@ lint: $(ENV)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/lint-imports
+	.venv/bin/mypy
 	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
 	.venv/bin/zizmor --quiet --offline .github/workflows
 
-unit: $(ENV)
-	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope
+unit: $(ENV) # COVER="--cov=reconlaw" prints how much of the package the tests reach
+	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope $(COVER)
+
+quick: $(ENV) ## style, and the tests that take a minute: what to run while writing
+	.venv/bin/ruff check .
+	.venv/bin/lint-imports
+	.venv/bin/python -m pytest -n 2 -m "not slow" $(addprefix tests/test_,$(addsuffix .py,$(QUICK)))
+
+QUICK := activations exercises feature_map_contract hermite lift matching public_face projection spectral threat_model
 
 NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
 
@@ -83,5 +91,5 @@ repository: ## re-point badges, links and install cells: SLUG=owner/name
 	@$(PYTHON) book/_ext/repository.py $(SLUG)
 
 clean: ## remove the built site and caches; keep .venv
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf _build .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find book src tests benchmarks -name __pycache__ -prune -exec rm -rf {} +

@@ -40,7 +40,7 @@ def test_glossary_has_every_definition_of_the_book():
 
 def test_versions_agree():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    newest = re.search(r"^## (\S+)", (BOOK / "changelog.md").read_text(), flags=re.MULTILINE)[1]
+    newest = re.search(r"^## (\d\S+)", (BOOK / "changelog.md").read_text(), flags=re.MULTILINE)[1]
     assert newest == rl.__version__ == citation["version"]
 
 

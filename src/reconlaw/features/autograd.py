@@ -40,7 +40,7 @@ _RANK_COST = 1 << 35
 
 def in_batches(features, X: torch.Tensor) -> torch.Tensor:
     """f(X), (n, p), without a graph, some rows at a time."""
-    made = []
+    made: list[torch.Tensor] = []
     for rows in X.split(ROWS):
         if made:
             look()

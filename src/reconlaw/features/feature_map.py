@@ -9,6 +9,7 @@ import copy
 import math
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 
@@ -31,6 +32,8 @@ from .budget import RANK, attempt
 from .gram import SpanError, factor_gram
 from .lift import Lift
 from .moment_regression import MomentRegression
+
+_Map = TypeVar("_Map", bound="FeatureMap")
 
 
 class FeatureMap(ABC):
@@ -228,7 +231,7 @@ class FeatureMap(ABC):
             fits = False
         return torch.float32 if fits else self.dtype
 
-    def _changed(self, **attributes) -> FeatureMap:
+    def _changed(self: _Map, **attributes) -> _Map:
         """A copy with other attributes, which forgets what was measured of this one."""
         other = copy.copy(self)
         for name in ("parity", "_ranks", "_moments", "_metric", "_coarse_dtype"):

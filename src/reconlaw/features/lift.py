@@ -179,7 +179,7 @@ class RandomFeaturesLift(Lift):
         """
         if self._S is not None:
             return self._S @ self._S.T / self.features.d
-        derivative, total = self._derivative, 0
+        derivative, total = self._derivative, self.alpha.new_zeros(())
         for rows in self._blocks():
             Z = self._Z[:, rows]
             D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
