@@ -239,7 +239,8 @@ def _fake(loss, message="stalled", n=N):
     def reconstruct(theta, features, n=n, *args, **options):
         X = features.probes(n or N, "fake")
         K = len(theta)
-        return rl.Result(X, torch.ones(n or N, K).double(), loss, [], True, True, True, message, 0.1, "varpro")
+        made = rl.Result(X, torch.ones(n or N, K).double(), loss, [], True, True, True, message, 0.1, "varpro")
+        return dataclasses.replace(made, status=rl.Status(message.removesuffix(" at loss")))
 
     return reconstruct
 

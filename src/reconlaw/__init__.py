@@ -11,7 +11,7 @@ from ._published import published
 from ._version import __version__
 from .attack.projection import projection_loss
 from .attack.reconstruct import reconstruct
-from .attack.result import Result
+from .attack.result import Flag, Result, Status
 from .attack.run import CheckpointError
 from .auditing.audit import Audit, AuditError, audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
@@ -39,6 +39,7 @@ __all__ = [
     "AuditError",
     "CheckpointError",
     "FeatureMap",
+    "Flag",
     "Lift",
     "MatchReport",
     "ModuleFeatures",
@@ -47,6 +48,7 @@ __all__ = [
     "Replay",
     "Result",
     "SpanError",
+    "Status",
     "StepError",
     "StoreError",
     "SweepError",

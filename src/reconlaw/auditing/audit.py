@@ -22,7 +22,7 @@ import torch
 from .._checks import check_count, check_positive
 from .._files import usable_path
 from ..attack.reconstruct import reconstruct
-from ..attack.result import Result
+from ..attack.result import Result, Status
 from ..attack.run import wall_clock
 from ..features.budget import Budget, within
 from ..features.gram import StepError, as_step
@@ -303,7 +303,7 @@ def _estimate(pair, limits, seed, progress, say):
         )
     except (RuntimeError, ValueError) as error:
         raise AuditError(f"{refusal} ({error})") from error
-    if result.message.startswith("interrupted"):
+    if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt  # without n there is nothing to report
     if not result.converged:
         raise AuditError(f"{refusal} ({result.message})")
@@ -316,7 +316,7 @@ def _attack(made, pair, n, result, budget, references, seed, progress, say):
     if result is None:
         say("attack: looking for the samples")
         result = reconstruct(pair.theta, features, n, seed=seed, tol=tol, progress=progress, **budget.share(_ATTACK))
-    made.interrupted = result.message.startswith("interrupted")
+    made.interrupted = result.status is Status.INTERRUPTED
     if not made.interrupted and not pair.changed:
         say("check: are all of them needed?")
         try:
@@ -346,7 +346,7 @@ def _attack(made, pair, n, result, budget, references, seed, progress, say):
             say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
             theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
             blank = reconstruct(theta, features, n, seed=seed, tol=tol, progress=progress, **limits)
-            if blank.message.startswith("interrupted"):
+            if blank.status is Status.INTERRUPTED:
                 raise KeyboardInterrupt
             made.references.append(blank.loss)
         if result.loss > tol:
@@ -354,7 +354,7 @@ def _attack(made, pair, n, result, budget, references, seed, progress, say):
             theta, Z = random_theta(pair, n, n, seed + references)
             limits = budget.share(_CONTROL, taken)
             test = reconstruct(theta, features, n, seed=seed, tol=tol, progress=progress, **limits)
-            if not test.message.startswith("interrupted"):
+            if test.status is not Status.INTERRUPTED:
                 found = match(test.X, Z)
                 made.control = float(found.recovered_up_to_sign().double().mean())
     except KeyboardInterrupt:

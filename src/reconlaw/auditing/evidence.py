@@ -9,17 +9,16 @@ import math
 import torch
 
 from .._random import seeded_generator
+from ..attack.certificate import certify
 from ..attack.projection import Projection
 from ..attack.tools import with_fewer
 from ..attack.varpro import descend
-from ..features.budget import look, patiently
 from ..features.gram import StepError
 from ..sphere import draw
 
-# Guesses without descent; inputs behind a reference, for each sample; the largest Jacobian taken for standard errors.
+# Guesses without descent; inputs behind a reference, for each sample.
 _GUESSES = 100
 INPUTS = 16
-_JACOBIAN = 1 << 25
 
 
 def random_theta(pair, n, inputs, seed):
@@ -64,35 +63,15 @@ def prune(pair, result):
 
 
 def standard_errors(pair, result):
-    r"""Relative standard error of each sample: how far it can move while θ is explained to within its residual.
+    r"""Relative standard error of each candidate: how far it can move while θ is explained to within its residual.
 
-    To first order θ moves by Jδ with J the derivative along samples on their spheres, coefficients following; noise of
-    variance s² in each entry moves sample i by an error of covariance s² (JᵀP⊥J)⁺ restricted to it.
+    Those of :func:`~reconlaw.attack.certificate.certify`, for noise of no less than the rounding of the checkpoints;
+    infinite where θ does not hold the candidate, or by numbers that no other checks.
     """
-    features, X = pair.features, result.X
-    (n, d), K, p = X.shape, len(pair.theta), features.p
-    if n * d * K * p > _JACOBIAN:
-        return None
-    theta, alpha = features._to(pair.theta), result.coefficients.reshape(n, -1)
-    _, tangents = features.jacobians(X, dtype=X.dtype)
-    normal = torch.nn.functional.normalize(X)
-    H = torch.zeros(n * d, n * d).to(X)
-    Phi = features(X)
-    try:
-        gram = torch.linalg.cholesky(Phi @ Phi.T)
-    except RuntimeError:
-        return None
-    for k in range(K):
-        look()
-        A = alpha[:, k, None, None] * tangents
-        A = A - normal[:, :, None] * (normal[:, None, :] @ A)
-        A = A.reshape(n * d, p)
-        A = A - (A @ Phi.T) @ torch.cholesky_solve(Phi, gram)
-        H += A @ A.T
-    H += float(H.diagonal().mean()) * torch.block_diag(*(normal[:, :, None] * normal[:, None, :]))  # off the sphere
-    values, vectors = patiently(torch.linalg.eigh, H)
+    features, theta, n = pair.features, pair.features._to(pair.theta), len(result.X)
     counted = pair.count(n)
-    spare = max(1, counted.equations - counted.unknowns)
-    variance = max(result.loss * float(theta.square().sum()) / spare, pair.rounding**2 / theta.numel())
-    inverse = (vectors.square() / values.clamp_min(1e-14 * float(values[-1]))).sum(1).reshape(n, d).sum(1)
-    return (variance * inverse).sqrt().cpu() / math.sqrt(d)
+    spare = counted.equations - counted.unknowns
+    made = certify(features, theta, result.X, spare)
+    variance = made.noise * float(theta.square().sum()) / max(1, spare)
+    more = max(1.0, pair.rounding**2 / theta.numel() / variance) ** 0.5
+    return torch.where(made.unchecked | (spare <= 0), math.inf, made.errors * more)

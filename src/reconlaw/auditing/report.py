@@ -196,8 +196,8 @@ def _how_sure(made: Audit) -> str:
         )
     elif told:
         parts.append(
-            "<p><strong>How firmly each is held</strong> was not computed: the candidates have too large a Jacobian, "
-            "or dependent features.</p>"
+            "<p><strong>How firmly each is held</strong> was not computed: it did not fit into the time or memory, "
+            "or the features are dependent.</p>"
         )
     if made.control is not None:
         power = (
