@@ -8,15 +8,17 @@ import traceback
 from pathlib import Path
 
 from .auditing.audit import audit
-from .auditing.checkpoints import AuditError, import_module
+from .auditing.errors import AuditError
+from .auditing.head import import_module
 
 _AUDIT = """\
 Try to read the samples that a classifier's head was fine-tuned on back out of two checkpoints, the one before and the
 one after, and write an HTML report of what came back and how sure that is. The training data are not needed.
 
 The head must be a torch.nn.Linear; the rest of the model, its body, should not have changed. Checkpoints are state
-dictionaries, saved by torch.save(model.state_dict(), …) or as .safetensors. Files that hold anything but tensors are
-refused, because loading them could run code; the model given by --model is imported and called, so name your own.
+dictionaries, saved by torch.save(model.state_dict(), …) or as .safetensors, alone or among what else a trainer stores.
+Of a file only tensors are read, because anything else could run code; the model given by --model is imported and
+called, so name your own.
 """
 _STATUS = """\
 exit status:
@@ -73,7 +75,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="PACKAGE.MODULE:FACTORY",
         help="a function without arguments that makes the torch.nn.Module, or the module itself; it is imported",
     )
-    made.add_argument("--head", default="fc", help="name of the fine-tuned linear layer (default: fc)")
+    made.add_argument("--head", help="name of the fine-tuned linear layer (default: the one that changed)")
+    made.add_argument(
+        "--state",
+        metavar="KEY",
+        help="where in the files the weights are, such as state_dict_ema (default: looked for)",
+    )
     made.add_argument(
         "--input-shape", required=True, type=_shape, metavar="C,H,W", help="shape of one input, without the batch"
     )
@@ -136,6 +143,7 @@ def main(arguments=None) -> int:
             given.device,
             not given.quiet,
             given.max_steps,
+            given.state,
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)

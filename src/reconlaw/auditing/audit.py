@@ -28,9 +28,11 @@ from ..features.budget import Budget, within
 from ..features.gram import StepError, as_step
 from ..matching import match
 from .change import MOST_MOVED, HeadChange
-from .checkpoints import AuditError, check_pair, read_state
+from .checkpoints import matched_pair, read_state
 from .checks import Check, as_power, check_body, check_change, check_counts
+from .errors import AuditError
 from .evidence import INPUTS, guesses, prune, random_theta, standard_errors
+from .head import changed_tensors, find_head, head_layer
 
 # Verdicts, and the exit status of ``python -m reconlaw audit``; 2 is for arguments and files that do not serve.
 EXIT = {"unchanged": 0, "not determined": 0, "recovered": 1, "partial": 3, "inconclusive": 3}
@@ -144,7 +146,7 @@ class _Budget:
 def audit(
     before,
     after,
-    head="fc",
+    head=None,
     input_shape=None,
     n=None,
     module=None,
@@ -157,13 +159,16 @@ def audit(
     device="auto",
     progress=False,
     max_steps=None,
+    state=None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
     Args:
-        before, after: checkpoints of one architecture: paths (torch.save of a state_dict, or ``.safetensors``),
-            state dictionaries, or modules.
-        head: name of the fine-tuned ``torch.nn.Linear``.
+        before: checkpoint from before the fine-tuning: a path (torch.save of a state_dict or of more, ``.safetensors``,
+            an index of shards, or a folder), a state dictionary, or a module.
+        after: the one from after it; what it lacks, as a file of the head alone does, is taken to be as before.
+        head: name of the fine-tuned ``torch.nn.Linear``; None for the linear layer that changed, or of several the
+            usual last one ("fc", "classifier", "head", …).
         input_shape: of one input of the model, such as (3, 32, 32).
         n: number of samples it was fine-tuned on; None to have it estimated, where that works.
         module: the architecture, a ``torch.nn.Module``; not needed where ``before`` is one.
@@ -178,6 +183,7 @@ def audit(
         progress: say on stderr what is being done.
         max_steps: the same budget in steps, as of :func:`reconlaw.reconstruct`; None for no limit. With
             ``max_seconds=None`` the outcome does not depend on the speed of the machine.
+        state: where in the files the state dictionary is, such as "state_dict_ema"; None for the usual places.
 
     Returns:
         :class:`Audit`. Ctrl-C ends the attack early, and the report tells of the best so far.
@@ -198,8 +204,10 @@ def audit(
         raise AuditError("a state_dict holds no architecture: pass module=, a torch.nn.Module that the keys belong to")
     if input_shape is None:
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
-    states = read_state(before, "before"), read_state(after, "after")
-    check_pair(*states, module, head)
+    states = matched_pair(read_state(before, "before", state), read_state(after, "after", state), module)
+    changed = changed_tensors(*states)
+    head = find_head(module, changed) if head is None else head
+    head_layer(module, head)
     if report is not None:
         from .report import is_report
 

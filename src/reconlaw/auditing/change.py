@@ -9,7 +9,8 @@ import torch
 from .._checks import check_count, check_positive
 from ..attack.count import count, independent_rows
 from ..features.module_features import ModuleFeatures, unlike_in_training
-from .checkpoints import AuditError, HeadInput
+from .errors import AuditError
+from .head import HeadInput, changed_tensors
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
 MOST_MOVED = 0.1
@@ -21,19 +22,19 @@ class HeadChange:
     def __init__(self, before, after, module, head, input_shape, norm, device):
         self.head, key = head, f"{head}.weight"
         W0, W1 = before[key].double(), after[key].double()
-        self.change, self.dtype = W1 - W0, before[key].dtype
+        self.change = W1 - W0
         self.size = float(self.change.norm())
+        self.dtype = max((before[key].dtype, after[key].dtype), key=lambda dtype: torch.finfo(dtype).eps)
         eps = torch.finfo(self.dtype).eps
-        # A stored number is off by a uniform error of width eps·|w|.
-        self.rounding = eps * math.sqrt(float((W0.square() + W1.square()).sum()) / 12)
+        # A stored number is off by a uniform error of width eps·|w|, each file by its own eps.
+        stored = ((W0, torch.finfo(before[key].dtype).eps), (W1, torch.finfo(after[key].dtype).eps))
+        self.rounding = math.sqrt(sum(e**2 * float(W.square().sum()) for W, e in stored) / 12)
         self.noise = self.rounding / self.size if self.size else math.inf
         self.tolerance = min(1e-6, max(1e-20, 1e3 * self.noise**2, (10 * eps) ** 2))
         self.tolerance = max(self.tolerance, min(1.0, self.noise**2))  # no samples explain the rounding of bfloat16
         bias = f"{head}.bias"
         self.bias_change = after[bias].double() - before[bias].double() if bias in before else None
-        self.changed = [
-            name for name in before if not name.startswith(f"{head}.") and not torch.equal(before[name], after[name])
-        ]
+        self.changed = [name for name in changed_tensors(before, after) if not name.startswith(f"{head}.")]
         shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
         d = math.prod(check_count("input_shape", side) for side in shape)
         self.norm = math.sqrt(d) if norm is None else check_positive("norm", norm)

@@ -1,206 +1,213 @@
-r"""Checkpoints before and after training, as state dictionaries that fit together: read without running their code.
+r"""State dictionaries of checkpoint pairs that fit a model, whatever wrote them and whatever wrapped the model.
 
-Nothing but tensors is ever unpickled (``torch.load(weights_only=True)``), because a pickle can run anything.
+Trainers nest the state dictionary among other things. ``nn.DataParallel``, ``torch.compile``, FSDP, Lightning and PEFT
+put words before or into its keys. A fine-tuned head or an adapter is saved without its body. Names are matched to the
+model's own: a wrapper's word is dropped where the model has no module of that name.
 """
 
 from __future__ import annotations
 
-import copy
-import importlib
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
-# Where training scripts keep the state dictionary among other things, and what wrappers put before every key.
-_NESTED = ("state_dict", "model_state_dict", "model")
-_PREFIXES = ("module.", "_orig_mod.")
+from .errors import AuditError
+from .tensors import Unread, load_tensors
+
+# Where training scripts keep the weights among other things, and where their running mean (EMA).
+PLAIN = ("state_dict", "model_state_dict", "model", "module", "params", "net", "network", "weights")
+MEAN = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "params_ema", "averaged_model")
+# Words that wrappers put into keys, and names under which trainers hold the whole model.
+_WRAPPERS = ("module", "_orig_mod", "_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "modules_to_save")
+_HOLDERS = ("base_model", "model", "net", "network")
 _SHOWN = 12
 
 
-class AuditError(ValueError):
-    """What keeps an audit from being made: a file, a key, a shape, a layer."""
-
-
-def _some(names) -> str:
+def some(names) -> str:
+    """The first of many names."""
     names = list(names)
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return (", ".join(map(str, names[:_SHOWN])) or "nothing") + more
 
 
-def _load(path: Path, name: str):
-    if not path.is_file():
-        raise AuditError(f"{name}: there is no file {path}")
-    if path.suffix == ".safetensors":
-        try:
-            from safetensors.torch import load_file
-        except ImportError as error:
-            raise AuditError(f"{name}: {path} needs the package safetensors: pip install safetensors") from error
-        try:
-            return load_file(path)
-        except Exception as error:
-            raise AuditError(f"{name}: {path} is no readable safetensors file ({error})") from error
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of pickles by other programs, which are refused
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+def _is_state(content) -> bool:
+    return isinstance(content, Mapping) and any(isinstance(value, torch.Tensor) for value in content.values())
+
+
+def _choose(content: Mapping, name: str, key: str | None) -> Mapping:
+    """The state dictionary in what a trainer saved."""
+    if key is not None:
+        if not isinstance(content.get(key), Mapping):
+            raise AuditError(f"{name} has no state dictionary at {key!r}; there are: {some(content)}")
+        return content[key]
+    plain = [k for k in PLAIN if _is_state(content.get(k))]
+    mean = [k for k in MEAN if _is_state(content.get(k))]
+    if plain and mean or len(plain) + len(mean) > 1:
+        found = plain + mean
         raise AuditError(
-            f"{name}: {path} cannot be read as tensors alone ({type(error).__name__}: {reason}). It is damaged, or it "
-            "holds more than tensors, and that is never loaded, since loading it could run code. Save "
-            "model.state_dict() by torch.save, or as .safetensors"
-        ) from error
+            f"{name} holds several states: {', '.join(map(repr, found))}. They differ, and so would the audit: pass "
+            f"state={found[0]!r} for the weights of training"
+            + (f", or state={mean[0]!r} for their running mean" if mean else "")
+        )
+    if not plain and not mean:
+        nested = [k for k in PLAIN if isinstance(content.get(k), Mapping) and not _is_state(content)]
+        return _choose(content[nested[0]], name, None) if nested else content
+    return content[(plain or mean)[0]]
 
 
-def read_state(source, name: str) -> dict[str, torch.Tensor]:
-    """The state dictionary of a file, a mapping or a module, on the CPU.
+def _tensors(content: Mapping, name: str) -> dict[str, torch.Tensor]:
+    kept = {}
+    for key, value in content.items():
+        quantised = getattr(value, "quantised", False) or (isinstance(value, torch.Tensor) and value.is_quantized)
+        if quantised or "_packed_params" in str(key):
+            raise AuditError(
+                f"{name}: {key!r} is quantised, and quantised modules are not supported: their weights are rounded "
+                "copies. Pass the checkpoints from before quantisation"
+            )
+        if isinstance(value, torch.Tensor):
+            kept[str(key)] = value
+        elif not isinstance(value, Unread | bool | int | float | str | bytes | type(None)):
+            raise AuditError(
+                f"{name}: {key!r} is a {type(value).__name__}, no tensor; pass model.state_dict(), or a dictionary "
+                f"with it at one of {', '.join(map(repr, PLAIN))}; there are: {some(content)}"
+            )
+    if not kept:
+        raise AuditError(f"{name} holds no tensors; there are: {some(content)}")
+    return kept
+
+
+def read_state(source, name: str, key: str | None = None) -> dict[str, torch.Tensor]:
+    """The state dictionary of a file, a mapping or a module, on the CPU, under the names it has there.
 
     Args:
-        source: a path (``.safetensors``, else what torch.save wrote), a state dictionary, or a module.
+        source: a path (``.safetensors``, else what torch.save wrote; an index of shards, or a folder), a state
+            dictionary, or a module.
         name: "before" or "after", for messages.
+        key: where in the file the state dictionary is; None to look at the usual places.
 
     Raises:
-        AuditError: no file, a file that is damaged or holds more than tensors, an entry that is no tensor.
+        AuditError: no file, a damaged one, no tensors in it, several states to choose from, quantised weights.
     """
     if isinstance(source, nn.Module):
         content = source.state_dict()
     elif isinstance(source, Mapping):
         content = source
     elif isinstance(source, str | Path):
-        content = _load(Path(source), name)
+        content = load_tensors(Path(source).expanduser(), name)
     else:
         raise AuditError(f"{name} is a {type(source).__name__}; pass a path, a state_dict or a torch.nn.Module")
     if not isinstance(content, Mapping):
         raise AuditError(f"{name} holds a {type(content).__name__}; expected a state_dict, names with tensors")
-    for key in _NESTED:
-        if isinstance(content.get(key), Mapping):
-            content = content[key]
+    return {k: value.detach().cpu() for k, value in _tensors(_choose(content, name, key), name).items()}
+
+
+def _plain(key: str, own: set[str]) -> str | None:
+    """The model's name for a key of a wrapped model, or None: wrappers' words are dropped wherever they stand."""
+    if key in own:
+        return key
+    words = key.split(".")
+    for k, word in enumerate(words):  # PEFT: classifier.modules_to_save.<adapter>.weight
+        if word == "modules_to_save":
+            words = words[:k] + words[k + 2 :]
             break
-    for key, value in content.items():
-        if not isinstance(value, torch.Tensor):
+    words = [word for word in words if word not in _WRAPPERS]
+    while words and ".".join(words) not in own and words[0] in _HOLDERS:
+        words = words[1:]
+    found = ".".join(words)
+    return found if found in own else None
+
+
+def fit_to(state: dict, module: nn.Module, name: str) -> dict[str, torch.Tensor]:
+    """The state under the model's own names; keys that are not the model's stay as they are.
+
+    Raises:
+        AuditError: two keys of the state are one of the model's.
+    """
+    own = {key: key for key in module.state_dict()}
+    # The model itself may be wrapped, and the file not.
+    for key in list(own):
+        bare = ".".join(word for word in key.split(".") if word not in _WRAPPERS)
+        own.setdefault(bare, key)
+    fitted: dict[str, torch.Tensor] = {}
+    for key, value in state.items():
+        plain = _plain(key, set(own))
+        target = key if plain is None else own[plain]
+        if target in fitted and not torch.equal(fitted[target], value):
+            raise AuditError(f"{name} has two values for {target!r}: it seems to hold two copies of the model")
+        fitted[target] = value
+    return fitted
+
+
+def _twins(module: nn.Module) -> dict[str, list[str]]:
+    """Names of one and the same tensor, as tied weights have, by each of them."""
+    by_place: dict = {}
+    for key, value in module.state_dict(keep_vars=True).items():
+        by_place.setdefault((value.data_ptr(), value.shape), []).append(key)
+    return {key: keys for keys in by_place.values() if len(keys) > 1 for key in keys}
+
+
+def _complete(state: dict, module: nn.Module, other: dict | None) -> dict:
+    """Tied weights that a file stores once, buffers that only one of the files has."""
+    twins, own, buffers = _twins(module), module.state_dict(), dict(module.named_buffers())
+    filled = dict(state)
+    for key in own:
+        if key in filled:
+            continue
+        tied = next((twin for twin in twins.get(key, ()) if twin in state), None)
+        if tied is not None:
+            filled[key] = state[tied]
+        elif key in buffers:
+            filled[key] = other[key] if other and key in other else buffers[key].detach().cpu()
+    return filled
+
+
+def _check_architecture(state: dict, module: nn.Module, name: str) -> None:
+    own = module.state_dict()
+    for key, value in state.items():
+        if key not in own or value.shape == own[key].shape:
+            continue
+        shapes = f"{key!r} has shape {tuple(value.shape)} in {name} and {tuple(own[key].shape)} in the model"
+        layer = module.get_submodule(key.rpartition(".")[0])
+        if isinstance(layer, nn.Linear) and value.shape[1:] == own[key].shape[1:]:
             raise AuditError(
-                f"{name}: {key!r} is a {type(value).__name__}, no tensor; pass model.state_dict(), or a dictionary "
-                f"with it at one of {', '.join(map(repr, _NESTED))}; there are: {_some(content)}"
+                f"{shapes}: the head was replaced. As before, pass the model with its new head as it stood before the "
+                "first step (save it right after replacing the head). The file that the body came from does not hold "
+                "that head, and without it the head's change is not known"
             )
-    for prefix in _PREFIXES:
-        if content and all(str(key).startswith(prefix) for key in content):
-            content = {key[len(prefix) :]: value for key, value in content.items()}
-    return {key: value.detach().cpu() for key, value in content.items()}
-
-
-def _same_keys(left, right, left_name, right_name):
-    for a, b, owner, other in ((left, right, left_name, right_name), (right, left, right_name, left_name)):
+        raise AuditError(f"{shapes}; pass the module that this checkpoint belongs to")
+    for a, b, owner, lacking in ((state, own, name, "the model"), (own, state, "the model", name)):
         missing = [key for key in a if key not in b]
         if missing:
-            raise AuditError(f"{owner} has {_some(missing)}, which {other} lacks; {other} has: {_some(b)}")
-    for key in left:
-        if left[key].shape != right[key].shape:
-            raise AuditError(
-                f"{key!r} has shape {tuple(left[key].shape)} in {left_name} and {tuple(right[key].shape)} in "
-                f"{right_name}; both must be one architecture"
-            )
+            raise AuditError(f"{owner} has {some(missing)}, which {lacking} lacks; {lacking} has: {some(b)}")
 
 
-def head_layer(module: nn.Module, head: str) -> nn.Linear:
-    """The linear layer of that name.
+def matched_pair(before: dict, after: dict, module: nn.Module) -> tuple[dict, dict]:
+    """Both states under the model's names and whole: what an ``after`` of the head alone lacks is as in ``before``.
 
     Raises:
-        AuditError: no such layer, or one that is not linear.
+        AuditError: keys or shapes that do not fit the model, a replaced head, an adapter, NaN; naming the key.
     """
-    linear = [name for name, layer in module.named_modules() if isinstance(layer, nn.Linear)]
-    try:
-        layer = module.get_submodule(head) if head else None
-    except AttributeError:
-        layer = None
-    if layer is None:
-        raise AuditError(f"the model has no layer {head!r}; its linear layers are: {_some(linear)}")
-    if not isinstance(layer, nn.Linear):
+    before, after = fit_to(before, module, "before"), fit_to(after, module, "after")
+    adapters = [key for key in after if "lora_A" in key or "lora_B" in key]
+    if adapters and not set(adapters) & set(module.state_dict()):
         raise AuditError(
-            f"head={head!r} is a {type(layer).__name__}; only a torch.nn.Linear can be audited. Linear layers of the "
-            f"model: {_some(linear)}"
+            f"after holds a LoRA adapter ({some(adapters)}), which the model lacks: pass the model with the adapter in "
+            "it, and as before the same model at the adapter's start"
         )
-    return layer
-
-
-def check_pair(before: dict, after: dict, module: nn.Module, head: str) -> None:
-    """Both state dictionaries fit each other and the module, and hold the head.
-
-    Raises:
-        AuditError: naming the key.
-    """
-    head_layer(module, head)
-    key = f"{head}.weight"
+    before = _complete(before, module, after)
+    held = {key.rpartition(".")[0] for key in after}
+    if set(after) < set(before) and not any(key.rpartition(".")[0] in held for key in set(before) - set(after)):
+        after = {**before, **after}  # layers that it holds no part of
+    after = _complete(after, module, before)
     for name, state in (("before", before), ("after", after)):
-        if key not in state:
-            raise AuditError(f"{name} has no {key!r}; there are: {_some(state)}")
-    _same_keys(before, after, "before", "after")
-    _same_keys(before, module.state_dict(), "before", "the model")
-    for key in before:
-        one, other = before[key], after[key]
-        if one.dtype != other.dtype:
-            raise AuditError(f"{key!r} is {one.dtype} in before and {other.dtype} in after; save both in one dtype")
-        if key.startswith(f"{head}.") and not one.is_floating_point():
-            raise AuditError(f"{key!r} has dtype {one.dtype}; the head must hold floating numbers, not quantised ones")
-        for name, value in (("before", one), ("after", other)):
+        _check_architecture(state, module, name)
+        for key, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise AuditError(f"{key!r} holds NaN or infinite values in {name}")
-
-
-def import_module(address: str) -> nn.Module:
-    """The model that ``package.module:factory`` makes, or is.
-
-    Raises:
-        AuditError: it cannot be imported, fails, or gives no module.
-    """
-    place, _, name = address.partition(":")
-    if not place or not name:
-        raise AuditError(f"--model {address!r} must read package.module:factory")
-    try:
-        made = importlib.import_module(place)
-        for part in name.split("."):
-            made = getattr(made, part)
-        if not isinstance(made, nn.Module):
-            made = made()
-    except (Exception, SystemExit) as error:  # a script ends the process where it was not made for import
-        raise AuditError(f"--model {address!r} gives no model ({type(error).__name__}: {error})") from error
-    if not isinstance(made, nn.Module):
-        raise AuditError(f"--model {address!r} gives a {type(made).__name__}, no torch.nn.Module")
-    return made
-
-
-class HeadInput(nn.Module):
-    """x ↦ what the model feeds to its head on scale·x: the body, whatever the model does after its head."""
-
-    def __init__(self, model: nn.Module, head: str, scale: float = 1.0):
-        super().__init__()
-        self.scale = scale
-        self.model = copy.deepcopy(model).eval()
-        parent, _, leaf = head.rpartition(".")
-        self._tap = [_Tap(head_layer(self.model, head))]  # in a list: it is registered below, once
-        setattr(self.model.get_submodule(parent), leaf, self._tap[0])
-
-    def forward(self, X):
-        tap = self._tap[0]
-        tap.seen = []
-        try:
-            self.model(X * self.scale)
-            calls = len(tap.seen)
-            if calls != 1 or tap.seen[0].ndim != 2:
-                shape = tuple(tap.seen[0].shape) if calls else None
-                raise ValueError(f"the head must be called once, on (n, p); it was called {calls} times, on {shape}")
-            return tap.seen[0]
-        finally:
-            tap.seen = []
-
-
-class _Tap(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer, self.seen = layer, []
-
-    def forward(self, h):
-        self.seen.append(h)
-        return self.layer(h)
+            if module.state_dict()[key].is_floating_point() and not value.is_floating_point():
+                raise AuditError(
+                    f"{key!r} has dtype {value.dtype} in {name}; expected floating numbers, not quantised ones"
+                )
+    return before, after

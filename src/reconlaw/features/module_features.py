@@ -46,6 +46,23 @@ def _plain_attention():
     return sdpa_kernel(SDPBackend.MATH)
 
 
+class ModuleError(ValueError):
+    """A module that cannot serve as a body, and why."""
+
+
+def copied(module: nn.Module) -> nn.Module:
+    """A deep copy, also of a module that keeps a tensor of a graph, as the old weight and spectral norms do.
+
+    Raises:
+        ModuleError: it cannot be copied.
+    """
+    kept = {id(value): value.detach().clone() for _, _, value in _plain_tensors(module) if not value.is_leaf}
+    try:
+        return copy.deepcopy(module, kept)
+    except RuntimeError as error:
+        raise ModuleError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
+
+
 class ModuleFeatures(FeatureMap):
     r"""The feature map Φ(X) = f(X) ∈ R^{n×p} of a network body f, its output flattened.
 
@@ -102,10 +119,7 @@ class ModuleFeatures(FeatureMap):
 
     def _copy(self, module, dtype):
         with torch.inference_mode(False):  # or the copy could not be differentiated ever after
-            try:
-                made = copy.deepcopy(module)
-            except RuntimeError as error:
-                raise ValueError(f"the module cannot be copied ({error}); detach what it keeps of a graph") from error
+            made = copied(module)
             made = made.to(self.device, dtype).eval().requires_grad_(False)
             for part, name, value in _plain_tensors(made):  # which module.to leaves where they are
                 setattr(part, name, value.to(self.device, dtype if value.is_floating_point() else value.dtype))
@@ -132,6 +146,8 @@ class ModuleFeatures(FeatureMap):
             module = self._modules[self.dtype]
             with torch.no_grad(), _plain_kernels(module):
                 out = module(probes.reshape(-1, *self.input_shape).clone())
+        except ModuleError:
+            raise
         except Exception as error:
             raise ValueError(
                 f"the module fails on an input of shape {(len(probes), *self.input_shape)} and {self.dtype} "
