@@ -46,7 +46,7 @@ lint: $(ENV)
 unit: $(ENV) # COVER="--cov=reconlaw" prints how much of the package the tests reach
 	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope $(COVER)
 
-quick: $(ENV) ## style, and the tests that take a minute: what to run while writing
+quick: $(ENV) ## style, and a fast part of the tests: what to run while writing
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest -n 2 -m "not slow" $(addprefix tests/test_,$(addsuffix .py,$(QUICK)))
