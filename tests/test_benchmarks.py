@@ -16,7 +16,7 @@ from helpers import ROOT
 import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
-SCRIPTS += ("partial", "defences", "uniqueness")
+SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -42,6 +42,8 @@ SHOWN = {
     "depth": {"activation", "scaled", "blocks", "ratio", "sets", "recovered", "median_weakest", "median_steps"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }
+SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "sets", "whole", "claimed_wrong"}
+SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 

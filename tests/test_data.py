@@ -37,6 +37,18 @@ def test_rows_lie_on_the_sphere(name):
 
 
 @pytest.mark.parametrize("name", ALL)
+def test_raw_pixels_are_there_in_the_same_order(name):
+    """What ordinary models see: in [0, 1], and on the sphere once the mean pixel is taken off."""
+    found = ALL[name]()
+    if found.image_shape is None:
+        assert found.pixels is None
+        return
+    assert found.pixels.shape == found.X.shape and 0 <= found.pixels.min() and found.pixels.max() <= 1
+    centred = (found.pixels.reshape(6, *found.image_shape) - torch.tensor(found.mean)).reshape(6, -1)
+    torch.testing.assert_close(torch.nn.functional.normalize(centred), torch.nn.functional.normalize(found.X))
+
+
+@pytest.mark.parametrize("name", ALL)
 def test_seeds(name):
     first, again, other = ALL[name](seed=1), ALL[name](seed=1), ALL[name](seed=2)
     assert torch.equal(first.X, again.X) and torch.equal(first.y, again.y)

@@ -32,6 +32,8 @@ class Dataset:
             in this order, the colour channel fastest.
         mean: m, of length 1 or 3.
         scale: s, in units of pixel brightness.
+        pixels: (n, d) the pictures p themselves, in [0, 1], flattened in the same order: what ordinary models are
+            trained on, for an attack with ``inputs=rl.inputs.Box(0.0, 1.0)``; None for samples that are no pictures.
     """
 
     X: torch.Tensor
@@ -39,6 +41,7 @@ class Dataset:
     image_shape: tuple[int, ...] | None = None
     mean: tuple[float, ...] = (0.0,)
     scale: float = 1.0
+    pixels: torch.Tensor | None = None
 
     def to_images(self, X: torch.Tensor) -> np.ndarray:
         """Pictures clip(m + s·x, 0, 1) of the rows of X.
@@ -86,7 +89,8 @@ def from_pixels(pixels: np.ndarray, y: torch.Tensor, mean: tuple[float, ...], dt
     x = rows.reshape(pixels.shape)
     room = np.where(x > 0, 1 - centre, centre)  # how far each pixel can move from m before it leaves [0,1]
     scale = float((room / np.maximum(np.abs(x), 1e-12)).min())
-    return Dataset(X, y.to(dtype), image_shape, tuple(float(m) for m in mean), scale)
+    raw = torch.as_tensor(pixels.reshape(n, -1)).to(dtype)
+    return Dataset(X, y.to(dtype), image_shape, tuple(float(m) for m in mean), scale, raw)
 
 
 def class_labels(counts: list[int]) -> torch.Tensor:

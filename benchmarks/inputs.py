@@ -1,0 +1,179 @@
+"""Ordinary models: raw pixels, biases, cross-entropy heads; one output in a box; a family below p = dn.
+
+"heads": n = 6 digits in [0, 1], K = 10, head trained by cross-entropy and momentum on a frozen body, random or trained
+on other digits before, in float64 or float32 throughout. "one output": n = 4 digits behind GELU features with biases
+and one regression output, at p/dn. "family": the same in the span of 16 principal components of other digits, at 1.25
+equations for each unknown. A set is whole where every sample's signed relative error is below 1e-2; "held" counts the
+samples whose standard error is below a hundredth, "held_wrong" those of them that are off by more.
+
+    python benchmarks/inputs.py
+"""
+
+from __future__ import annotations
+
+import common
+import torch
+from torch import nn
+
+import reconlaw as rl
+from reconlaw._random import seeded_generator
+
+OTHERS = 1000  # digits that bodies are trained on, and families taken of: none of them is attacked
+SIDE, D = 8, 64
+
+
+def digits():
+    """All digits in a fixed order at random, (1797, 64) in [0, 1], and their labels."""
+    found = rl.data.digits(1700, classes=tuple(range(10)), seed=0)
+    order = torch.randperm(1700, generator=seeded_generator("benchmark", 0))
+    return found.pixels[order], found.y.argmax(1)[order]
+
+
+def pick(n, seed):
+    """n digits that no body was trained on, and their labels."""
+    X, y = digits()
+    rows = OTHERS + torch.randperm(len(X) - OTHERS, generator=seeded_generator("benchmark", 1 + seed))[:n]
+    return X[rows], y[rows]
+
+
+def body(name: str) -> nn.Sequential:
+    """A body with biases, from rows of 64 pixels."""
+    if name == "mlp":
+        return nn.Sequential(nn.Linear(D, 512), nn.ReLU(), nn.Linear(512, 2048), nn.ReLU())
+    act = {"cnn-relu": nn.ReLU, "cnn-gelu": nn.GELU}[name]
+    shape = nn.Unflatten(1, (1, SIDE, SIDE))
+    return nn.Sequential(
+        shape, nn.Conv2d(1, 16, 3, padding=1), act(), nn.Conv2d(16, 64, 3, padding=1), act(), nn.Flatten()
+    )
+
+
+def cross_entropy(parameters, logits, y, optimiser, steps, batch=None):
+    """Train by full batches, or by random ones."""
+    generator, made = seeded_generator("benchmark", 10_000), optimiser(parameters)
+    for _ in range(steps):
+        rows = slice(None) if batch is None else torch.randperm(len(y), generator=generator)[:batch]
+        loss = nn.functional.cross_entropy(logits(rows), y[rows])
+        made.zero_grad()
+        loss.backward()
+        made.step()
+
+
+def fine_tuned(s: dict):
+    """θ of a head, the body's features, and the samples."""
+    dtype = getattr(torch, s["dtype"])
+    torch.manual_seed(s["seed"])
+    made = body(s["body"])
+    head = nn.Linear(made(torch.zeros(1, D)).shape[1], 10)
+    if s["pretrained"]:
+        X, y = (part[:OTHERS] for part in digits())
+        parameters, X = [*made.parameters(), *head.parameters()], X.float()
+        adam = lambda parameters: torch.optim.Adam(parameters, 1e-3)  # noqa: E731
+        cross_entropy(parameters, lambda rows: head(made(X[rows])), y, adam, s["pretraining"], 64)
+    made, head = made.to(dtype).requires_grad_(False), head.to(dtype)
+    X, y = pick(s["n"], s["seed"])
+    before, F = head.weight.detach().clone(), made(X.to(dtype))
+    sgd = lambda parameters: torch.optim.SGD(parameters, 0.05, momentum=0.9)  # noqa: E731
+    cross_entropy(head.parameters(), lambda rows: head(F[rows]), y, sgd, s["steps"])
+    theta = head.weight.detach().double() - before.double()
+    return theta, rl.ModuleFeatures(made.double(), (D,), device=s["device"]), X.to(dtype).double()
+
+
+def layer(s: dict, p: int):
+    made = rl.networks.TwoLayer(D, p, activation="gelu", bias=True, seed=s["seed"]).body
+    return rl.ModuleFeatures(made, (D,), device=s["device"])
+
+
+def one_output(s: dict):
+    features, (X, _) = layer(s, round(s["ratio"] * s["n"] * D)), pick(s["n"], s["seed"])
+    return features.fit(X, normal(s)), features, X
+
+
+def normal(s: dict):
+    return torch.randn(s["n"], generator=seeded_generator("benchmark", 100 + s["seed"]), dtype=torch.float64)
+
+
+def family(s: dict):
+    """Principal components of other digits, scaled to their deviations; samples within them."""
+    others = digits()[0][:OTHERS]
+    mean = others.mean(0)
+    _, sizes, components = torch.linalg.svd(others - mean, full_matrices=False)
+    basis = components[: s["k"]] * (sizes[: s["k"], None] / OTHERS**0.5)
+    X = pick(s["n"], s["seed"])[0]
+    X = mean + (X - mean) @ torch.linalg.pinv(basis) @ basis
+    features = layer(s, round(1.25 * s["n"] * (s["k"] + 1)))
+    return features.fit(X, normal(s)), features, X, rl.inputs.Affine(basis, mean)
+
+
+def work(s: dict) -> dict:
+    made = {"heads": fine_tuned, "one output": one_output, "family": family}[s["what"]](s)
+    theta, features, X = made[:3]
+    inputs = made[3] if s["what"] == "family" else {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
+    result = common.attack(theta, features, s["n"], inputs=inputs, seed=s["seed"], max_seconds=s["budget"])
+    return {**common.scores(result, X), "determined": result.determined, "message": result.message}
+
+
+NAMES = ("what", "body", "pretrained", "dtype", "in", "ratio", "n")
+
+
+def summarise(cells: list[dict]) -> list[dict]:
+    rows = []
+    for settings, members in common.groups(cells, NAMES):
+        results = [cell["result"] for cell in members]
+        whole = sum(r["below_1e-2"] == r["samples"] for r in results)
+        claimed = [r for r in results if r["message"].startswith("recovered")]
+        rows.append(
+            settings
+            | common.counts(results)
+            | {
+                "whole": whole,
+                "interval": common.wilson(whole, len(members)),
+                "claimed": len(claimed),
+                "claimed_wrong": sum(r["below_1e-2"] < r["samples"] for r in claimed),
+                "median_seconds": common.median(r["seconds"] for r in results),
+                "worst_errors": sorted(r["worst_error"] or float("inf") for r in results)[-3:],
+            }
+        )
+    return rows
+
+
+def settings(what, seed, budget, **more):
+    """A cell; every cell names all of NAMES, so that they sort."""
+    return (
+        {"what": what, "body": "", "pretrained": False, "dtype": "float64", "in": "box", "ratio": 0.0}
+        | more
+        | {
+            "seed": seed,
+            "budget": budget,
+        }
+    )
+
+
+def main() -> None:
+    options = common.parser(__doc__)
+    options.add_argument("--what", nargs="+", default=["heads", "one output", "family"])
+    options.add_argument("--seeds", type=int, help="sets (5 of heads, 10 of the others)")
+    options.add_argument("--seconds", type=float, help="a set (60)")
+    args = common.parse(options)
+    budget, cells = args.seconds or (20.0 if args.tiny else 60.0), []
+    if "heads" in args.what:
+        training = {"n": 2 if args.tiny else 6, "steps": 100, "pretraining": 300}
+        cells += [
+            settings("heads", seed, budget, body=name, pretrained=pretrained, dtype=dtype, **{"in": where}, **training)
+            for seed in range(args.seeds or (1 if args.tiny else 5))
+            for dtype in ("float64", "float32")
+            for pretrained in (False, True)
+            for name in ("cnn-relu", "cnn-gelu", "mlp")
+            for where in ("box", "free")
+            if not args.tiny or (name, pretrained, where) == ("mlp", False, "box")
+        ]
+    others = range(args.seeds or (1 if args.tiny else 10))
+    if "one output" in args.what:
+        ratios = (1.5,) if args.tiny else (1.5, 1.1, 1.0)
+        cells += [settings("one output", seed, budget, ratio=ratio, n=4) for seed in others for ratio in ratios]
+    if "family" in args.what:
+        cells += [settings("family", seed, budget, n=4, k=16, **{"in": "family"}) for seed in others]
+    common.run("inputs", args, cells, work, summarise)
+
+
+if __name__ == "__main__":
+    main()

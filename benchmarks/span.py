@@ -1,0 +1,76 @@
+"""One sample at a time, where θ has as many independent rows as there are samples (method="span").
+
+n raw digits, K = n + n // 4 outputs, an MLP body with biases of 2,048 features, labels Gaussian or by cross-entropy of
+random classes. "false" counts rows of X̂ that are no sample: the search must never make one up.
+
+    python benchmarks/span.py
+"""
+
+from __future__ import annotations
+
+import common
+import inputs
+import torch
+from torch import nn
+
+import reconlaw as rl
+from reconlaw._random import seeded_generator
+
+
+def work(s: dict) -> dict:
+    torch.manual_seed(s["seed"])
+    body = nn.Sequential(nn.Linear(inputs.D, 512), nn.ReLU(), nn.Linear(512, s["width"]), nn.GELU()).double()
+    features = rl.ModuleFeatures(body, (inputs.D,), device=s["device"])
+    X, _ = inputs.digits()
+    X = X[torch.randperm(len(X), generator=seeded_generator("benchmark", s["seed"]))[: s["n"]]]
+    y = torch.randn(s["n"], s["outputs"], generator=seeded_generator("benchmark", 100 + s["seed"]), dtype=torch.float64)
+    where = {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
+    options = {"method": "span", "inputs": where, "seed": s["seed"], "max_seconds": s["budget"]}
+    result = common.attack(features.fit(X, y), features, None, **options)
+    nearest = torch.cdist(result.X, X, compute_mode="donot_use_mm_for_euclid_dist").amin(1) / X.norm(dim=1).mean()
+    return {
+        **common.scores(result, X),
+        "found": len(result.X),
+        "false": int((nearest > 1e-2).sum()),
+        "segments": len(result.segments or {}),
+        "message": result.message,
+    }
+
+
+def summarise(cells: list[dict]) -> list[dict]:
+    rows = []
+    for settings, members in common.groups(cells, ("n", "outputs", "in", "budget")):
+        results = [cell["result"] for cell in members]
+        rows.append(
+            settings
+            | common.counts(results)
+            | {
+                "found": sum(r["found"] for r in results),
+                "false": sum(r["false"] for r in results),
+                "segments": sum(r["segments"] for r in results),
+                "median_seconds": common.median(r["seconds"] for r in results),
+                "median_error": common.median(r["median_error"] for r in results),
+            }
+        )
+    return rows
+
+
+def main() -> None:
+    options = common.parser(__doc__)
+    options.add_argument("--counts", type=int, nargs="+", help="n (10, 50)")
+    options.add_argument("--seeds", type=int, help="sets (3)")
+    options.add_argument("--seconds", type=float, help="a set (240)")
+    args = common.parse(options)
+    counts = args.counts or ([3] if args.tiny else [10, 50])
+    cells = [
+        {"n": n, "outputs": n + n // 4, "width": 256 if args.tiny else 2048, "in": where, "seed": seed}
+        | {"budget": args.seconds or (30.0 if args.tiny else 240.0)}
+        for seed in range(args.seeds or (1 if args.tiny else 3))
+        for n in counts
+        for where in (["box"] if args.tiny else ["box", "free"])
+    ]
+    common.run("span", args, cells, work, summarise)
+
+
+if __name__ == "__main__":
+    main()
