@@ -14,7 +14,7 @@ unexport MPLBACKEND
 LEGS := portable threads onecore fastclock
 
 .DEFAULT_GOAL := help
-.PHONY: help install book course test quick lint unit nbtest anywhere $(LEGS) lab serve notebooks repository clean
+.PHONY: help install book course test quick lint unit nbtest anywhere $(LEGS) robust lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -71,6 +71,9 @@ onecore: $(ENV) # two workers share one core
 
 fastclock: $(ENV) # budgets in seconds hold a fifth of the work
 	RECONLAW_CLOCK_SPEED=5 $(NBTEST)
+
+robust: $(ENV) ## rerun each chapter's searches with θ moved by its rounding and with other seeds (NB=path for one)
+	.venv/bin/python tests/robust.py $(NB)
 
 course: $(ENV) ## write notebooks for students, slides, answers and the handout into _build/course
 	PYTHONPATH=book/_ext .venv/bin/python -m course
