@@ -11,6 +11,7 @@ from .._precision import full_precision
 from ..features.budget import RANK, Budget, within
 from ..features.feature_map import FeatureMap
 from ..features.gram import as_step
+from ..features.threads import one_thread
 from ..inputs import Inputs, Sphere
 from ..sphere import to_sphere
 from . import search, sgd, span, sparse
@@ -30,6 +31,7 @@ _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 
 
 @full_precision()
+@one_thread()
 def reconstruct(
     theta,
     features,
@@ -66,6 +68,7 @@ def reconstruct(
         progress: show a progress bar on stderr.
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
             link is followed, and a file that is no checkpoint is refused, never replaced.
+            "sgd" goes on along the very road, the others from the best so far; the steps of earlier calls count.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.
