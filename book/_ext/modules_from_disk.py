@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,25 +14,28 @@ PAGES = {
     "playground/hero.js": "hero-from-disk.js",
     "calculator/calculator.js": "from-disk.js",
 }
-IMPORT = re.compile(r'^import \{([^}]*)\} from "\./([\w-]+\.js)";\n', re.MULTILINE)
+IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w./-]+\.js)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:const|class|function\*?) (\w+))", re.MULTILINE)
 
 
 def in_one(first: Path) -> str:
     """Each module that ``first`` needs as a function that returns what it exports, those first that others import."""
-    done: dict[str, str] = {}
+    done: dict[Path, str] = {}
 
-    def add(name: str) -> None:
-        if name in done:
+    def add(file: Path) -> None:
+        if file in done:
             return
-        source = (first.parent / name).read_text(encoding="utf-8")
+        source = file.read_text(encoding="utf-8")
         for _, imported in IMPORT.findall(source):
-            add(imported)
+            add((file.parent / imported).resolve())
         exported = ", ".join(EXPORT.findall(source))
-        body = EXPORT.sub("", IMPORT.sub(r'const {\1} = modules["\2"];\n', source))
-        done[name] = f'modules["{name}"] = (() => {{\n{body}return {{ {exported} }};\n}})();\n'
+        body = IMPORT.sub(lambda found: f"const {{{found[1]}}} = modules[{named(file.parent / found[2])}];\n", source)
+        done[file] = f"modules[{named(file)}] = (() => {{\n{EXPORT.sub('', body)}return {{ {exported} }};\n}})();\n"
 
-    add(first.name)
+    def named(file: Path) -> str:
+        return json.dumps("/".join(file.resolve().parts[-2:]))
+
+    add(first.resolve())
     return '"use strict";\nconst modules = {};\n' + "".join(done.values())
 
 

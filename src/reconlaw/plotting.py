@@ -157,7 +157,8 @@ def choices(traces, slider=None, menu=None, start=None) -> dict:
     Args:
         traces: pairs of what a trace belongs to and the trace, ``({"degree": 3, "activation": "tanh"}, {"y": ...})``.
             A trace is drawn where all of it is chosen; one that belongs to ``{}``, always.
-        slider, menu: which of these names each of them sets, and its label. Options stand in order of appearance.
+        slider: which of these names it sets, and its label. Options stand in order of appearance.
+        menu: the same of a menu.
         start: what is chosen at first, ``{"degree": 2}``; else the first options.
 
     Returns:

@@ -1,4 +1,5 @@
 // The page: what is chosen → counts → chart, table, verdicts and caveats. Nothing is fetched, nothing is sent.
+import { make } from "../shared/dom.js";
 import { architectures } from "./architectures.js";
 import { drawChart } from "./chart.js";
 import { equationRatio, lawRatio, trainedParameters } from "./counts.js";
@@ -18,12 +19,6 @@ function numberFrom(name) {
   const fine = field.value.trim() !== "" && Number.isInteger(value) && value >= Number(field.min) && value <= MOST;
   field.setAttribute("aria-invalid", !fine);
   return fine ? value : null;
-}
-
-function make(name, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
 }
 
 function recipesOf(architecture, { p, d, n, outputs, rank, softmax }) {

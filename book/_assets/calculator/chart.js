@@ -1,14 +1,7 @@
 // The recipes on a logarithmic axis of p/dn, between the marks of n, dn and "far above".
+import { add } from "../shared/dom.js";
 
 const ROW = 40, TOP = 46, BOTTOM = 40, LEFT = 12, RIGHT = 12;
-
-function add(parent, name, attributes, text = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = text;
-  parent.append(element);
-  return element;
-}
 
 const digits = (exponent) => [...String(exponent)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
 const tick = (exponent) => (exponent === 0 ? "1" : exponent === 1 ? "10" : `10${digits(exponent)}`);

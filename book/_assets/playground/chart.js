@@ -1,4 +1,5 @@
 // The loss against the step, on a logarithmic scale, as an SVG that grows with the search.
+import { add } from "../shared/dom.js";
 import { TOLERANCE } from "./solver.js";
 
 const WIDTH = 340, HEIGHT = 210, LEFT = 58, RIGHT = 10, TOP = 12, BOTTOM = 34;
@@ -8,14 +9,6 @@ const NAMED = ["nudged", "another set"]; // stages that get a note beside their 
 
 const x = (step, last) => LEFT + ((WIDTH - LEFT - RIGHT) * step) / Math.max(last, LEAST_STEPS);
 const y = (loss) => TOP + ((HEIGHT - TOP - BOTTOM) * Math.max(Math.log10(loss), LOWEST)) / LOWEST;
-
-function add(parent, name, attributes, text = "") {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", name);
-  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
-  element.textContent = text;
-  parent.append(element);
-  return element;
-}
 
 /** An empty chart in `svg`; `add(step)` draws one more {loss, stage}; a new stage begins a new line. */
 export function lossChart(svg) {

@@ -1,6 +1,7 @@
 // The page: draw → train → forget → recover → compare. It keeps what each step may know apart: training sees
 // the drawings, the attack gets the task that training leaves, and the comparison comes when the attack is
 // over.
+import { make } from "../shared/dom.js";
 import { activations } from "./activations.js";
 import { drawNumbers, drawPicture } from "./canvas.js";
 import { lossChart } from "./chart.js";
@@ -39,12 +40,6 @@ let running = null;
 const board = easel(part("easel"), () => drawThumb(current));
 
 // ---------------------------------------------------------------------------------------------- draw
-
-function make(name, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(name), properties);
-  element.append(...children);
-  return element;
-}
 
 function showDrawings() {
   part("thumbs").replaceChildren(...drawings.map((_, i) => {

@@ -38,6 +38,7 @@ def kkt(
     sharpness=(10.0, 200.0),
     progress=False,
     clock=None,
+    steps=None,
 ) -> Result:
     r"""Inputs whose tangent features, with labels and λ ≥ 0, combine to the trained weights.
 
@@ -46,11 +47,14 @@ def kkt(
         n: number of training samples.
         candidates: m, inputs to look for, the first half with label −1; 2n where None, the paper's choice.
         seed: of the random start.
-        max_seconds, max_steps: the descent ends with the first that is spent; None for no limit in seconds. A step is
-            an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n); rate and sharpness
-            follow the steps, whatever the clock says.
-        learning_rate: of Adam, falling to zero. sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr. clock: as of :func:`reconlaw.reconstruct`.
+        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit in seconds.
+        max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
+            rate and sharpness follow the steps, whatever the clock says.
+        learning_rate: of Adam, falling to zero.
+        sharpness: of the smoothed ReLU, first and last.
+        progress: show a bar on stderr.
+        clock: as of :func:`reconlaw.reconstruct`.
+        steps: an earlier name of ``max_steps``.
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the
@@ -63,6 +67,11 @@ def kkt(
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates, minimum=2)
     signs = torch.ones(m, dtype=W.dtype, device=W.device)
     signs[: m // 2] = -1
-    options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}
+    options = {
+        "seed": seed,
+        "max_seconds": max_seconds,
+        "max_steps": steps or max_steps,
+        "learning_rate": learning_rate,
+    }
     options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
     return descend("kkt", [(W, v)], (W, v), m, options, signs, True)

@@ -30,21 +30,26 @@ def ntk(
     sharpness=(10.0, 200.0),
     progress=False,
     clock=None,
+    steps=None,
 ) -> Result:
     r"""Inputs whose tangent features combine to what training changed in all the weights.
 
     Args:
-        before, after: two-layer networks (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output; the
-            attack runs where ``before`` is.
+        before: two-layer network (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output, from before the
+            training; the attack runs where it is.
+        after: the trained one.
         n: number of training samples.
         candidates: m, inputs to look for; 2n where None, the paper's choice: some serve twice.
         ends: where tangent features are taken, "before" or "both".
         seed: of the random start.
-        max_seconds, max_steps: the descent ends with the first that is spent; None for no limit in seconds. A step is
-            an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n); rate and sharpness
-            follow the steps, whatever the clock says.
-        learning_rate: of Adam, falling to zero. sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr. clock: as of :func:`reconlaw.reconstruct`.
+        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit in seconds.
+        max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
+            rate and sharpness follow the steps, whatever the clock says.
+        learning_rate: of Adam, falling to zero.
+        sharpness: of the smoothed ReLU, first and last.
+        progress: show a bar on stderr.
+        clock: as of :func:`reconlaw.reconstruct`.
+        steps: an earlier name of ``max_steps``.
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
@@ -61,6 +66,11 @@ def ntk(
     W1, v1 = W1.to(W0), v1.to(v0)
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates)
     at = [(W0, v0), (W1, v1)] if ends == "both" else [(W0, v0)]
-    options = {"seed": seed, "max_seconds": max_seconds, "max_steps": max_steps, "learning_rate": learning_rate}
+    options = {
+        "seed": seed,
+        "max_seconds": max_seconds,
+        "max_steps": steps or max_steps,
+        "learning_rate": learning_rate,
+    }
     options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
     return descend("ntk", at, (W1 - W0, v1 - v0), m, options)

@@ -51,7 +51,8 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
         theta: (K, p), head after less head before.
         features: the feature map that X̂ was found with, such as that of :func:`~reconlaw.networks.between`.
         X: (n, d), result.X of a reconstruction, signs included.
-        before, after: the networks, with a linear ``head``; on any device, each trains where it is.
+        before: the network from before the training, with a linear ``head``; on any device, it trains where it is.
+        after: the trained one, likewise.
         rounds: at most so many trainings; a round that brings the replay no nearer ends them.
         inputs: where the features live on a subspace, the map from their atoms to inputs.
         max_steps: of each descent.
