@@ -47,7 +47,7 @@ def kkt(
         n: number of training samples.
         candidates: m, inputs to look for, the first half with label −1; 2n where None, the paper's choice.
         seed: of the random start.
-        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit in seconds.
+        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit.
         max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
             rate and sharpness follow the steps, whatever the clock says.
         learning_rate: of Adam, falling to zero.
