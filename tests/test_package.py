@@ -36,6 +36,24 @@ print(*sorted(set(sys.modules) - before))
     assert len([name for name in loaded if not name.startswith("reconlaw")]) < 60
 
 
+def test_pictures_load_without_a_warning_in_a_notebook():
+    """tqdm warns in a kernel without ipywidgets; here in one that is made to look so."""
+    script = """
+import sys, types, warnings
+sys.modules["ipykernel.zmqshell"] = types.ModuleType("zmqshell")
+sys.modules["IPython"] = types.SimpleNamespace(get_ipython=lambda: None)
+sys.modules["ipywidgets"] = None
+with warnings.catch_warnings(record=True) as seen:
+    warnings.simplefilter("always")
+    import reconlaw as rl
+    rl.data.faces(n=1), rl.data.photos(n=1)
+assert "tqdm.auto" in sys.modules
+print([str(w.message) for w in seen if "IProgress" in str(w.message)])
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
+
+
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
     """Built in a copy, without a network, and unpacked."""

@@ -10,7 +10,7 @@ import torch
 
 from .._checks import check_count, check_float_dtype
 from .._random import seeded_generator
-from .dataset import Dataset, check_classes, class_labels, from_pixels, random_signs, share_out
+from .dataset import Dataset, check_classes, class_labels, from_pixels, load_pooch, random_signs, share_out
 
 FACES = 100  # the first hundred of lfw_subset's 200 pictures are faces, the rest are not
 
@@ -79,6 +79,7 @@ def faces(n: int = 10, seed: int = 0, dtype: torch.dtype = torch.float64) -> Dat
     Source:
         Huang et al., Labeled Faces in the Wild, University of Massachusetts, report 07-49 (2007).
     """
+    load_pooch()
     import skimage.data
 
     check_float_dtype(dtype)
@@ -122,6 +123,7 @@ def photos(
 
 def _photographs(rgb: bool) -> list[np.ndarray]:
     """(H, W) or (H, W, 3) arrays in [0,1]."""
+    load_pooch()
     import skimage.color
     import skimage.data
     from sklearn.datasets import load_sample_image

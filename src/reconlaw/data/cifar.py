@@ -7,7 +7,6 @@ https://www.cs.toronto.edu/~kriz/cifar.html
 from __future__ import annotations
 
 import tarfile
-import warnings
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from .._checks import check_count, check_float_dtype
-from .dataset import Dataset, check_classes, class_labels, from_pixels, share_out
+from .dataset import Dataset, check_classes, class_labels, from_pixels, load_pooch, share_out
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
@@ -139,17 +138,8 @@ def _from_folder(folder: Path) -> Iterator[Source]:
         yield _whole_batch(str(path), path.read_bytes())
 
 
-def _pooch():
-    """pooch, loaded by who asks for the archive. It loads tqdm.auto, which in a notebook without ipywidgets warns of a
-    progress bar that nothing here draws."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="IProgress not found")
-        import pooch
-    return pooch
-
-
 def _from_archive(path: Path) -> Iterator[Source]:
-    if _pooch().file_hash(str(path), alg="sha256") != SHA256:
+    if load_pooch().file_hash(str(path), alg="sha256") != SHA256:
         raise ValueError(f"{path} has the wrong SHA-256, expected {SHA256}: it was cut short or altered; fetch {URL}")
     with tarfile.open(path, "r:gz") as archive:
         for batch in BATCHES:
@@ -172,7 +162,7 @@ def _cached(download: bool) -> Path:
     """The archive in pooch's cache, fetched if need be."""
     from requests.exceptions import RequestException
 
-    pooch = _pooch()
+    pooch = load_pooch()
     cache = Path(pooch.os_cache("reconlaw"))
     if not download:
         if not (cache / ARCHIVE).is_file():

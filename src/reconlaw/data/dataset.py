@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,3 +121,14 @@ def check_classes(classes, known) -> list:
 def random_signs(n: int, generator: torch.Generator) -> torch.Tensor:
     """n labels ±1, each by a fair coin."""
     return 2.0 * torch.randint(0, 2, (n,), device="cpu", generator=generator).double() - 1.0
+
+
+def load_pooch():
+    """pooch, which fetches archives, and which scikit-image's pictures load too.
+
+    It loads tqdm.auto, which in a notebook without ipywidgets warns of a progress bar that nothing here draws.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import pooch
+    return pooch
