@@ -47,14 +47,14 @@ def claims(result, X, tolerance=1e-2):
 
 @pytest.mark.parametrize("activation", ["relu", "abs"])
 def test_near_the_count_of_a_kinked_activation(activation):
-    """ReLU and |z| at p/dn of 1 to 1.5: of the sets that fit θ some are not the data, and none is called so."""
+    """ReLU and |z| at p/dn of 1 to 1.5, and 4: of the sets that fit θ some are not the data; none is called so."""
     fits = called = 0
     for seed in range(6):
         n, d = 2 + seed % 2, 5 + seed % 6
-        X, features, a = drawn(n, d, round((1 + 0.5 * (seed % 5) / 4) * n * d), activation, 40 + seed)
+        X, features, a = drawn(n, d, round((1, 1.1, 1.2, 1.3, 1.5, 4)[seed] * n * d), activation, 40 + seed)
         result = rl.reconstruct(a @ features(X), features, n, **BUDGET)
         fits, called = fits + result.converged, called + claims(result, X) / n
-    assert fits > 1 and 0 < called <= fits  # some are found, and some fits are refused
+    assert fits >= called >= 1  # not in vain: at 4 it is found
 
 
 @pytest.mark.parametrize("activation", ["gelu", "tanh", "softplus", lambda z: z**3, "relu"])
