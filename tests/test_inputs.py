@@ -225,6 +225,37 @@ def test_norms_of_a_homogeneous_map_are_not_identifiable():
     assert rl.match(result.X, X * (6**0.5 / X.norm(dim=1, keepdim=True))).error.max() < 1e-6
 
 
+def test_pixels_of_eight_bits_come_back_exact():
+    """Noise moves the continuous answer off; rounded it is exact to the last bit, and known to be."""
+    features = body(p=400)
+    X = torch.randint(0, 256, (3, 6), generator=draws(4)).double() / 255
+    theta = features.fit(X, torch.randn(3, 2, generator=draws(9), dtype=torch.float64))
+    noise = 1e-6 * theta.std() * torch.randn(theta.shape, generator=draws(5), dtype=torch.float64)
+    options = {"inputs": Box(0.0, 1.0, levels=256), "tol": 1e-11}
+    result = rl.reconstruct(theta + noise, features, 3, **options)
+    plain = rl.reconstruct(theta + noise, features, 3, inputs=Box(0.0, 1.0), tol=1e-11)
+    assert plain.exact is None and 1e-9 < float(rl.match(plain.X, X).error.max()) < 1e-3
+    assert result.exact.all() and float(rl.match(result.X, X).error.max()) < 1e-15
+
+
+@pytest.mark.parametrize("size", [1e-2, 3e-2])
+def test_a_grid_finer_than_the_noise_makes_nothing_exact(size):
+    features = body(p=400)
+    X = torch.randint(0, 256, (3, 6), generator=draws(4)).double() / 255
+    theta = features.fit(X, torch.randn(3, 2, generator=draws(9), dtype=torch.float64))
+    noise = size * theta.std() * torch.randn(theta.shape, generator=draws(5), dtype=torch.float64)
+    result = rl.reconstruct(theta + noise, features, 3, inputs=Box(0.0, 1.0, levels=256), tol=4 * size**2)
+    off = (result.X[rl.match(result.X, X).order] - X).abs().amax(1) > 1e-9
+    assert off.any() and not (result.exact[rl.match(result.X, X).order] & off).any()
+
+
+def test_samples_between_the_levels_are_left_where_they_are():
+    features = body(p=200)
+    X = torch.rand(2, 6, generator=draws(4), dtype=torch.float64)
+    result = solved(features, X, Box(0.0, 1.0, levels=256))
+    assert not result.exact.any() and float(rl.match(result.X, X).error.max()) < 1e-6
+
+
 def test_whitening_weighs_what_stands_above_the_floor():
     Q = torch.linalg.qr(torch.randn(500, 4, generator=draws(), dtype=torch.float64)).Q.T
     sizes = torch.tensor([1.0, 1e-2, 1e-4, 1e-9], dtype=torch.float64)

@@ -64,14 +64,16 @@ class BoundedStep:
 
     taken = None
 
-    def __init__(self, point: Projection, inputs: Inputs):
+    def __init__(self, point: Projection, inputs: Inputs, fine: bool = False):
         self.point, self.inputs, lift = point, inputs, point.lift
         lift.linearise(point.alpha)
         self.gradient = lift.vjp(point.residual)
         (n, k), B, alpha = point.U.shape, lift.columns, point.alpha
         lifted = len(B) > n
         W = torch.cat([point.U, -point.U]) if lifted else point.U
-        J = point.features.jacobians(W, dtype=None if point.loss > _FINE else B.dtype)[1].reshape(len(B) * k, -1)
+        J = point.features.jacobians(W, dtype=B.dtype if fine or point.loss <= _FINE else None)[1].reshape(
+            len(B) * k, -1
+        )
         BJ = (B.to(J) @ J.T).to(B)
         gram = (J @ J.T).to(B) - BJ.T @ torch.cholesky_solve(BJ, point.factor)
         H = gram.reshape(len(B), k, len(B), k) * (alpha @ alpha.T)[:, None, :, None]

@@ -19,6 +19,7 @@ from .coordinates import decoded, homogeneous, through
 from .count import count, independent_rows
 from .examine import examine, unexamined
 from .fingerprint import fingerprint
+from .grid import on_grid
 from .message import message_of, status_of
 from .projection import Projection
 from .result import Result
@@ -133,7 +134,10 @@ def reconstruct(
         # The attack differentiates, in whatever mode its caller is.
         with run.working(), within(budget), torch.inference_mode(False):
             found = _METHODS[method](over, theta.clone(), n, run, seed, tol, inputs, **options)
-        point, sign_identifiable, interrupted, *path = found
+            point, sign_identifiable, interrupted, *path = found
+            exact = None
+            if inputs.levels is not None:
+                point, exact = on_grid(over, theta, point, inputs, tol)
     finally:
         run.close()
     U, unknowns, note, sphere = point.U, inputs.unknowns(features.d), "", isinstance(inputs, Sphere)
@@ -174,6 +178,7 @@ def reconstruct(
     return Result(
         X=decoded(where, examined.X),
         latent=examined.X if inputs.latent() else None,
+        exact=exact,
         segments={row: decoded(over, ends) for row, ends in run.segments.items()} or None,
         at_bounds=None if inputs.bounds(U) is None else inputs.active(U),
         coefficients=(alpha[:, 0] if vector else alpha) * unit,

@@ -61,6 +61,9 @@ class Result:
             so one unknown less each; None where there is no box.
         segments: of "span", row of X → (2, d), the ends of a segment all of whose points explain θ as well as that row;
             None of the other methods, and where there is no such segment.
+        exact: (n,) bool, of inputs with ``levels``: rows that lie on the grid, each of whose pixels is known to a tenth
+            of a level or better, and any of whose neighbours on the grid explains θ worse
+            (:mod:`reconlaw.attack.grid`). None without levels.
         status: how it ended, a :class:`Status`.
         flags: of each sample, a :class:`Flag`.
         standard_errors: (n,) relative to √d: how far each sample may be off, given the residual and the rounding of θ;
@@ -82,6 +85,7 @@ class Result:
     latent: torch.Tensor | None = None
     at_bounds: torch.Tensor | None = None
     segments: dict[int, torch.Tensor] | None = None
+    exact: torch.Tensor | None = None
     status: Status = Status.STALLED
     flags: tuple[Flag, ...] = ()
     standard_errors: torch.Tensor | None = None

@@ -1,0 +1,60 @@
+r"""Samples on a grid of levels: pixels of eight bits, say, which a continuous answer is rounded to where θ bears it.
+
+A pixel has one of 256 values, so that an answer that is off by less than half a level is exact once it is rounded. Row
+i counts as exact where the rounded samples explain θ as well as the continuous ones, where each free coordinate is
+known to a tenth of a level or better (five standard errors fit into half of one, with H of
+:mod:`reconlaw.attack.bounded` and the variance that the residual shows), and where a change of any single pixel by one
+level explains θ worse.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..features.gram import StepError, as_step
+from ..inputs import Inputs
+from .bounded import BoundedStep, affordable
+from .projection import Projection
+
+# The rounded samples may fit worse than the continuous ones, which have more freedom, by this factor.
+_NO_WORSE = 4.0
+# Standard errors that half a level must hold.
+_SURE = 5.0
+
+
+def on_grid(features, theta, point: Projection, inputs: Inputs, tol: float):
+    """The samples on their grid where θ bears it, else ``point``; and (n,) bool, which of them are exact."""
+    none = torch.zeros(len(point.U), dtype=torch.bool, device=point.U.device)
+    if point.loss > tol or len(point.lift.columns) != len(point.U) or not affordable(point):
+        return point, none
+    try:
+        with as_step():
+            rounded = Projection(features, theta, inputs.rounded(point.U))
+            if rounded.loss > max(tol, _NO_WORSE * point.loss):
+                return point, none
+            return rounded, _sure(rounded, theta, inputs)
+    except StepError:
+        return point, none
+
+
+def _sure(point, theta, inputs):
+    (n, k), model = point.U.shape, BoundedStep(point, inputs, fine=True)
+    step = inputs.step(point.U).expand(n, k)
+    moving = step > 0
+    low, high = inputs.bounds(point.U)
+    diagonal = model.H.diagonal().reshape(n, k)
+    worse = torch.ones(n, k, dtype=torch.bool, device=point.U.device)
+    for sign in (-1, 1):
+        there = moving & (point.U + sign * step <= high + step / 2) & (point.U + sign * step >= low - step / 2)
+        worse &= ~there | (diagonal * step.square() > 2 * sign * step * model.gradient)
+    free = (~inputs.active(point.U) & moving).reshape(-1)
+    H = model.H[free][:, free]
+    values, vectors = torch.linalg.eigh(H)
+    if len(values) and not bool(values[0] > 1e-13 * values[-1]):
+        return torch.zeros(n, dtype=torch.bool, device=point.U.device)
+    rounding = (torch.finfo(theta.dtype).eps * float(theta.norm())) ** 2
+    variance = max(point.loss * point.scale, rounding) / max(1, theta.numel() - len(values))
+    errors = torch.zeros(n * k, dtype=point.U.dtype, device=point.U.device)
+    errors[free] = (variance * (vectors.square() / values).sum(1)).sqrt()
+    known = _SURE * errors.reshape(n, k) <= step / 2
+    return ((worse & known) | ~moving).all(1)
