@@ -112,11 +112,42 @@ def test_no_attack_beats_the_bound():
 
 @pytest.mark.parametrize("d", [2, 3, 10, 64])
 def test_caps_of_the_sphere(d):
-    for error in (0.05, 0.3, 1.0, 1.3):
-        x = error**2 - error**4 / 4
-        assert privacy.log_cap(d, error) == pytest.approx(math.log(betainc((d - 1) / 2, 0.5, x) / 2), rel=1e-9)
-    assert privacy.log_cap(3, 1.0) == pytest.approx(math.log(0.25))  # by area: height over diameter
-    assert privacy.log_cap(d, math.sqrt(2)) == pytest.approx(math.log(0.5))
+    for error in (0.05, 0.3, 0.9):
+        assert privacy.log_cap(d, error) == pytest.approx(math.log(betainc((d - 1) / 2, 0.5, error**2) / 2), rel=1e-9)
+    half = (1 - math.sqrt(1 - 0.6**2)) / 2  # by area: height over diameter
+    assert privacy.log_cap(3, 0.6) == pytest.approx(math.log(half))
     assert privacy.log_cap(3072, 0.1) < -7000
-    with pytest.raises(ValueError, match="right angle"):
-        privacy.log_cap(d, 1.5)
+    with pytest.raises(ValueError, match="less than 1"):
+        privacy.log_cap(d, 1.0)
+
+
+def test_the_best_guess_lies_inside_the_sphere():
+    """Where κ was the cap around a guess on the sphere, it was 8 % too small at d = 64 and an error of 0.1."""
+    error, d = 0.6, 5
+    generator = torch.Generator().manual_seed(4)
+    z = torch.randn(400_000, d, generator=generator, dtype=torch.float64)
+    z /= z.norm(dim=1, keepdim=True)
+    share = [(z - r * torch.eye(d).double()[0]).norm(dim=1).le(error).double().mean() for r in (0.8, 1.0)]
+    assert math.log(share[0]) == pytest.approx(privacy.log_cap(d, error), abs=0.02)  # (1 − η²)^½ = 0.8
+    assert share[1] < 0.95 * share[0]
+    on_it = math.log(betainc(31.5, 0.5, 0.1**2 - 0.1**4 / 4) / 2)
+    assert math.exp(privacy.log_cap(64, 0.1) - on_it) == pytest.approx(1.08, abs=0.01)
+
+
+@pytest.mark.parametrize("size", [0.05, 0.3, 1.0, 4.0])
+def test_no_posterior_mean_beats_the_least_error(size):
+    """The best estimate there is, of one point of a circle from noisy features, and half of it, which is biased."""
+    generator = torch.Generator().manual_seed(2)
+    V = torch.randn(12, 2, generator=generator, dtype=torch.float64) / math.sqrt(2)
+    t = 2 * math.pi * torch.arange(2000, dtype=torch.float64) / 2000
+    x = math.sqrt(2) * torch.stack([t.cos(), t.sin()], 1)
+    slope = math.sqrt(2) * torch.stack([-t.sin(), t.cos()], 1)
+    theta = torch.tanh(x @ V.T)
+    information = ((1 - theta.square()) * (slope @ V.T)).square().sum(1).mean() / size**2
+    rows = torch.randint(2000, (4000,), generator=generator)
+    seen = theta[rows] + size * torch.randn(4000, 12, generator=generator, dtype=torch.float64)
+    mean = torch.softmax(-torch.cdist(seen, theta).square() / (2 * size**2), 1) @ x
+    for shrunk in (1.0, 0.5):
+        error = ((shrunk * mean - x[rows]).square().sum(1).mean() / 2).sqrt()
+        assert error > privacy.least_error(float(information), 2) * 0.97
+    assert privacy.least_error(0.0, 2) == 1.0

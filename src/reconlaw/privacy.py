@@ -7,8 +7,9 @@ releases, each of which may depend on those before, with √(μ₁² + … + μ_
 
 Sources: Dong, Roth and Su, *Gaussian differential privacy* (2022), for μ-GDP; Balle and Wang, arXiv 1805.06530, for its
 δ(ε); Abadi et al., arXiv 1607.00133, for clipped noisy descent; Chaudhuri, Monteleoni and Sarwate (2011) for noise on
-the minimiser; Balle, Cherubin and Hayes, arXiv 2201.04845, and Hayes, Mahloujifar and Balle, arXiv 2302.07225, for what
-privacy says of reconstruction.
+the minimiser; Balle, Cherubin and Hayes, arXiv 2201.04845, Hayes, Mahloujifar and Balle, arXiv 2302.07225, and Kaissis,
+Hayes, Ziller and Rueckert, arXiv 2307.03928, for what privacy says of reconstruction; Gill and Levit (1995) for van
+Trees' inequality.
 """
 
 from __future__ import annotations
@@ -129,19 +130,34 @@ def reconstruction_bound(mu: float, log_prior: float) -> float:
 
 
 def log_cap(d: int, error: float) -> float:
-    r"""ln of the chance that a uniform sample of the sphere lies within a relative distance of a fixed point.
+    r"""ln κ: the most likely any guess ẑ ∈ R^d is to lie within a relative distance of a uniform sample of the sphere.
 
-    ½ I_x((d − 1)/2, ½) with x = η² − η⁴/4, I the regularised incomplete beta function and η = ``error``.
+    ½ I_x((d − 1)/2, ½) with x = η², I the regularised incomplete beta function and η = ``error``. The best guess lies
+    inside the sphere, at the centre of the largest cap that a ball of radius η√d cuts out; one on the sphere has
+    x = η² − η⁴/4 only.
 
     Args:
-        d: of the sample, ≥ 2. error: 0 < η ≤ √2, of ‖x̂ − x‖/‖x‖.
+        d: of the sample, ≥ 2. error: 0 < η < 1, of ‖ẑ − z‖/‖z‖; from 1 on the guess 0 is always right.
     """
     check_count("d", d, minimum=2)
     error = check_positive("error", error)
-    if error > math.sqrt(2):
-        raise ValueError(f"error={error} is more than a right angle; use √2 or less")
-    a, x = (d - 1) / 2, error**2 - error**4 / 4
-    if x >= 1:
-        return math.log(0.5)
+    if error >= 1:
+        raise ValueError(f"error={error} is no error: the guess 0 is within 1 of every sample; use less than 1")
+    a, x = (d - 1) / 2, error**2
     log_beta = a * math.log(x) + 0.5 * math.log1p(-x) - math.log(a) - scipy.special.betaln(a, 0.5)
     return float(math.log(0.5) + log_beta + math.log(scipy.special.hyp2f1(a + 0.5, 1.0, a + 1.0, x)))
+
+
+def least_error(information: float, d: int) -> float:
+    r"""A root mean square error, relative, that no estimate of a sample uniform on the sphere goes below.
+
+    (1 + T/(d − 1)²)^{−1/2}, whatever else the attacker knows, biased estimates included: van Trees' inequality on the
+    sphere (the chapter *Defences*).
+
+    Args:
+        information: T ≥ 0, the mean over the sample of ‖∂θ/∂u‖_F²/s², for Gaussian noise of standard deviation s on
+            each coordinate of θ and relative movements u of the sample along the sphere.
+        d: of the sample, ≥ 2.
+    """
+    information = check_positive("information", information, allow_zero=True)
+    return (1 + information / (check_count("d", d, minimum=2) - 1) ** 2) ** -0.5
