@@ -164,3 +164,26 @@ def test_samples_found_are_kept_and_the_rest_is_found_on_resuming(tmp_path, monk
     rest = rl.reconstruct(theta, features, 8, method="span", inputs=Box(0.0, 1.0), checkpoint=path)
     assert taken[0] == len(first.X)
     assert rest.converged and worst(rest, X) < 1e-6 and worst(whole, X) < 1e-6
+
+
+def test_many_samples_are_looked_for_one_by_one(monkeypatch):
+    """varpro takes this road by itself, and finishes together what it could not find singly."""
+    from reconlaw.attack import domains, span
+
+    features, X = body(p=140), pictures(9)
+    theta = spread(features, X, 12)
+    whole = rl.reconstruct(theta, features, 9, inputs=Box(0.0, 1.0))
+    assert whole.converged and whole.method == "varpro" and worst(whole, X) < 1e-6
+    rounds = []
+    search = span.Span.search
+
+    def one_round(self):
+        monkeypatch.setattr(span, "batch_size", lambda *_: 3)
+        monkeypatch.setattr(span, "_FRUITLESS", 0 if rounds else 1)
+        rounds.append(1)
+        self.n = 3
+        search(self)
+
+    monkeypatch.setattr(domains.Span, "search", one_round)
+    rest = rl.reconstruct(theta, features, 9, inputs=Box(0.0, 1.0))
+    assert rounds and rest.converged and worst(rest, X) < 1e-6

@@ -1,6 +1,8 @@
 r"""``method="varpro"`` off the sphere: the search for samples in a box, in free space or in a family.
 
-1. Start from points of the domain, the first time along the spectral directions of θ where there are any.
+1. Where θ has as many rows above its noise as there are samples, and these are many, look for each by itself first
+   (:mod:`reconlaw.attack.span`). Start from what that found and from points of the domain, the first time along the
+   spectral directions of θ where there are any.
 2. Descend on the whitened rows of θ (:mod:`reconlaw.attack.subspace`), steps bounded
    (:mod:`reconlaw.attack.bounded`).
 3. Where that ends above what noise leaves: one atom, the cheapest first, gives way to the point of the domain that the
@@ -22,10 +24,13 @@ from ..inputs import Inputs
 from .projection import Projection, least_squares
 from .run import Run
 from .signs import read_signs
+from .span import Span, applies
 from .subspace import Subspace, subspace
 from .tools import pair_costs
 from .varpro import descend
 
+# From so many samples on they are looked for one by one first, where θ has rows for that.
+_MANY = 8
 # Exchanges without progress before the search starts anew, and points drawn for an exchange.
 _FRUITLESS = 8
 _DRAWN = 256
@@ -56,8 +61,9 @@ class DomainSearch:
         return self.inputs.starts(count, self.features.d, self.generator).to(self.theta)
 
     def first_atoms(self):
-        if self.run.best is not None:
-            return self.run.best.to(self.theta)
+        if self.run.best is not None:  # fewer than n where they were found one by one
+            kept = self.run.best.to(self.theta)[: self.n]
+            return torch.cat([kept, self.starts(self.n - len(kept))])
         features = self.features
         if self.start == "random" or features.activation is None or features.p <= features.d + 1:
             return self.starts(self.n)
@@ -153,6 +159,8 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
     search = DomainSearch(features, theta, n, run, seed, start, tol, inputs)
     interrupted = False
     try:
+        if n >= _MANY and applies(search.space, n):
+            Span(features, theta, n, run, seed, tol, inputs).search()
         search.atoms()
     except StepError as error:
         if run.best is None:

@@ -55,7 +55,8 @@ class Span:
         self.basis = theta.new_zeros(0, features.p)
         self.round = int(run.state.get("round", 0))
         if run.best is not None:
-            self._add(run.best.to(theta))
+            kept = run.best.to(theta)
+            self._add(kept[Membership(features, self.Q).values(kept)[0] <= self.tol])
 
     def _add(self, X):
         """Add the rows of X whose features are new; how many were."""

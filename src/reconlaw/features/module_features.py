@@ -67,9 +67,9 @@ class ModuleFeatures(FeatureMap):
     r"""The feature map Φ(X) = f(X) ∈ R^{n×p} of a network body f, its output flattened.
 
     A copy of the body is taken, in evaluation mode, its parameters frozen and cast to ``dtype``; the body itself is
-    left as it is. Rows of X are inputs flattened in the order of ``input_shape``. As everywhere in the package the
-    attack seeks samples of norm √d: a body with biases answers x and 2x differently, so it must have been trained on
-    inputs of that norm (``x * d**0.5 / x.norm()`` for each), which is how :mod:`reconlaw.data` gives them.
+    left as it is. Rows of X are inputs flattened in the order of ``input_shape``. A body with biases
+    answers x and 2x differently, so the attack must know where its inputs lived: pass ``inputs=`` to
+    :func:`reconlaw.reconstruct`, pixels in a box for example. Where none is given they have norm √d.
 
     Args:
         module: any ``torch.nn.Module`` that maps (n, \*input_shape) to a floating (n, …), each sample by itself.
