@@ -104,6 +104,19 @@ def test_linearising_again_takes_the_new_coefficients():
     torch.testing.assert_close(lift.jvp(delta), fresh.jvp(delta), rtol=1e-12, atol=1e-12)
 
 
+def test_a_body_may_need_more_than_one_row():
+    """As batch normalisation does in training mode; a row's share of the work is counted all the same."""
+
+    class OfABatch(rl.ModuleFeatures):
+        def apply(self, X, dtype=None):
+            assert len(X) > 1
+            return super().apply(X, dtype)
+
+    body = seeded(lambda: nn.Linear(8, 30))
+    assert OfABatch(body, 8, device="cpu").multiplications == 8 * 30
+    assert rl.projection_loss(normal(3, 8), OfABatch(body, 8, device="cpu"), normal(30, 1)[:, 0]) > 0
+
+
 @pytest.mark.skipif(not hasattr(torch.backends, "mha"), reason="torch < 2.3 has no switch for them")
 def test_the_fused_kernels_are_left_as_they_were():
     before = torch.backends.mha.get_fastpath_enabled()
