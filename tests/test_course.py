@@ -347,3 +347,12 @@ def test_answers_stand_apart():
     pages = [*(BOOK / "teach").glob("*.md")]
     assert not any("answers/assessment" in page.read_text(encoding="utf-8") for page in pages)
     assert "teach/answers/assessment" not in toc_entries()
+
+
+def test_what_the_site_folds_is_open_on_paper_and_slides():
+    source = "Before.\n\n:::::{dropdown} Proof\n::::{prf:proof}\nBecause.\n::::\n:::::\n\nAfter."
+    assert [(block.kind, block.body) for block in blocks(source)] == [
+        ("text", "Before."),
+        ("prf:proof", "Because."),
+        ("text", "After."),
+    ]
