@@ -13,7 +13,8 @@ from .attack.projection import projection_loss
 from .attack.reconstruct import reconstruct
 from .attack.result import Flag, Result, Status
 from .attack.run import CheckpointError
-from .auditing.audit import Audit, AuditError, audit
+from .auditing.audit import AuditError, audit
+from .auditing.outcome import Audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
 from .features.feature_map import FeatureMap
 from .features.gram import SpanError, StepError

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .auditing.audit import audit
 from .auditing.errors import AuditError
+from .auditing.given import inputs_from
 from .auditing.head import import_module
 
 _AUDIT = """\
@@ -22,10 +23,11 @@ called, so name your own.
 """
 _STATUS = """\
 exit status:
-  0  no data can be named: the head did not change, or its change has fewer numbers than the inputs
+  0  no tensor differs between the checkpoints
   1  data came back
   2  an argument or a file does not serve, or the audit failed; the message says why
-  3  data may be there: partly found, or not found by this attack, which proves nothing
+  3  data may be there: close, with candidates that something speaks against, or inconclusive, which proves nothing
+  4  not determined by counting, for inputs of which nothing more is known; this says nothing of safety
 
 example:
   python -m reconlaw audit before.pt after.pt --model mypackage.model:build --head fc --input-shape 3,32,32 --n 20
@@ -96,6 +98,17 @@ def parser() -> argparse.ArgumentParser:
         "model has biases",
     )
     made.add_argument(
+        "--inputs",
+        metavar="WHERE",
+        help="where inputs lie as the model sees them: free, sphere, sphere:RADIUS, box:LOW,HIGH or pixels:MEAN,STD, "
+        "channels joined by / (default: nothing is assumed)",
+    )
+    made.add_argument(
+        "--candidates",
+        metavar="POOL",
+        help="which of these were trained on? A folder of pictures, or a .npz, .npy or .csv file",
+    )
+    made.add_argument(
         "--image-shape", type=_shape, metavar="H,W", help="how to draw an input, if its shape does not tell"
     )
     made.add_argument(
@@ -144,6 +157,8 @@ def main(arguments=None) -> int:
             not given.quiet,
             given.max_steps,
             given.state,
+            given.inputs and inputs_from(given.inputs, given.input_shape),
+            given.candidates,
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)

@@ -7,19 +7,23 @@ import math
 import torch
 
 from .._checks import check_count, check_positive
-from ..attack.count import count, independent_rows
+from ..attack.coordinates import decoded, through
+from ..attack.count import Count, count, independent_rows
 from ..features.module_features import ModuleFeatures, unlike_in_training
+from ..inputs import Free, Sphere
 from .errors import AuditError
 from .head import HeadInput, changed_tensors
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
 MOST_MOVED = 0.1
+# Dtypes of a larger eps hold few digits; the loss that training in them leaves, in squares of the rounding of files.
+_FULL, _TRAINED = 1e-5, 4.0
 
 
 class HeadChange:
     """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map."""
 
-    def __init__(self, before, after, module, head, input_shape, norm, device):
+    def __init__(self, before, after, module, head, input_shape, norm, device, inputs=None):
         self.head, key = head, f"{head}.weight"
         W0, W1 = before[key].double(), after[key].double()
         self.change = W1 - W0
@@ -32,13 +36,19 @@ class HeadChange:
         self.noise = self.rounding / self.size if self.size else math.inf
         self.tolerance = min(1e-6, max(1e-20, 1e3 * self.noise**2, (10 * eps) ** 2))
         self.tolerance = max(self.tolerance, min(1.0, self.noise**2))  # no samples explain the rounding of bfloat16
+        if eps > _FULL:  # training in few digits rounds at every step, not only at the end
+            self.tolerance = min(1.0, max(self.tolerance, _TRAINED * self.noise**2))
         bias = f"{head}.bias"
         self.bias_change = after[bias].double() - before[bias].double() if bias in before else None
         self.changed = [name for name in changed_tensors(before, after) if not name.startswith(f"{head}.")]
         shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
         d = math.prod(check_count("input_shape", side) for side in shape)
-        self.norm = math.sqrt(d) if norm is None else check_positive("norm", norm)
-        scale = self.norm / math.sqrt(d)
+        if isinstance(inputs, Sphere) and inputs.radius is not None:
+            inputs, norm = Sphere(), inputs.radius  # the body is scaled instead
+        if inputs is not None and norm is not None and not isinstance(inputs, Sphere):
+            raise AuditError(f"norm={norm} is of a sphere, and inputs={inputs!r} is none; pass one of the two")
+        self.scale = 1.0 if norm is None else check_positive("norm", norm) / math.sqrt(d)
+        scale, self.domain, self.shape = self.scale, Sphere(), shape
 
         def features(state):
             body = HeadInput(module, head, scale)
@@ -47,6 +57,7 @@ class HeadChange:
                 own = name if name in tensors else f"{head}.layer.{name.removeprefix(head + '.')}"
                 tensors[own] = value
             body.double().model.load_state_dict(tensors)
+            self.body = body
             return ModuleFeatures(body, shape, device=device)
 
         self.features, self.moved = features(before), 0.0
@@ -65,6 +76,11 @@ class HeadChange:
         self.random_layers = sorted({type(part).__name__ for _, part in unlike_in_training(module)})
         self._compress()
         self.homogeneous = self._homogeneous()
+        if inputs is not None:
+            inputs.check(d)
+            self.domain = inputs
+        elif norm is None and not self.homogeneous:
+            self.domain = Free()
 
     def _compress(self):
         """θ in as many rows as its rank: the others hold rounding."""
@@ -77,6 +93,47 @@ class HeadChange:
         one, two = self.features(Z), self.features(2 * Z)
         return bool((torch.nn.functional.cosine_similarity(one, two) > 1 - 1e-9).all())
 
+    def sees_inputs(self, name: str) -> bool:
+        """Whether the linear layer of that name is given the model's inputs, flattened."""
+        layer, seen = self.body.model.get_submodule(name), []
+        hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+        try:
+            X = self.features.probes(2, "first layer")
+            with torch.no_grad():
+                self.body.to(X.device)(X.reshape(2, *self.shape).to(X))
+        finally:
+            hook.remove()
+        return len(seen) == 1 and seen[0].shape == X.shape and torch.allclose(seen[0].to(X), X * self.scale)
+
+    def draws(self, count, generator):
+        """(count, d) inputs as they are drawn to start from, as :attr:`features` take them."""
+        over = through(self.features, self.domain)
+        return decoded(over, self.domain.starts(count, over.d, generator).to(self.features.dtype))
+
     def count(self, n):
         """Equations and unknowns, by :func:`~reconlaw.attack.count.count`."""
-        return count(self.features, n, self.rank)
+        d = self.features.d
+        return count(self.features, n, self.rank, d - 1 if self.homogeneous else self.domain.unknowns(d))
+
+    def count_at(self, features, U, domain):
+        """The same at samples U (n, k): a coordinate on its bound is no unknown there."""
+        n = len(U)
+        if domain.bounds(U) is None:
+            return self.count(n)
+        counted = count(features, n, self.rank, U.shape[1])
+        free = int((~domain.active(U)).sum())
+        return Count(counted.equations, free + n * max(1, min(n, self.rank)), counted.shared)
+
+    @property
+    def bounded(self):
+        """Whether bounds may hold coordinates, so that the samples can be known although the count is against it."""
+        like = torch.zeros(1, self.domain.coordinates(self.features.d), dtype=torch.float64)
+        return self.domain.bounds(like) is not None
+
+    @property
+    def where(self):
+        """Where inputs are looked for, in words."""
+        if isinstance(self.domain, Sphere):
+            norm = self.scale * math.sqrt(self.features.d)
+            return "directions" if self.homogeneous else f"the sphere of radius {norm:.4g}"
+        return "all of space" if isinstance(self.domain, Free) else repr(self.domain)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
+
+from ..attack.count import independent_rows
 from .change import MOST_MOVED
+from .checkpoints import some
+from .head import linear_layers
 
 
 @dataclass(frozen=True)
@@ -15,6 +20,75 @@ class Check:
     question: str
     answer: str
     kind: str = "note"
+
+
+def _listed(changed: dict[str, float]) -> str:
+    """Tensors with their relative changes, the largest first."""
+    ordered = sorted(changed.items(), key=lambda item: -item[1])
+    shown = [f"{name} ({as_percent(size) if math.isfinite(size) else 'from zero'})" for name, size in ordered]
+    return some(shown)
+
+
+def check_tensors(made, pair, module, states):
+    """Which tensors changed, and what a trained first layer holds."""
+    made.checks.append(Check("Which tensors changed?", f"{_listed(made.changed)}.", "note"))
+    told = first_layer(pair, module, states)
+    if told:
+        made.checks.append(Check("Does the first layer hold inputs?", told, "open"))
+
+
+def first_layer(pair, module, states) -> str | None:
+    """What the change of a linear layer that sees the inputs themselves holds, or None where there is none.
+
+    Its gradient is a combination of inputs, whatever lies above it, so that the change of few samples is their span.
+    """
+    d = pair.features.d
+    for name, layer in linear_layers(module).items():
+        change = states[1][f"{name}.weight"].double() - states[0][f"{name}.weight"].double()
+        if layer.in_features != d or not bool(change.any()) or name == pair.head or not pair.sees_inputs(name):
+            continue
+        eps = torch.finfo(states[0][f"{name}.weight"].dtype).eps
+        rounding = eps * float(states[1][f"{name}.weight"].double().norm()) / 3
+        rank = len(independent_rows(change, rounding)[0])
+        if rank == 1:
+            return (
+                f"Yes. {name!r} sees the inputs themselves, and its change has rank 1: every row of it is one input, "
+                "up to a factor. No attack is needed to read that."
+            )
+        return (
+            f"Yes. {name!r} sees the inputs themselves, and each row of its change is a combination of them; the "
+            f"change has rank {rank}."
+        )
+    return None
+
+
+def _trained_layers(made, pair, module) -> list[str]:
+    return [name for name in linear_layers(module) if f"{name}.weight" in made.changed and name != pair.head]
+
+
+def elsewhere(made, pair, module) -> str:
+    """The summary where the weights of the head did not change, and other tensors did."""
+    layers = _trained_layers(made, pair, module)
+    text = (
+        f"The weights of {pair.head!r} are the same in both checkpoints, but other tensors changed: "
+        f"{_listed(made.changed)}. They may hold training data, and this audit did not look there."
+    )
+    if layers:
+        return f"{text} Linear layers that changed: {some(layers)}; pass one of them as head=."
+    return f"{text} No other linear layer changed; the audit attacks only those."
+
+
+def too_far(made, pair, module) -> str:
+    """The summary where the body moved too much."""
+    text = (
+        f"The features moved by {as_percent(pair.moved)} while the head was trained, and the attack takes them to be "
+        f"nearly the same throughout, so it was not run. What changed: {_listed(made.changed)}. These layers may hold "
+        "training data themselves; this is no proof of safety."
+    )
+    told = next((check.answer for check in made.checks if "first layer" in check.question), "")
+    layers = _trained_layers(made, pair, module)
+    first = f" The lowest linear layer that changed is {layers[0]!r}: head={layers[0]!r} audits it." if layers else ""
+    return text + (f" First layer: {told}" if told else first)
 
 
 def check_body(made, pair):
@@ -69,24 +143,28 @@ def check_change(made, pair):
         made.checks.append(Check("Did the head's bias change?", text))
     parity = {
         "mixed": "No: the sign of an input can be told.",
-        "even": "Yes, it answers x and −x alike: no method can tell an input from its negative.",
-        "odd": "Yes, −x gives the negative of what x gives: no method can tell an input from its negative.",
+        "even": "Yes, it answers x and −x alike: nothing tells an input from its negative.",
+        "odd": "Yes, −x gives the negative of what x gives: nothing tells an input from its negative.",
     }[pair.features.parity]
     made.checks.append(Check("Is the body even or odd?", parity, "open" if pair.features.parity == "mixed" else "note"))
     made.checks.append(
         Check(
             "Does the length of an input matter?",
-            "No, only its direction."
-            if pair.homogeneous
-            else f"Yes. The attack looks for inputs of norm {pair.norm:.4g}. If the model was trained on others, it "
-            "will fail, and the failure means nothing.",
+            "No, only its direction." if pair.homogeneous else "Yes.",
+        )
+    )
+    made.checks.append(
+        Check(
+            "Where are inputs looked for?",
+            f"In {pair.where}. If the model was trained on inputs that lie elsewhere, the attack will fail, and the "
+            "failure means nothing.",
         )
     )
 
 
-def check_counts(made, pair, n):
+def check_counts(made, pair, n, counted):
     """Whether there are as many equations as unknowns."""
-    features, p, counted = pair.features, pair.features.p, pair.count(n)
+    features, p = pair.features, pair.features.p
     determined = counted.enough and p > n
     span = counted.equations // min(n, pair.rank)
     made.checks.append(

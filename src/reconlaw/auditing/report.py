@@ -15,24 +15,28 @@ import torch
 from PIL import Image
 
 from .._files import write_whole
-from .audit import _HELD, Audit
 from .checks import as_percent, as_power
 from .evidence import INPUTS
+from .outcome import Audit
 
 _TITLES = {
     "recovered": ("alarm", "Training data came back"),
-    "partial": ("alarm", "Training data may be partly exposed"),
+    "close": ("alarm", "Training data may be exposed: candidates, not confirmed"),
     "inconclusive": ("doubt", "Inconclusive"),
-    "not determined": ("calm", "This head does not name its training data"),
-    "unchanged": ("calm", "The head did not change"),
+    "not determined": ("neutral", "Not determined by counting"),
+    "unchanged": ("calm", "Nothing changed"),
 }
 _KINDS = {"open": "helps the attack", "shut": "hinders the attack", "note": ""}
 
+# Candidates of a pool that are shown at least.
+_NEAREST = 10
+
 _STYLE = """
 :root { color-scheme: light dark; --ground: #ffffff; --card: #f5f5f2; --ink: #1d1f21; --soft: #5a5f66; --line: #d5d7da;
-  --alarm: #b3261e; --doubt: #8a5a00; --calm: #1a6b3c; --dot: #0062a3; --mark: #b3261e; }
+  --alarm: #b3261e; --doubt: #8a5a00; --calm: #1a6b3c; --neutral: #4a5560; --dot: #0062a3; --mark: #b3261e; }
 @media (prefers-color-scheme: dark) { :root { --ground: #17191c; --card: #212429; --ink: #e8e9ea; --soft: #a9afb7;
-  --line: #3c4148; --alarm: #ff8a80; --doubt: #f2bd5b; --calm: #7fd6a0; --dot: #74b9f0; --mark: #ff8a80; } }
+  --line: #3c4148; --alarm: #ff8a80; --doubt: #f2bd5b; --calm: #7fd6a0; --neutral: #b4bdc7;
+  --dot: #74b9f0; --mark: #ff8a80; } }
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink); line-height: 1.55;
   font: 1rem/1.55 system-ui, "Segoe UI", "Helvetica Neue", "Liberation Sans", Arial, sans-serif; }
@@ -43,6 +47,7 @@ h2 { font-size: 1.3rem; line-height: 1.25; margin: 2.6rem 0 .7rem; }
 .verdict h2 { margin: 0 0 .4rem; color: var(--tone); font-size: 1.6rem; }
 .verdict p { margin: 0; }
 .alarm { --tone: var(--alarm); } .doubt { --tone: var(--doubt); } .calm { --tone: var(--calm); }
+.neutral { --tone: var(--neutral); }
 p, li { max-width: 42rem; }
 dl { margin: 0; } dt { font-weight: 600; } dd { margin: 0 0 .8rem; }
 dt small { font-weight: 400; color: var(--soft); margin-left: .4rem; }
@@ -87,20 +92,18 @@ def drawn(x: torch.Tensor, shape) -> np.ndarray:
     return pixels.transpose(1, 2, 0) if shape and len(shape) == 3 and shape[0] == 3 else pixels
 
 
-def _figures(made: Audit, X: torch.Tensor, confirmed: bool) -> str:
-    cells, errors = [], made.standard_errors
-    if confirmed and errors is not None:
-        errors = errors[made.held]
+def _figures(made: Audit, confirmed: bool) -> str:
+    cells, what = [], "input" if confirmed else "candidate"
     kind = "picture" if made.picture else "strip of grey values"
-    for i, x in enumerate(X):
+    for i, (x, finding) in enumerate(zip(made.candidates, made.findings, strict=True)):
+        if finding.recovered is not confirmed:
+            continue
         faces = [(x, "")] if made.parity == "mixed" else [(x, ""), (-x, "its negative, which fits as well")]
         for face, note in faces:
-            if not confirmed:
-                caption = f"candidate {i + 1}, not confirmed"
-            elif errors is None:
-                caption = f"input {i + 1}"
-            else:
-                caption = f"input {i + 1}, off by about {as_power(float(errors[i]))} of its length"
+            error = finding.standard_error
+            caption = f"{what} {i + 1}" + ("" if confirmed else ", not confirmed")
+            if math.isfinite(error):
+                caption += f", off by about {as_power(error)} of its length" + ("" if confirmed else " if it is right")
             caption += f"; {note}" if note else ""
             alt = f"{kind}: {caption}"
             numbers = ""
@@ -108,7 +111,9 @@ def _figures(made: Audit, X: torch.Tensor, confirmed: bool) -> str:
                 values = ", ".join(f"{v:.4g}" for v in face[:64].tolist()) + (", …" if len(face) > 64 else "")
                 numbers = f"<details><summary>Numbers</summary><pre>{values}</pre></details>"
             image = f'<img src="{png(drawn(face, made.picture))}" alt="{html.escape(alt)}">'
-            cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}</figcaption>{numbers}</figure>")
+            own = [reason for reason in finding.against if not all(reason in f.against for f in made.findings)]
+            doubt = f"<br>{html.escape('; '.join(own))}" if own else ""
+            cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}{doubt}</figcaption>{numbers}</figure>")
     return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'
 
 
@@ -177,27 +182,29 @@ def _how_sure(made: Audit) -> str:
         "not a significance test, and random inputs are less alike than real ones are: so the audit asks for a loss "
         "a thousand times below the lowest of them, and down to rounding.</p>"
     )
-    told = made.verdict in ("recovered", "partial")
+    told = made.verdict in ("recovered", "close")
     if told and made.bias_mismatch is not None:
-        good = made.bias_mismatch < 0.01
         parts.append(
             "<p><strong>A check that the attack has not seen.</strong> Under plain gradient descent the head's bias "
             "moves by the sum of the weights with which the samples entered the head. Those of the candidates add "
-            f"up to the bias change to within {as_power(made.bias_mismatch)} of it"
-            + (", so it confirms them.</p>" if good else ": they do not match, or the bias was trained otherwise.</p>")
+            f"up to the bias change to within {as_power(made.bias_mismatch)} of it.</p>"
         )
     if told and made.standard_errors is not None:
-        held = int((made.standard_errors < _HELD).sum())
         parts.append(
-            f"<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets {held} of "
-            f"{len(made.candidates)} candidates move by less than a tenth of their length (standard errors "
-            f"{_span(made.standard_errors.tolist())}). This speaks of the neighbourhood of the candidates: it cannot "
-            "tell whether a different set would explain the head too.</p>"
+            "<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets the candidates "
+            f"move by {_span(made.standard_errors.tolist())} of their length. This speaks of the neighbourhood of the "
+            "candidates; the second attack, from other starts, asks whether a different set would explain the head "
+            "too.</p>"
         )
     elif told:
         parts.append(
-            "<p><strong>How firmly each is held</strong> was not computed: it did not fit into the time or memory, "
-            "or the features are dependent.</p>"
+            "<p><strong>How firmly each is held</strong> was not computed: the head's change is not explained, or the "
+            "time or memory did not suffice, or the features are dependent.</p>"
+        )
+    if told and made.second_loss is not None:
+        parts.append(
+            "<p><strong>Once more.</strong> The same attack from other starts ended at a loss of "
+            f"{as_power(made.second_loss)}. A candidate counts only where it ended there again.</p>"
         )
     if made.control is not None:
         power = (
@@ -214,10 +221,26 @@ def _how_sure(made: Audit) -> str:
     return "".join(parts)
 
 
+def _pool(made: Audit) -> str:
+    """The candidates that come nearest to the span, the nearest first."""
+    pool, rows = made.pool, []
+    for i in pool.residuals.argsort()[: max(_NEAREST, int(pool.named.sum()) + 3)].tolist():
+        told = "trained on" if pool.named[i] else "like a sample" if pool.alike[i] else "–"
+        rows.append(
+            f"<tr><th scope='row'>{html.escape(pool.names[i])}</th><td>{as_power(float(pool.residuals[i]))}</td>"
+            f"<td>{as_power(float(pool.p_values[i]))}</td><td>{told}</td></tr>"
+        )
+    return (
+        "<p>The share of each candidate's features that lies outside the span of the head's change. p-values are the "
+        "share of candidates that leave no more outside of spans of the same rank made from others of the pool.</p>"
+        "<table><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr></thead>"
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
 def _limits(made: Audit) -> str:
     limits = [
-        f"Inputs are found as directions: points of norm {made.settings['norm of an input']}, flattened. How bright "
-        "a picture was, and with what contrast, is not known; each is stretched from black to white.",
+        f"Inputs are looked for in {made.settings['inputs']}. Each picture is stretched from black to white.",
         "The order of the inputs means nothing, and labels are not shown.",
         "The audit assumes that the head alone was trained, by gradient descent (momentum and mini-batches do no "
         "harm), without weight decay, dropout before the head or an optimiser that rescales each weight (Adam). "
@@ -226,10 +249,10 @@ def _limits(made: Audit) -> str:
         "Each augmented copy of a picture counts as an input of its own, so n is larger than the number of pictures.",
         "Only the head is attacked. A body that was trained along may give more away, by other attacks.",
         "The attack knows the checkpoint before fine-tuning, and n. Someone without them has a harder task.",
-        "A negative outcome of an attack is never a proof of safety; only the count of equations is, and only for "
-        "this head: a prior on natural pictures may bring guesses closer than chance.",
+        "No outcome is a proof of safety. That an attack found nothing says little, and the count of equations speaks "
+        "of inputs of which nothing more is known: a range, a family or a pool of candidates lowers it.",
         "Whoever holds a picture already may test whether it was trained on. That takes far fewer parameters than "
-        "to find it, and is not audited here.",
+        "to find it; candidates= asks it.",
     ]
     return "<ul>" + "".join(f"<li>{text}</li>" for text in limits) + "</ul>"
 
@@ -240,17 +263,24 @@ def render(made: Audit) -> str:
     parts = [
         f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>',
     ]
-    if made.X is not None:
+    if made.pool is not None:
+        parts.append(f"<section><h2>Candidates that were given</h2>{_pool(made)}</section>")
+    if made.X is not None and made.result is not None:
         what = "pictures" if made.picture else "inputs"
         parts.append(
             f"<section><h2>What came back</h2><p>These {what} were computed from the two checkpoints alone.</p>"
-            f"{_figures(made, made.X, True)}</section>"
+            f"{_figures(made, True)}</section>"
         )
-    elif made.verdict == "partial":
+    if (
+        made.findings
+        and made.verdict in ("close", "recovered")
+        and not all(finding.recovered for finding in made.findings)
+    ):
+        shared = [r for r in made.findings[0].against if all(r in f.against for f in made.findings)]
+        doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared)
         parts.append(
-            "<section><h2>Candidates</h2><details><summary>Show where the attack ended</summary><p>They are not "
-            "confirmed: some may be close to training data, others mixtures or noise, and the audit cannot tell "
-            f"which.</p>{_figures(made, made.candidates, False)}</details></section>"
+            "<section><h2>Candidates</h2><p>They are not confirmed: some may be close to training data, others "
+            f"mixtures or noise, and the audit cannot tell which.</p><ul>{doubts}</ul>{_figures(made, False)}</section>"
         )
     if made.result is not None:
         parts.append(f"<section><h2>How sure is this?</h2>{_how_sure(made)}</section>")
@@ -272,8 +302,8 @@ def render(made: Audit) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title} · audit of a fine-tuned head</title><style>{_STYLE}</style></head>\n<body><main><h1>Audit "
-        f"of a fine-tuned head</h1>\n{chr(10).join(parts)}\n<footer>{footer}</footer></main></body></html>\n"
+        f"<title>{html.escape(title)} · audit of a fine-tuned head</title><style>{_STYLE}</style></head>\n<body><main>"
+        f"<h1>Audit of a fine-tuned head</h1>\n{chr(10).join(parts)}\n<footer>{footer}</footer></main></body></html>\n"
     )
 
 

@@ -1,0 +1,177 @@
+r"""From evidence to verdict: what must hold for a sample to be called recovered, and the outcome in words.
+
+A candidate is *recovered* where all of this holds, none of which looks at the truth:
+
+1. the head's change is explained down to its rounding, a thousand times better than where there is nothing to find;
+2. the certificate of the attack holds the candidate in place (:mod:`reconlaw.attack.certificate`), with a standard
+   error below 2 %;
+3. a second attack, from other starts, ends at the same place;
+4. the rank of the head's change is no more than n, its rounding aside;
+5. the bias moved by the sum of the candidates' weights, which the attack has not seen, where it moved;
+6. the body did not move: where it did, wrong sets can fit as well as the right one does.
+
+Where the first holds and another does not, a candidate is *close* at best, and what speaks against it is said.
+"""
+
+from __future__ import annotations
+
+import math
+
+from ..attack.result import Flag
+from ..attack.subspace import subspace
+from .change import MOST_MOVED
+from .checks import as_percent, as_power
+from .examination import distances
+from .outcome import Finding
+
+# A loss counts as beyond a reference where it is this much below the lowest of them.
+_BEYOND = 1e-3
+# Largest standard error of a recovered sample; how far two attacks may end from one another, and in standard errors.
+_SURE, _SAME, _SAME_ERRORS = 0.02, 1e-3, 5.0
+# Largest mismatch of the bias, and how many times the rounding of θ it may be.
+_BIAS, _BIAS_ROUNDINGS, _MOST_BIAS = 0.01, 10.0, 0.1
+# What is said of each flag of the attack.
+_FLAGS = {
+    Flag.NOT_APART: "it is not told apart from another candidate",
+    Flag.DUPLICATE: "it is part of another candidate, which came back torn in two",
+    Flag.SPARE: "the head's change is explained as well without it",
+    Flag.BELOW: "its whole part of the head's change is smaller than the tolerance",
+    Flag.AMBIGUOUS: "at this count of equations another set may fit as well",
+    Flag.UNRESOLVED: "the head's change stays as it is while the candidate moves",
+}
+
+
+def unexplained_rank(pair, n) -> bool:
+    """Whether θ has more directions above the rounding of its training than n samples make."""
+    return pair.rank > n and subspace(pair.change, None, 0.0).rank > n
+
+
+def bias_limit(pair) -> float:
+    """The mismatch of the bias that rounding may leave."""
+    return min(_MOST_BIAS, max(_BIAS, _BIAS_ROUNDINGS * pair.noise))
+
+
+def _against_all(made, pair) -> list[str]:
+    """What speaks against every candidate alike."""
+    told = []
+    if pair.changed:
+        told.append(
+            f"the body changed, and moved the features by {as_percent(pair.moved)}, so that a wrong set of inputs may "
+            "explain the head as well as the right one"
+        )
+    if made.result.loss > pair.tolerance:
+        told.append(
+            f"the head's change is explained to a loss of {as_power(made.result.loss)}, not down to "
+            f"{as_power(pair.tolerance)}: training in lower precision, weight decay, batch norm or dropout in training "
+            "mode, Adam, or inputs that lie elsewhere would leave that"
+        )
+    if unexplained_rank(pair, made.n):
+        told.append(f"θ has rank {pair.rank}, more than n = {made.n} samples make of it on a frozen body")
+    if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair):
+        told.append(
+            f"the bias did not move by the sum of the candidates' weights: they differ by "
+            f"{as_percent(made.bias_mismatch)}"
+        )
+    if made.interrupted:
+        told.append("the run was interrupted before all was asked")
+    return told
+
+
+def findings(made, pair, second) -> tuple[Finding, ...]:
+    """What is said of each candidate."""
+    common, found = _against_all(made, pair), []
+    explained = made.result.loss <= pair.tolerance
+    errors = [math.nan] * len(made.candidates) if made.standard_errors is None else made.standard_errors.tolist()
+    flags = made.result.flags or (Flag.UNRESOLVED,) * len(made.candidates)
+    again = second if second is not None and second.loss <= pair.tolerance else None
+    # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
+    bounded = not pair.count(len(made.candidates)).enough and pair.bounded
+    for error, flag, far in zip(errors, flags, distances(made.result, again, pair.features.parity), strict=True):
+        against = list(common)
+        if explained:
+            if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED):
+                against.append(_FLAGS[flag])
+            if math.isnan(error):
+                against.append("its standard error was not computed, for want of time or memory")
+            elif error >= _SURE:
+                size = "not bounded" if math.isinf(error) else as_percent(error)
+                against.append(f"its standard error is {size}")
+            if far is None:
+                against.append("a second attack, from other starts, did not explain the head's change")
+            elif far > max(_SAME, _SAME_ERRORS * error if math.isfinite(error) else 0.0):
+                against.append(f"a second attack, from other starts, ended {as_percent(far)} away from it")
+        found.append(Finding(not against, error, far, tuple(against)))
+    return tuple(found)
+
+
+def judge(made, pair, second=None):
+    """Write verdict, summary, findings and recovered samples into ``made``."""
+    n, loss, tol = made.n, made.result.loss, pair.tolerance
+    made.findings = findings(made, pair, second)
+    lowest = min(made.references, default=math.nan)
+    beyond = bool(made.references) and loss <= _BEYOND * min(made.references + made.guesses)
+    usable = beyond and pair.moved <= MOST_MOVED
+    found, held = len(made.candidates), int(made.held.sum())
+    what = "inputs" if made.picture is None else "pictures"
+    if usable and held:
+        made.verdict = "recovered"
+        made.X = made.candidates[made.held.to(made.candidates.device)]
+        which = f"All {found}" if held == found == n else f"{held} of {found}"
+        sign = "" if pair.features.parity == "mixed" else ", each up to its sign,"
+        made.summary = (
+            f"{which} {what}{sign} were read out of the head's change alone. They explain it to a loss of "
+            f"{as_power(loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or above. A "
+            "second attack from other starts found the same."
+        )
+        if held < found:
+            made.summary += f" Of the other {found - held} something speaks against it; see each."
+        if found < n:
+            made.summary += (
+                f" The head's change is explained as well by {found} {what} as by {n}: n may be too large, or some "
+                "coincide."
+            )
+    elif usable:
+        made.verdict = "close"
+        reasons = "; ".join(dict.fromkeys(reason for one in made.findings for reason in one.against))
+        made.summary = (
+            f"The head's change is explained to a loss of {as_power(loss)}, far better than where there is nothing to "
+            f"find ({as_power(lowest)}), but none of the {found} candidates is confirmed: {reasons}. Some may be close "
+            "to training data. Treat the head as leaking."
+        )
+    elif loss <= tol and not made.references:
+        made.verdict = "close"
+        made.summary = (
+            "The candidates explain the head's change down to its rounding, but the run was interrupted before it "
+            "could be compared with attacks that have nothing to find. Run it again to the end before you rely on it."
+        )
+    else:
+        made.verdict = "inconclusive"
+        if beyond:
+            how = "is low, but the body changed too much for it to mean anything"
+        elif not made.references:
+            how = "is not low enough to tell"
+        elif loss > 0.1 * lowest:
+            how = f"is about what it attains where there is nothing to find ({as_power(lowest)})"
+        else:
+            how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
+        made.summary = (
+            f"This attack did not find the training data: its loss of {as_power(loss)} {how}. There are "
+            "equations enough to determine the data, so a better attack, more time, or the right n and inputs may find "
+            "them. This is no proof of safety."
+        )
+    if made.interrupted:
+        made.summary += " (Interrupted: this is the best so far.)"
+
+
+def not_determined(made, pair, counted):
+    """The verdict where counting leaves the samples open, and what would change it."""
+    made.verdict = "not determined"
+    made.summary = (
+        f"Not determined by counting, for inputs of which nothing is known but that they lie in {pair.where}: the "
+        f"change of this head holds {counted.equations:,} numbers, and {made.n} inputs of dimension "
+        f"{pair.features.d} are {counted.unknowns:,} unknowns. Many other sets of {made.n} inputs explain it as well, "
+        "so no pictures are shown: any would be made up. This does not say that the model is safe. Whoever knows more "
+        "of the inputs has fewer unknowns: the range of pixels (inputs=), that pictures are grey, enlarged or padded "
+        "before the model (pass a model that takes the small ones, or a family as inputs=), or a pool that they come "
+        "from (candidates=)."
+    )

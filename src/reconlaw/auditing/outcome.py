@@ -1,0 +1,110 @@
+"""How an audit ended: the verdict, and what is said of each sample."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+
+from ..attack.result import Result
+from .pool import Identified
+
+# Verdicts, and the exit status of ``python -m reconlaw audit``; 2 is for arguments and files that do not serve.
+EXIT = {"unchanged": 0, "recovered": 1, "close": 3, "inconclusive": 3, "not determined": 4}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What is said of one candidate.
+
+    Attributes:
+        recovered: whether everything that was asked of it was answered well.
+        standard_error: relative to its norm; infinite where it is loose, NaN where none was computed.
+        distance: relative, from the nearest candidate of a second attack with another seed; None where there was none.
+        against: what speaks against calling it recovered, one sentence each; empty where it is.
+    """
+
+    recovered: bool
+    standard_error: float
+    distance: float | None
+    against: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class Audit:
+    r"""How an audit ended.
+
+    Attributes:
+        verdict: "recovered" (at least one sample, each by the questions of :mod:`reconlaw.auditing.judgement`),
+            "close" (θ is explained far better than chance would, and something speaks against each candidate),
+            "inconclusive" (data could be there, this attack did not find them), "not determined" (fewer equations
+            than unknowns, for inputs of which no more is known than was said) or "unchanged" (no tensor of the model
+            changed).
+        summary: the verdict in words.
+        exit_code: 0 where nothing changed, 1 where data came back, 3 for "close" and "inconclusive", 4 where counting
+            does not determine the data. None of them says that a model is safe.
+        changed: the relative change of each tensor that changed; infinite where it was zero before.
+        d, p, n, outputs: of an input, of the features, samples (None until known), and of the head.
+        moved: how far the features of random inputs moved between the checkpoints, relative to their norm.
+        X: (k, d) recovered samples, or the candidates named, as the model sees them; None unless the verdict is
+            "recovered".
+        candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
+            None where it did not run.
+        findings: one :class:`Finding` a candidate.
+        standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
+        held: bool for each candidate, whether it is recovered.
+        result: of :func:`reconlaw.reconstruct`, or None.
+        second_loss: where the second attack ended, with another seed; None where it was not needed.
+        ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n), or less where features are
+            dependent.
+        rank: numerical rank of θ. noise: ‖rounding of θ‖/‖θ‖, by the dtype of the checkpoints.
+        tolerance: the loss at which θ counts as explained.
+        guesses, references: losses of random candidates, and of the attack on a θ that no n samples made.
+        control: share of samples recovered from a θ that the audit made itself, or None where not needed.
+        bias_mismatch: ‖Σ_i α_i − Δb‖/‖Δb‖ of the bias, which the attack does not see; None where there is none.
+        pool: what became of the candidates given (:class:`~reconlaw.auditing.pool.Identified`), or None.
+        checks: what was asked of the pair, and the answers.
+        report: path of the report that was written, or None, as where the disk was full.
+    """
+
+    verdict: str
+    summary: str
+    d: int
+    p: int
+    n: int | None
+    outputs: int
+    rank: int
+    noise: float
+    moved: float
+    changed: dict[str, float] = field(default_factory=dict)
+    parity: str = "mixed"
+    ratio: float = 0.0
+    tolerance: float = 0.0
+    X: torch.Tensor | None = None
+    candidates: torch.Tensor | None = None
+    findings: tuple[Finding, ...] = ()
+    standard_errors: torch.Tensor | None = None
+    result: Result | None = None
+    second_loss: float | None = None
+    guesses: list[float] = field(default_factory=list)
+    references: list[float] = field(default_factory=list)
+    reference_steps: int | None = None
+    control: float | None = None
+    bias_mismatch: float | None = None
+    interrupted: bool = False
+    checks: list = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+    picture: tuple[int, ...] | None = None
+    pool: Identified | None = None
+    report: object = None
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT[self.verdict]
+
+    @property
+    def held(self) -> torch.Tensor:
+        return torch.tensor([finding.recovered for finding in self.findings], dtype=torch.bool)
+
+    def __repr__(self):
+        return f"Audit({self.verdict}: {self.summary})"

@@ -1,0 +1,152 @@
+r"""Which of these candidates were trained on? One projection each, whatever p and d are.
+
+The rows of θ lie in the span of the samples' features, and where θ has as many independent rows as there are samples
+they *are* that span. With Q (r × p) an orthonormal basis of it, a sample leaves ℓ(x) = ‖(I − QᵀQ)φ(x)‖²/‖φ(x)‖² = 0,
+and any other input leaves what it does not share with the samples. The count for it is p > r: no coordinate of x is
+unknown.
+
+How small is small? *Wrong releases* answer it: spans of the same rank made from other members of the pool, with the
+same body. What candidates that made no part of such a span leave is what lookalikes leave, and a candidate's p-value is
+the share of them that leave no more. The false discovery rate over the pool is held by Benjamini and Hochberg's rule.
+A candidate is *named* where it passes that rule and leaves no more than the rounding of θ explains; one that passes the
+rule alone is like a sample.
+
+Source: Benjamini & Hochberg, *Controlling the false discovery rate*, JRSS B 57 (1995), for the rule; membership
+p-values need nulls of the attacker's own making, as arXiv:2509.21296 and 2412.08544 demand.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .._random import seeded_generator
+from ..attack.subspace import subspace
+from ..features.decompose import svd
+from .checks import Check, as_power
+from .errors import AuditError
+
+# Level of the false discovery rate; nulls for each candidate, so that one true one can pass it; fewest releases.
+FDR, _NULLS, _LEAST = 0.05, 40, 20
+# A sample leaves this much, or so many squares of the noise in the weakest direction of the span.
+_EXACT, _NOISES = 1e-4, 100.0
+_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Identified:
+    r"""What became of a pool of m candidates.
+
+    Attributes:
+        residuals: (m,) ℓ of each candidate.
+        p_values: (m,) share of candidates in wrong releases that leave no more, (1 + count)/(1 + nulls).
+        named: (m,) bool, trained on: the false discovery rate is held, and nothing but rounding is left.
+        alike: (m,) bool, like a sample: the rate is held, and more than rounding is left.
+        names: of the candidates.
+        nulls: how many nulls the p-values rest on.
+        rank: r, of the span.
+    """
+
+    residuals: torch.Tensor
+    p_values: torch.Tensor
+    named: torch.Tensor
+    alike: torch.Tensor
+    names: tuple[str, ...]
+    nulls: int
+    rank: int
+
+
+def benjamini_hochberg(p_values: torch.Tensor, level: float) -> torch.Tensor:
+    """(m,) bool: the discoveries among p-values at this false discovery rate.
+
+    Example:
+        >>> benjamini_hochberg(torch.tensor([0.9, 0.001, 0.02]), 0.05).tolist()
+        [False, True, True]
+    """
+    m = len(p_values)
+    ordered, order = p_values.sort()
+    below = (ordered <= level * torch.arange(1, m + 1, device=p_values.device) / m).nonzero()
+    found = torch.zeros(m, dtype=torch.bool, device=p_values.device)
+    if len(below):
+        found[order[: int(below[-1]) + 1]] = True
+    return found
+
+
+def _residuals(F, Q):
+    """(m,): share of the rows of F (m, p) outside the span of Q (r, p)."""
+    rest = F - (F @ Q.T) @ Q
+    return rest.square().sum(1) / F.square().sum(1).clamp_min(torch.finfo(F.dtype).tiny)
+
+
+def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identified:
+    r"""Which rows of X were trained on.
+
+    Args:
+        pair: the :class:`~reconlaw.auditing.change.HeadChange`.
+        X: (m, d) candidates as the model sees them.
+        names: of the rows.
+        n: number of samples; the rank of θ where None.
+        seed: of the wrong releases.
+
+    Raises:
+        AuditError: fewer candidates than wrong releases need; or a span that holds every feature vector.
+    """
+    space = subspace(pair.change, n, 0.0)
+    r = max(1, space.rank)
+    samples, m = max(r, n or 0), len(X)
+    if m < 2 * samples:
+        raise AuditError(
+            f"candidates holds {m}, and p-values need wrong releases of {samples} others: pass {2 * samples} or more, "
+            "by adding inputs of the same kind that were surely not trained on"
+        )
+    if pair.features.p <= r:
+        raise AuditError(f"the head's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
+    F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).double().cpu()
+    residuals = _residuals(F, space.Q[:r].to(F))
+    generator, nulls = seeded_generator("wrong releases", seed), []
+    for _ in range(max(_LEAST, math.ceil(_NULLS * m / (m - samples)))):
+        members = torch.randperm(m, generator=generator, device="cpu")[:samples]
+        mix = torch.randn(r, samples, generator=generator, dtype=torch.float64, device="cpu")
+        wrong = svd(F[members] if r == samples else mix @ F[members])[2][:r]
+        others = torch.ones(m, dtype=torch.bool)
+        others[members] = False
+        nulls.append(_residuals(F[others], wrong))
+    null = torch.cat(nulls).sort().values
+    p_values = (1 + torch.searchsorted(null, residuals, right=True)).double() / (1 + len(null))
+    found = benjamini_hochberg(p_values, FDR)
+    noise = (space.floor / float(space.s[r - 1])) ** 2
+    exact = residuals <= max(_EXACT, _NOISES * noise, pair.moved**2)
+    return Identified(residuals, p_values, found & exact, found & ~exact, tuple(names), len(null), r)
+
+
+def pool_check(found: Identified) -> Check:
+    """The outcome as a line of the audit."""
+    many = int(found.named.sum())
+    rest = found.residuals[~found.named]
+    text = f"{many} of {len(found.residuals):,}" if many else f"None of {len(found.residuals):,} can be named"
+    if many:
+        text += f", whose features lie in the span of θ to {as_power(float(found.residuals[found.named].max()))}"
+    text += f"; the next leaves {as_power(float(rest.min()))}." if len(rest) else "."
+    if bool(found.alike.any()):
+        which = ", ".join(name for name, like in zip(found.names, found.alike.tolist(), strict=True) if like)
+        text += f" Like a sample, but not one to rounding: {which}."
+    return Check(
+        "Which of the candidates were trained on?",
+        f"{text} p-values from {found.nulls:,} nulls in wrong releases; false discovery rate {FDR:g}.",
+        "open" if many else "note",
+    )
+
+
+def pool_summary(found: Identified) -> str:
+    """The verdict in words, where some are named."""
+    which = [name for name, named in zip(found.names, found.named.tolist(), strict=True) if named]
+    rest = found.residuals[~found.named]
+    return (
+        f"{len(which)} of the {len(found.residuals):,} candidates were trained on: {', '.join(which)}. Their features "
+        f"lie in the span of the head's change to {as_power(float(found.residuals[found.named].max()))}"
+        + (f"; the next candidate leaves {as_power(float(rest.min()))}" if len(rest) else "")
+        + f". The largest p-value among them is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
+        f"same rank made from other candidates, and the false discovery rate is held at {FDR:g}."
+    )

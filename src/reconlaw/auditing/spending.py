@@ -1,0 +1,50 @@
+"""What an audit may spend, and how much of it is left."""
+
+from __future__ import annotations
+
+import math
+
+from ..attack.run import wall_clock
+from ..features.budget import Budget
+
+# What a part may take where nothing is left: one look, so that what was found until then comes back.
+_LAST = 0.05
+
+
+class Spending:
+    """The budget of one audit, None without limit; its seconds run from when it is made.
+
+    All parts together end with it: a part that took more than its share leaves less to the later ones.
+    """
+
+    def __init__(self, seconds: float | None, steps: int | None):
+        self.seconds, self.steps = seconds, steps
+        self._end = math.inf if seconds is None else wall_clock() + seconds
+
+    def _of(self, part):
+        return max(_LAST, min(part * self.seconds, self._end - wall_clock()))
+
+    @property
+    def spent(self) -> bool:
+        """Whether its seconds are over."""
+        return wall_clock() >= self._end
+
+    def deadline(self, part) -> Budget:
+        """A part of its seconds, from now on."""
+        if self.seconds is None:
+            return Budget(lambda: math.inf)
+        end = wall_clock() + self._of(part)
+        return Budget(lambda: end - wall_clock())
+
+    def share(self, part, most=None) -> dict:
+        """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most."""
+        steps = [count for count in (None if self.steps is None else part * self.steps, most) if count is not None]
+        return {
+            "max_seconds": None if self.seconds is None else self._of(part),
+            "max_steps": math.ceil(min(steps)) if steps else None,
+        }
+
+    def __str__(self):
+        limits = [] if self.seconds is None else [f"{self.seconds:g} s"]
+        limits += [] if self.steps is None else [f"{self.steps:,} steps"]
+        return ", ".join(limits) or "none"
