@@ -738,3 +738,61 @@ def test_a_box_gives_samples_that_counting_alone_leaves_open():
     done = run(before, model, inputs=rl.inputs.Box(0.0, 1.0), **options)
     assert done.verdict == "recovered" and len(done.X) == 2
     assert torch.cdist(done.X, X.to(done.X)).amin(1).max() < 1e-4 * float(X.norm(dim=1).min())
+
+
+# --- output for machines, and arguments in a file ---------------------------------------------------------------------
+
+
+def test_json_and_sarif_say_what_the_audit_says(recovered, tmp_path):
+    import json
+
+    from reconlaw.auditing.output import as_dict, as_sarif, is_json, write_json
+
+    path = write_json(recovered, tmp_path / "audit.json")
+    assert is_json(path.read_bytes())
+    read = json.loads(path.read_text(encoding="utf-8"))
+    assert read == as_dict(recovered) and read["schema"] == 1
+    assert (read["verdict"], read["exit_code"], len(read["findings"])) == ("recovered", 1, N)
+    assert read["changed"].keys() == {"fc.weight", "fc.bias"} and read["pool"] is None
+    assert read["findings"][0]["x"] == recovered.X[0].tolist()
+    log = as_sarif(recovered)["runs"][0]
+    assert [(one["ruleId"], one["level"]) for one in log["results"]] == [("recovered", "error")]
+    assert {one["ruleId"] for one in log["results"]} <= {rule["id"] for rule in log["tool"]["driver"]["rules"]}
+    assert is_json(write_json(recovered, tmp_path / "audit.sarif", sarif=True).read_bytes())
+
+
+def test_nothing_changed_is_no_result_of_code_scanning(pair, tmp_path):
+    import json
+
+    run(pair[0], pair[0], json=tmp_path / "a.json", sarif=tmp_path / "a.sarif")
+    assert json.loads((tmp_path / "a.json").read_text())["exit_code"] == 0
+    assert json.loads((tmp_path / "a.sarif").read_text())["runs"][0]["results"] == []
+    with pytest.raises(rl.AuditError, match="pass json="):
+        run(pair[0], pair[0], report=tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["json", "yaml"])
+def test_every_argument_may_stand_in_a_file(folder, monkeypatch, capsys, kind):
+    import json
+
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    said = {"before": "before.pt", "after": "before.pt", "model": "auditedmodel:build", "input_shape": [1, 8, 8]}
+    said |= {"n": N, "json": "out.json", "quiet": True, "report": "out.html"}
+    if kind == "yaml":
+        pytest.importorskip("yaml")
+    (folder / f"audit.{kind}").write_text(json.dumps(said))  # JSON is YAML, too
+    assert command.main(["audit", "--config", f"audit.{kind}"]) == 0
+    assert (folder / "out.json").exists() and (folder / "out.html").exists() and not capsys.readouterr().err
+    (folder / f"audit.{kind}").write_text(json.dumps(said | {"nn": 3}))
+    assert command.main(["audit", "--config", f"audit.{kind}"]) == 2
+    assert "there is no argument 'nn'" in capsys.readouterr().err
+    assert command.main(["audit", "--config", "nowhere.json"]) == 2
+
+
+def test_the_command_line_goes_before_the_file(tmp_path):
+    (tmp_path / "a.json").write_text('{"n": 3, "seed": 5, "before": "x", "after": "y"}')
+    words = command.with_config(["audit", "--config", str(tmp_path / "a.json"), "--n", "7", "--model", "m:f"])
+    given = command.parser().parse_args([*words, "--input-shape", "3"])
+    assert (given.n, given.seed, given.before, given.after) == (7, 5, "x", "y")

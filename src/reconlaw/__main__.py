@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import traceback
 from pathlib import Path
@@ -132,13 +133,84 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--report", default="audit.html", type=Path, help="where to write the report (default: audit.html)"
     )
+    made.add_argument("--json", type=Path, metavar="FILE", help="write the audit for machines there, too")
+    made.add_argument("--sarif", type=Path, metavar="FILE", help="write a SARIF log there, for code scanning")
+    made.add_argument(
+        "--config",
+        metavar="FILE",
+        help="a .json or .yaml file with any of these arguments by their long names; the command line goes before it",
+    )
     made.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return whole
 
 
+def _config(path: Path) -> dict:
+    """What a file of arguments says.
+
+    Raises:
+        AuditError: it cannot be read, is no mapping, or is YAML and PyYAML is not installed.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() in (".yaml", ".yml"):
+            import yaml
+
+            said = yaml.safe_load(text)
+        else:
+            said = json.loads(text)
+    except ImportError as error:
+        raise AuditError(f"--config {path} needs PyYAML: pip install pyyaml, or write it as .json") from error
+    except Exception as error:
+        raise AuditError(f"--config {path} cannot be read ({type(error).__name__}: {error})") from error
+    if not isinstance(said, dict):
+        raise AuditError(f"--config {path} holds a {type(said).__name__}; write arguments by name, such as n: 20")
+    return said
+
+
+def with_config(arguments: list[str]) -> list[str]:
+    """The arguments with those of a ``--config`` file put before them, so that later ones win.
+
+    Paths in the file stand as they are, so a relative one is relative to where the command runs.
+
+    Raises:
+        AuditError: the file does not serve, or names an argument that there is none of.
+    """
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder.add_argument("--config", type=Path)
+    found, rest = finder.parse_known_args(arguments)
+    if found.config is None or not rest or rest[0] != "audit":
+        return arguments
+    said = {str(key).replace("_", "-"): value for key, value in _config(found.config).items()}
+    known = {a.option_strings[-1][2:]: a for a in _audit_actions() if a.option_strings and a.dest != "help"}
+    files, options = [], []
+    for key, value in said.items():
+        if key in ("before", "after"):
+            continue
+        if key not in known or key == "config":
+            raise AuditError(f"--config {found.config}: there is no argument {key!r}; there are: {', '.join(known)}")
+        if known[key].nargs == 0:
+            options += [f"--{key}"] if value else []
+        elif value is not None:
+            options.append(f"--{key}={','.join(map(str, value)) if isinstance(value, list) else value}")
+    if {"before", "after"} <= set(said):
+        files = [str(said["before"]), str(said["after"])]
+    given = [word for word in rest[1:]]
+    return ["audit", *options, *given, *files]
+
+
+def _audit_actions():
+    commands = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return commands.choices["audit"]._actions
+
+
 def main(arguments=None) -> int:
     """Run the command; returns the exit status."""
-    given = parser().parse_args(arguments)
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        given = parser().parse_args(with_config(arguments))
+    except AuditError as error:
+        print(f"python -m reconlaw audit: {error}", file=sys.stderr)
+        return 2
     try:
         done = audit(
             given.before,
@@ -159,6 +231,8 @@ def main(arguments=None) -> int:
             given.state,
             given.inputs and inputs_from(given.inputs, given.input_shape),
             given.candidates,
+            given.json,
+            given.sarif,
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)

@@ -31,6 +31,7 @@ from .given import candidates_from
 from .head import changed_tensors, find_head, head_layer
 from .judgement import judge, not_determined
 from .outcome import Audit
+from .output import is_json, write_json
 from .pool import identify, pool_check, pool_summary
 from .spending import Spending
 
@@ -54,6 +55,8 @@ def audit(
     state=None,
     inputs=None,
     candidates=None,
+    json=None,
+    sarif=None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
@@ -85,6 +88,8 @@ def audit(
         candidates: a pool to ask which of it was trained on (:mod:`reconlaw.auditing.pool`): a folder of pictures, a
             ``.npz``, ``.npy`` or ``.csv`` file, or an array (m, …) as the model sees them. Far smaller heads name
             members of a pool than give inputs away.
+        json: where to write the audit for machines (:mod:`reconlaw.auditing.output` has the schema); None for nowhere.
+        sarif: where to write a SARIF 2.1.0 log of it, for code scanning; None for nowhere.
 
     Returns:
         :class:`Audit`. Ctrl-C ends the attack early, and the report tells of the best so far.
@@ -114,7 +119,11 @@ def audit(
     if report is not None:
         from .report import is_report
 
+        if Path(report).suffix.lower() in (".json", ".sarif"):
+            raise AuditError(f"report={str(report)!r}: a report is HTML; pass json= or sarif= for machines")
         report = usable_path("report", report, AuditError, is_report)
+    machine = {name: (path, name == "sarif") for name, path in (("json", json), ("sarif", sarif)) if path is not None}
+    machine = {name: (usable_path(name, path, AuditError, is_json), kind) for name, (path, kind) in machine.items()}
     pair = HeadChange(*states, module, head, input_shape, norm, device, inputs)
     picture = _picture_shape(image_shape, pair.features)
     pool = None if candidates is None else candidates_from(candidates, input_shape, inputs)
@@ -140,6 +149,11 @@ def audit(
             say(f"report: {made.report}")
         except OSError as error:  # a full disk must not cost the audit
             warnings.warn(f"the report was not written to {report}: {error}", RuntimeWarning, stacklevel=2)
+    for name, (path, kind) in machine.items():
+        try:
+            write_json(made, path, kind)
+        except OSError as error:
+            warnings.warn(f"the {name} was not written to {path}: {error}", RuntimeWarning, stacklevel=2)
     return made
 
 

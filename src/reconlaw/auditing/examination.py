@@ -20,7 +20,7 @@ from .evidence import INPUTS, guesses, random_theta, standard_errors
 from .outcome import Audit
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
-_ATTACK, _REFERENCES, _AGAIN = 0.5, 0.25, 0.2
+_ATTACK, _REFERENCES, _AGAIN = 0.4, 0.2, 0.3
 # What is asked of the candidates may take this share of it.
 AFTER = 0.05
 # References, repetition and control may take as many steps as the attack took, or so many where it was quick.
@@ -116,6 +116,22 @@ def examine(made: Audit, pair, n, result, spending, references, seed, progress, 
     made.reference_steps = spending.share(_REFERENCES / references, taken)["max_steps"]
     second = None
     try:
+        # What the attack left over goes to these two, the references' share aside.
+        limits = spending.share(_AGAIN, 2 * taken, _REFERENCES)
+        if result.loss <= pair.tolerance:
+            say("repetition: the same attack from other starts")
+            second = _kept(attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random"))
+            if second.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            made.second_loss = second.loss
+        else:
+            say("control: the same attack on a head that the audit trains itself")
+            theta, Z = random_theta(pair, n, n, seed + references)
+            test = attack(pair, theta, n, seed, limits)
+            if test.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            found = match(test.X, Z.to(test.X))
+            made.control = float(found.recovered_up_to_sign().double().mean())
         for k in range(references):
             say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
             theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
@@ -123,18 +139,6 @@ def examine(made: Audit, pair, n, result, spending, references, seed, progress, 
             if blank.status is Status.INTERRUPTED:
                 raise KeyboardInterrupt
             made.references.append(blank.loss)
-        limits = spending.share(_AGAIN, 2 * taken)
-        if result.loss <= pair.tolerance:
-            say("repetition: the same attack from other starts")
-            second = _kept(attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random"))
-            made.second_loss = second.loss
-        else:
-            say("control: the same attack on a head that the audit trains itself")
-            theta, Z = random_theta(pair, n, n, seed + references)
-            test = attack(pair, theta, n, seed, limits)
-            if test.status is not Status.INTERRUPTED:
-                found = match(test.X, Z.to(test.X))
-                made.control = float(found.recovered_up_to_sign().double().mean())
     except KeyboardInterrupt:
         made.interrupted = True
     return second

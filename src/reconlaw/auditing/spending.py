@@ -24,10 +24,8 @@ class Spending:
     def _of(self, part):
         return max(_LAST, min(part * self.seconds, self._end - wall_clock()))
 
-    @property
-    def spent(self) -> bool:
-        """Whether its seconds are over."""
-        return wall_clock() >= self._end
+    def _seconds(self, part, but):
+        return self._of(part) if but is None else max(self._of(part), self._end - wall_clock() - but * self.seconds)
 
     def deadline(self, part) -> Budget:
         """A part of its seconds, from now on."""
@@ -36,11 +34,14 @@ class Spending:
         end = wall_clock() + self._of(part)
         return Budget(lambda: end - wall_clock())
 
-    def share(self, part, most=None) -> dict:
-        """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most."""
+    def share(self, part, most=None, but=None) -> dict:
+        """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most.
+
+        With ``but``, seconds that earlier parts left over are added, all but that part of the whole.
+        """
         steps = [count for count in (None if self.steps is None else part * self.steps, most) if count is not None]
         return {
-            "max_seconds": None if self.seconds is None else self._of(part),
+            "max_seconds": None if self.seconds is None else self._seconds(part, but),
             "max_steps": math.ceil(min(steps)) if steps else None,
         }
 
