@@ -100,7 +100,7 @@ class Span:
     @property
     def least(self):
         """The loss that the last steps aim at: the floor of the arithmetic."""
-        return max(1e-28 if self.theta.dtype == torch.float64 else 1e-11, 1e-4 * self.noise**2)
+        return max(1e-28 if self.theta.dtype == torch.float64 else 1e-11, 1e-8 * self.noise**2)
 
     def _note(self):
         done = len(self.found)
