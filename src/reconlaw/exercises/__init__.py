@@ -5,6 +5,7 @@ from .defences import check_clipped_sum, check_noise_multiplier, check_success_b
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
 from .images_from_weights import check_errors_up_to_sign, check_labels_from_weights, check_least_features
+from .many_outputs import check_membership, check_what_is_left, check_whiten
 from .noise import check_int8_noise, check_noise_bound, check_stopped_coefficients
 from .normalisation_and_dropout import check_another_batch, check_dropout_minimiser, check_steps_needed
 from .parity_lift import check_damped_step, check_lifted_slopes, check_removal_costs
@@ -60,6 +61,7 @@ __all__ = [
     "check_lifted_slopes",
     "check_linear_share",
     "check_log_likelihood",
+    "check_membership",
     "check_minimum_norm",
     "check_movement_bounds",
     "check_noise_bound",
@@ -88,5 +90,7 @@ __all__ = [
     "check_unique_from",
     "check_unnoticed_flips",
     "check_weakest",
+    "check_what_is_left",
+    "check_whiten",
     "check_wilson_interval",
 ]
