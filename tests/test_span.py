@@ -6,6 +6,7 @@ from test_inputs import body, draws
 from torch import nn
 
 import reconlaw as rl
+from reconlaw.attack import span
 from reconlaw.attack.membership import Membership, descend_each
 from reconlaw.inputs import Affine, Box, Free, Sphere
 
@@ -35,6 +36,13 @@ def test_every_sample_is_found_and_n_is_read_off(inputs, decades):
     assert result.converged and result.determined and len(result.X) == 7 and result.segments is None
     assert worst(result, X) < 1e-6
     assert result.method == "span" and result.message.startswith("recovered")
+
+
+def test_samples_too_many_to_polish_together_are_as_exact(monkeypatch):
+    monkeypatch.setattr(span, "_POLISHED", 0)
+    features, X = body(p=100), pictures(7)
+    result = rl.reconstruct(spread(features, X, 9, 5), features, method="span", inputs=Box(0.0, 1.0))
+    assert result.loss < 1e-17 and worst(result, X) < 2e-8
 
 
 def test_on_the_sphere_and_in_a_family():
