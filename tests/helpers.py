@@ -1,6 +1,7 @@
 """What several tests share: the repository's places, draws, and tables of feature maps, activations and problems."""
 
 import re
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -26,7 +27,9 @@ except ModuleNotFoundError:  # on Colab, say
 
 print(rl.device_note())"""
 HOW_TO = (BOOK / "how-to.md").read_text(encoding="utf-8")
-RECIPES = dict(re.findall(r"^## (.+?)$.*?^```python\n(.*?)^```$", HOW_TO, flags=re.MULTILINE | re.DOTALL))
+RECIPES = dict(
+    re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```$", HOW_TO, flags=re.MULTILINE | re.DOTALL)
+)
 
 
 def code_cells(path):
@@ -158,3 +161,8 @@ FEATURE_MAPS = {
     "known of known": lambda: rl.known(FEATURE_MAPS["known of a body"](), range(25)),
     "one's own": _own,
 }
+
+
+def heed_interrupts():
+    """For ``preexec_fn``: a process whose shell runs in the background is started to ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

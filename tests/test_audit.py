@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from helpers import heed_interrupts
 from torch import nn
 
 import reconlaw as rl
@@ -544,7 +545,9 @@ def test_command_line_end_to_end(folder):
 def test_ctrl_c_in_the_command_writes_a_report(folder):
     wrong = ["--norm", "1", "--max-seconds", "120"]  # a search that does not end by itself
     call = [sys.executable, "-m", "reconlaw", "audit", "before.pt", "after.pt", *COMMON, *wrong]
-    ran = subprocess.Popen(call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    ran = subprocess.Popen(
+        call, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    )
     seen = ""
     while "loss" not in seen and ran.poll() is None:
         seen += ran.stderr.read(1)

@@ -225,7 +225,7 @@ def test_the_race_scores_what_the_attack_would_have_returned(problem):
     easy = problem()
     with race.watched() as improvements:
         result = rl.reconstruct(easy.theta, easy.features, easy.n, start="random")
-    assert [round(s, 3) for s, _ in improvements] == pytest.approx([s for s, _ in result.history], abs=0.01)
+    assert [round(s, 3) for s, _ in improvements] == pytest.approx([s for s, *_ in result.history], abs=0.01)
     across = [race.crossed(rl.match(X, easy.X)) for _, X in improvements]
     assert not across[0]["near"] and across[-1]["near"]
     assert race.crossed(rl.match(result.X, easy.X)) == {"near": True, "exact": True}

@@ -80,7 +80,7 @@ WRONG = [
 @pytest.mark.parametrize(
     "answer, hint",
     [
-        (None, "return statement"),
+        (None, "returned a NoneType|return statement"),
         ("text", "returned a str"),
         (torch.zeros(3), "shape"),
         (torch.tensor([1.0, math.nan]), "NaN"),

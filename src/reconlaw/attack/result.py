@@ -42,7 +42,7 @@ class Result:
         X: (n, d) estimated samples, as the model sees them: rows of norm √d, or points of the ``inputs`` given.
         coefficients: (n,) or (n, K), α with θ ≈ Φ(X)ᵀα.
         loss: L(X) = ‖P⊥θ‖²/‖θ‖².
-        history: (seconds, loss, steps) of the best so far, one :class:`~reconlaw.attack.run.Improvement` each.
+        history: (seconds, loss, steps) of the best so far, one named tuple each.
         converged: the loss reached the tolerance.
         determined: whether θ holds the samples: there are as many equations as unknowns
             (:mod:`reconlaw.attack.count`), and where X explains θ, it does so with every sample held in place

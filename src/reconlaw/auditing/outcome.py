@@ -50,7 +50,7 @@ class Audit:
             "recovered".
         candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
             None where it did not run.
-        findings: one :class:`~reconlaw.auditing.outcome.Finding` a candidate.
+        findings: for each candidate its loss, standard error, p-value and whether it is recovered, and why.
         standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
         held: bool for each candidate, whether it is recovered.
         result: of :func:`reconlaw.reconstruct`, or None.

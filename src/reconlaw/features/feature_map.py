@@ -121,7 +121,7 @@ class FeatureMap(ABC):
 
     @cached_property
     def parity(self) -> str:
-        """ "even", "odd" or "mixed", as measured at random inputs: whether Φ(−x) = Φ(x), −Φ(x), or neither.
+        """As measured at random inputs "even", "odd" or "mixed", where Φ(−x) = Φ(x), Φ(−x) = −Φ(x), or neither.
 
         Of "even" and "odd" features no method can tell x from −x.
         """
@@ -139,7 +139,7 @@ class FeatureMap(ABC):
         A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
         many outputs. Measured as the rank of Φ at ``count`` random inputs, in float64; at fewer of them, √(2³⁵/p),
         where that would take minutes, and a rank above that many goes unseen. p, too, where a run's time does not do
-        for it, which then says so (:func:`~reconlaw.features.budget.attempt`).
+        for it, which then says so (``reconlaw.features.budget.attempt``).
         """
         inputs = autograd.most_inputs(self, count)
         if inputs not in self._ranks:
@@ -161,7 +161,7 @@ class FeatureMap(ABC):
             k: how many at most.
             generator: of the random starts that a method may need.
 
-        See :class:`~reconlaw.features.moment_regression.MomentRegression`.
+        See :mod:`reconlaw.features.moment_regression`.
         """
         return self._moments.directions(R, k, generator)
 
@@ -211,7 +211,7 @@ class FeatureMap(ABC):
 
     @cached_property
     def multiplications(self) -> float:
-        """How many one row's pass takes, which decides how many threads share it (:mod:`reconlaw.features.threads`)."""
+        """How many one row's pass takes, which decides how many threads share it (``reconlaw.features.threads``)."""
         return autograd.multiplications(self)
 
     @cached_property

@@ -120,14 +120,14 @@ def most_samples(phi: Elementwise) -> float:
 
 def polynomial_degrees(phi: Elementwise) -> tuple[int, ...]:
     """The highest even and the highest odd power in φ, where it is a polynomial of degree 8 at most; () else."""
-    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64)
-    values = _values(phi, z)
-    powers = (z[:, None] / 6) ** torch.arange(_MOST_DEGREE + 1)
-    weights = torch.linalg.lstsq(powers, values[:, None]).solution[:, 0]
-    rounding = 1e-9 * float(values.abs().max())
-    if float((values - powers @ weights).abs().max()) > rounding:
+    z = torch.linspace(-6.0, 6.0, 601, dtype=torch.float64, device="cpu")
+    values = _values(phi, z).detach().numpy()
+    powers = (z.numpy()[:, None] / 6) ** np.arange(_MOST_DEGREE + 1)
+    weights = np.linalg.lstsq(powers, values, rcond=None)[0]
+    rounding = 1e-9 * abs(values).max()
+    if abs(values - powers @ weights).max() > rounding:
         return ()
-    there = [k for k in range(_MOST_DEGREE + 1) if abs(float(weights[k])) > rounding]
+    there = [k for k in range(_MOST_DEGREE + 1) if abs(weights[k]) > rounding]
     return tuple(max(k for k in there if k % 2 == odd) for odd in (0, 1) if any(k % 2 == odd for k in there))
 
 

@@ -1,0 +1,436 @@
+"""The accelerator's path on any machine: tensors of two devices never meet, and the host seldom waits."""
+
+import pytest
+import torch
+from pretend_device import NAME, Pretend, register
+from torch import nn
+
+import reconlaw as rl
+from reconlaw import _checks, networks
+from reconlaw._precision import _newer, _older, full_precision
+from reconlaw.attack import varpro
+from reconlaw.attack.message_passing import MessagePassing
+from reconlaw.attack.varpro import descend
+from reconlaw.features import random_features
+from reconlaw.features.passes import Passes, counted
+from reconlaw.networks import LayerFeatures, TwoLayer, between, train
+from reconlaw.sphere import to_sphere
+
+F64 = torch.float64
+
+
+@pytest.fixture
+def device(monkeypatch):
+    """A pretended accelerator, which "auto" takes."""
+    register()
+    monkeypatch.setattr(_checks, "_best_device", lambda dtype: torch.device(NAME))
+    with Pretend() as pretended:
+        yield pretended
+
+
+def on_device(*tensors):
+    return all(t.device.type == NAME for t in tensors)
+
+
+def problem(d=10, n=3, p=300, activation="relu", outputs=None, seed=0, **options):
+    """θ of random features on the device, "auto", with data on the CPU."""
+    data = rl.data.sphere(n, d, seed=seed)
+    y = data.y if outputs is None else data.X[:, :outputs] + data.y[:, None]
+    features = rl.RandomFeatures(d, p, activation, seed=1, **options)
+    theta = features.fit(data.X, y)
+    assert on_device(features.V, theta)
+    return data, features, theta
+
+
+def trained(d=8, width=200, n=2, **options):
+    net, data = TwoLayer(d, width, activation="gelu", seed=0), rl.data.sphere(n, d, seed=0)
+    done = train(net, data.X, data.y, tol=1e-8, momentum=0.9, max_steps=3000, **options)
+    return net, done.network, done.theta, data
+
+
+# --- the device itself: what it must refuse and count -------------------------------------------------------------
+
+
+def test_the_pretended_device_refuses_what_a_card_refuses(device):
+    x = torch.ones(3, device=NAME)
+    for refused in (
+        lambda: x + torch.ones(3),
+        lambda: torch.ones(3) @ x,
+        lambda: torch.randn(3, generator=torch.Generator(), device=NAME),
+    ):
+        with pytest.raises(RuntimeError, match="device"):
+            refused()
+    with pytest.raises(TypeError, match="to numpy"):
+        x.numpy()
+    assert (x * torch.tensor(2.0)).cpu().tolist() == [2.0] * 3  # a 0-dimensional one on the CPU is taken
+
+
+def test_the_pretended_device_counts_each_wait_at_its_line(device):
+    x = torch.ones(3, device=NAME, requires_grad=True)
+    (y,) = torch.autograd.grad((x * x).sum(), x)
+    assert on_device(y) and not device.waits
+    float(y.sum())
+    bool(y.any()), y.tolist(), y.cpu(), y[y > 1]
+    assert sum(device.waits.values()) == 5 and len(device.waits) == 2
+    assert all(line.startswith("test_device.py:") for line in device.waits)
+
+
+# --- every attack, with everything but the features on the CPU ------------------------------------------------------
+
+
+@pytest.mark.parametrize("activation", rl.ACTIVATIONS)
+def test_features_take_data_of_either_device(device, activation):
+    data, features, theta = problem(activation=activation)
+    moved = data.X.to(NAME)
+    assert on_device(features(data.X), features(moved), features.fit(moved, data.y, ridge=0.1, theta0=theta.cpu()))
+    assert torch.allclose(features.predict(moved, theta.cpu().numpy()).cpu(), data.y)
+    X = (1.1 * data.X).requires_grad_(True)
+    loss = rl.projection_loss(X, features, theta.cpu())
+    loss.backward()
+    assert on_device(loss) and X.grad.device.type == "cpu"
+    rl.expected_kernel(activation, moved, data.X)
+
+
+@pytest.mark.parametrize(
+    "method, options",
+    [("varpro", {}), ("varpro", {"start": "random"}), ("sgd", {"max_steps": 30}), ("sparse", {"n": None})],
+)
+def test_attacks_run_where_the_features_are(device, method, options):
+    data, features, theta = problem()
+    found = rl.reconstruct(theta.cpu(), features, **{"n": 3, **options}, method=method)
+    assert on_device(found.X, found.coefficients)
+    if method != "sgd":
+        assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+
+
+@pytest.mark.parametrize("outputs, activation", [(2, "relu"), (3, "tanh")])
+def test_several_outputs_on_a_device(device, outputs, activation):
+    data, features, theta = problem(outputs=outputs, activation=activation)
+    assert rl.match(rl.reconstruct(theta, features, 3).X, data.X).recovered_up_to_sign().all()
+
+
+class Shifted(nn.Module):
+    """A body whose mean is a plain attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.mean = nn.Linear(8, 60), torch.full((8,), 0.1)
+
+    def forward(self, x):
+        return torch.tanh(self.layer(x - self.mean))
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.LSTM(4, 30, batch_first=True)
+
+    def forward(self, x):
+        return self.cells(x.reshape(-1, 2, 4))[0]
+
+
+def seeded(make):
+    torch.manual_seed(0)
+    return make()
+
+
+BODIES = {
+    "dense": lambda: nn.Sequential(nn.Linear(8, 30), nn.Tanh(), nn.Linear(30, 60), nn.Softplus()),
+    "convolution": lambda: nn.Sequential(
+        nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 12, 2), nn.BatchNorm2d(12), nn.Tanh(), nn.Flatten()
+    ).eval(),
+    "plain tensor": Shifted,
+}
+
+
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_bodies_on_a_device(device, body, dtype):
+    features = rl.ModuleFeatures(seeded(BODIES[body]), 8, dtype=dtype)
+    data = rl.data.sphere(2, 8, seed=0)
+    theta = features.fit(data.X, data.y)
+    found = rl.reconstruct(theta, features, 2, seed=1)
+    assert on_device(theta, found.X)
+    assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+
+
+@pytest.mark.parametrize("where", ["cpu", NAME])
+def test_replay_takes_networks_of_another_device(device, where):
+    before, after, theta, data = trained()
+    features = rl.ModuleFeatures(between(before, after).body, 8)
+    made = rl.replay(
+        theta, features, data.X, before.to(where), after.to(where), rounds=2, tol=1e-8, momentum=0.9, max_steps=20
+    )
+    assert on_device(made.X) and made.mismatch[0] < 0.1
+
+
+def test_tangent_roads_take_networks_of_two_devices(device):
+    net, data = TwoLayer(6, 60, seed=0), rl.data.sphere(2, 6, seed=0)
+    after = train(net, data.X, data.y, tol=1e-2, momentum=0.9).network
+    assert rl.ntk(net, after.to(NAME), 2, max_steps=3).X.device.type == "cpu"
+    assert on_device(rl.ntk(net.to(NAME), after, 2, max_steps=3).X, rl.kkt(after, 2, max_steps=3).X)
+
+
+def test_layers_subspaces_and_parts_on_a_device(device):
+    _, _, _, data = trained()
+    basis = torch.linalg.qr(data.X.T).Q.T
+    features = LayerFeatures(rl.RandomFeatures(8, 200, device="cpu").V, "relu", basis)
+    C = features.coordinates(data.X)
+    assert torch.allclose(features.inputs(C), data.X) and on_device(features(C), features.inputs(features(C)[:, :2]))
+    part = rl.known(features, list(range(0, 200, 2)))
+    theta = features.fit(C, data.y)
+    assert rl.reconstruct(theta[::2], part, 2).loss < 1e-20
+    a = rl.reconstruct(theta, features, 2).coefficients
+    rl.Perturbation(features, C, a).displacement(torch.ones(200, dtype=F64))
+
+
+def test_scores_and_figures_take_tensors_of_a_device(device):
+    digits = rl.data.digits(3)
+    images = torch.as_tensor(digits.to_images(digits.X))
+    assert (rl.ssim(images.to(NAME), images) == 1).all() and (rl.psnr(images.to(NAME), images.numpy()) > 300).all()
+    rl.plotting.image_rows({"found": images.to(NAME), "true": images})
+    rl.match(digits.X.to(NAME), digits.X.float())
+
+
+# --- names of devices, and what an activation may hold ------------------------------------------------------------
+
+
+def test_a_card_that_is_not_there_is_named(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="'cuda:5' is not available: this torch sees 2 CUDA devices"):
+        rl.RandomFeatures(3, 9, device="cuda:5")
+    assert _checks.resolve_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_the_note_quotes_no_other_devices_times(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Pretend T4")
+    assert rl.device_note().startswith("Device: cuda (Pretend T4)") and "consumer cards" in rl.device_note()
+
+
+def test_an_activation_that_holds_a_tensor_of_another_device_is_named(device):
+    scale = torch.tensor([0.3])
+    with pytest.raises(ValueError, match=f"fails on {NAME}.*plain numbers"):
+        rl.RandomFeatures(3, 9, lambda z: z * torch.sigmoid(scale.to(z.dtype) * z))
+    there = torch.tensor([0.3], device=NAME)
+    with pytest.raises(ValueError, match=r"fails on the CPU.*plain numbers"):
+        rl.RandomFeatures(3, 9, lambda z: z * torch.sigmoid(there.to(z.dtype) * z))
+    problem(activation=lambda z: z * torch.sigmoid(torch.tensor(0.3) * z))
+
+
+# --- one seed, the same numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("d, p", [(7, 33), (16, 64), (5, 101), (100, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, F64])
+def test_V_is_the_same_on_every_device_drawn_in_blocks(device, monkeypatch, d, p, dtype):
+    monkeypatch.setattr(random_features, "_DRAWN_AT_ONCE", 64)
+    here = rl.RandomFeatures(d, p, seed=4, dtype=dtype, device="cpu").V
+    assert torch.equal(rl.RandomFeatures(d, p, seed=4, dtype=dtype).V.cpu(), here)
+
+
+def test_draws_name_their_device(device):
+    """Under ``torch.set_default_device`` of an accelerator a CPU generator serves only draws that name the CPU."""
+    torch.set_default_device(NAME)
+    try:
+        data, features, theta = problem()
+        assert data.X.device.type == "cpu"
+        found = rl.reconstruct(theta, features, 3)
+        rl.match(found.X, data.X)
+        rl.data.digits(4)
+        body = rl.ModuleFeatures(nn.Sequential(nn.Linear(8, 40), nn.Tanh()), 8)
+        body.rank(10), body.metric()
+        net = TwoLayer(8, 50, seed=0)
+        train(net, rl.data.sphere(2, 8).X, torch.ones(2), tol=1e-2)
+        rl.privacy.noise(5)
+    finally:
+        torch.set_default_device(None)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first, second", [(NAME, "cpu"), ("cpu", NAME), (NAME, f"{NAME}:0")])
+@pytest.mark.parametrize("method, options", [("varpro", {}), ("sgd", {"max_steps": 40})])
+def test_a_checkpoint_goes_on_on_another_device(device, tmp_path, first, second, method, options):
+    data = rl.data.sphere(3, 10, seed=0)
+
+    def attack(where):
+        features = rl.RandomFeatures(10, 300, seed=1, device=where)
+        theta = features.fit(data.X, data.y)  # anew, with the rounding of that device
+        return rl.reconstruct(theta, features, 3, method, checkpoint=tmp_path / "run.pt", **options)
+
+    before, after = attack(first), attack(second)
+    assert after.seconds > before.seconds and after.X.device.type == torch.device(second).type
+
+
+def test_a_body_on_another_device_is_the_same_problem(device, tmp_path):
+    data = rl.data.sphere(2, 8, seed=0)
+    for where in (NAME, "cpu"):
+        features = rl.ModuleFeatures(seeded(BODIES["dense"]), 8, device=where)
+        rl.reconstruct(features.fit(data.X, data.y), features, 2, checkpoint=tmp_path / "run.pt")
+
+
+# --- kernels and precision ------------------------------------------------------------------------------------------
+
+
+def test_recurrent_layers_run_without_cudnn_whose_backward_is_for_training_alone(monkeypatch):
+    seen, plain = [], torch._VF.lstm
+
+    def lstm(*arguments):
+        seen.append(torch.backends.cudnn.enabled)
+        return plain(*arguments)
+
+    monkeypatch.setattr(torch._VF, "lstm", lstm)
+    features = rl.ModuleFeatures(seeded(Recurrent), 8, device="cpu")
+    features(rl.data.sphere(2, 8).X)
+    assert seen and not any(seen) and torch.backends.cudnn.enabled
+    kept = []
+    body = nn.Sequential(nn.Linear(8, 9), nn.Tanh())
+    body.register_forward_hook(lambda *_: kept.append(torch.backends.cudnn.enabled))
+    rl.ModuleFeatures(body, 8, device="cpu")
+    assert kept and all(kept)  # convolutions keep it
+
+
+@pytest.fixture
+def tf32():
+    """TF32 wherever torch can take it."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.allow_tf32 = True
+    yield
+    torch.set_float32_matmul_precision(before[0])
+    torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def seen_precisions(run):
+    """The settings in force while ``run`` calls an activation."""
+    seen = []
+
+    class Looks(nn.Module):
+        def forward(self, z):
+            seen.append((_older(), tuple(_newer())))
+            return torch.tanh(z)
+
+    run(Looks())
+    return set(seen)
+
+
+def _of_a_module(phi):
+    features = rl.ModuleFeatures(nn.Sequential(nn.Linear(4, 9), phi), 4, dtype=torch.float32, device="cpu")
+    theta = features.fit(rl.data.sphere(1, 4).X, torch.ones(1))
+    rl.reconstruct(theta, features, 1)
+
+
+def _of_training(phi):
+    net = networks.TwoLayer(4, 9, dtype=torch.float32)
+    net.body.append(phi)
+    train(net, torch.eye(4)[:2], torch.ones(2), tol=0.1, max_steps=3)
+
+
+@pytest.mark.parametrize("run", [_of_a_module, _of_training])
+def test_float32_products_are_never_rounded_to_tf32(tf32, run):
+    before = _older(), _newer()
+    assert seen_precisions(run) == {(("highest", False), ("ieee",) * len(_newer()))}
+    assert (_older(), _newer()) == before and before[0] == ("high", True)
+
+
+@pytest.mark.skipif(not _newer(), reason="this torch has the older settings alone")
+def test_precision_set_by_the_newer_settings_is_put_back_though_the_older_cannot_be_read(tf32):
+    torch._C._set_fp32_precision_setter("cuda", "conv", "ieee")
+    before = _newer()
+    with pytest.raises(RuntimeError):
+        _ = torch.backends.cudnn.allow_tf32
+    with full_precision(), full_precision():
+        assert set(_newer()) == {"ieee"}
+    assert _newer() == before
+
+
+def test_the_guard_falls_back_to_the_older_settings(tf32, monkeypatch):
+    monkeypatch.delattr(torch._C, "_get_fp32_precision_getter")
+    with full_precision():
+        assert _older() == ("highest", False)
+    assert _older() == ("high", True)
+
+
+# --- what the host waits for ----------------------------------------------------------------------------------------
+
+
+def descent(features, waits, lifted=True):
+    """Where a descent from near the data ends, how many passes it made, how often the host waited, and how many steps
+    were tried."""
+    d = features.d
+    data = rl.data.sphere(4, d, seed=0)
+    theta = features.check_theta(features.fit(data.X, data.y))
+    noise = torch.randn(4, d, generator=torch.Generator().manual_seed(0), dtype=F64)
+    U, tried = to_sphere(data.X + 0.5 * noise).to(theta), []
+    with counted(Passes()) as passes, pytest.MonkeyPatch.context() as patch:
+        solve = varpro._Step.solve
+        patch.setattr(varpro._Step, "solve", lambda *a, **o: tried.append(1) or solve(*a, **o))
+        waits.clear()
+        end = descend(features, theta, U, lifted, 1e-29)
+    assert end.reason == "converged"
+    return end.point.U.cpu(), passes.made, sum(waits.values()), len(tried)
+
+
+@pytest.mark.parametrize("activation, lifted", [("relu", True), ("gelu", True), ("tanh", False)])
+def test_a_step_waits_twice_and_goes_where_the_cpu_goes(device, activation, lifted):
+    cpu, there = (rl.RandomFeatures(20, 800, activation, seed=1, device=where) for where in ("cpu", NAME))
+    X, passes, _, tried = descent(cpu, device.waits, lifted)
+    found, passes_there, waits, tried_there = descent(there, device.waits, lifted)
+    assert torch.allclose(found, X, atol=1e-9) and (passes_there, tried_there) == (passes, tried)
+    # The first point waits, then a step once for its solve and once for its loss; a solve of half as many iterations
+    # again as the last one waits once more.
+    assert waits <= 1 + 2.2 * tried, device.waits
+
+
+def test_a_step_on_a_bodys_features_waits_thrice(device):
+    features = rl.ModuleFeatures(seeded(BODIES["dense"]), 8)
+    features.metric()
+    _, _, waits, tried = descent(features, device.waits)
+    assert waits <= 2 + 3.2 * tried, device.waits
+
+
+def test_message_passing_launches_little_and_waits_once_an_iteration(device):
+    data, features, theta = problem(d=40, n=10, p=20_000, dtype=torch.float32)
+    passing = MessagePassing(features, features.check_theta(theta))
+    x, tau = 0.3 * data.X.to(theta), torch.full((10,), 0.9).to(theta)
+    device.waits.clear()
+    before = device.launches
+    x, _, _ = passing.run(x, tau, 4)
+    assert sum(device.waits.values()) <= 4, device.waits
+    assert (device.launches - before) / 4 < 150
+    cpu = rl.RandomFeatures(40, 20_000, seed=1, dtype=torch.float32, device="cpu")
+    same, _, _ = MessagePassing(cpu, theta.cpu()[None]).run(0.3 * data.X.float(), torch.full((10,), 0.9), 4)
+    assert torch.allclose(x.cpu(), same, atol=1e-3)
+
+
+def test_a_lasso_waits_for_its_start_alone(device):
+    data, features, theta = problem()
+    found = rl.reconstruct(theta, features, method="sparse")
+    assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+    assert max(count for line, count in device.waits.items() if line.startswith("attack/sparse")) <= 100, device.waits
+
+
+# --- a device with less than a card has, such as Apple's ------------------------------------------------------------
+
+MISSING = ("_linalg_eigh", "_linalg_svd", "linalg_lstsq")
+
+
+@pytest.mark.parametrize("activation, body", [("relu", False), ("tanh", False), ("relu", True)])
+def test_float32_alone_and_without_eigenvalues(monkeypatch, activation, body):
+    register()
+    monkeypatch.setattr(_checks, "_best_device", lambda dtype: torch.device(NAME if dtype == torch.float32 else "cpu"))
+    with Pretend(lacks=MISSING, dtypes=(torch.float32,)):
+        data = rl.data.sphere(3, 8, seed=0)
+        if body:
+            features = rl.ModuleFeatures(seeded(BODIES["dense"]), 8, dtype=torch.float32)
+        else:
+            features = rl.RandomFeatures(8, 300, activation, seed=1, dtype=torch.float32)
+        theta = features.fit(data.X, data.y)
+        found = rl.reconstruct(theta, features, 3)
+        assert on_device(theta, found.X) and found.converged
+        assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+        rl.expected_kernel("relu", data.X.float().to(NAME))
+        assert rl.RandomFeatures(8, 30).device.type == "cpu"
