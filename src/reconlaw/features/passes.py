@@ -13,7 +13,7 @@ about a step each, and ``max_steps`` of one method is that of another. Passes in
 candidates that a search throws away. What is made once for a feature map and kept for all its reconstructions is not
 counted, since the first alone would pay: the moments' regression, the metric and the rank of a module.
 
-The kernels call :func:`count_passes`; a run listens by :func:`counted`.
+The kernels call ``count_passes``; a run listens by ``counted``.
 """
 
 from __future__ import annotations
