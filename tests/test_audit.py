@@ -799,3 +799,47 @@ def test_the_command_line_goes_before_the_file(tmp_path):
     words = command.with_config(["audit", "--config", str(tmp_path / "a.json"), "--n", "7", "--model", "m:f"])
     given = command.parser().parse_args([*words, "--input-shape", "3"])
     assert (given.n, given.seed, given.before, given.after) == (7, 5, "x", "y")
+
+
+def test_a_part_that_took_too_long_leaves_less_to_the_later_ones(monkeypatch):
+    from reconlaw.auditing import spending
+
+    now = [0.0]
+    monkeypatch.setattr(spending, "wall_clock", lambda: now[0])
+    budget = spending.Spending(100.0, 1000)
+    assert budget.share(0.4) == {"max_seconds": 40.0, "max_steps": 400}
+    assert budget.share(0.4, 7)["max_steps"] == 7
+    now[0] = 30.0  # ten less than its share: they go to a part that may take what is left over
+    assert budget.share(0.3)["max_seconds"] == 30.0 and budget.share(0.3, but=0.2)["max_seconds"] == 50.0
+    now[0] = 95.0
+    assert budget.share(0.4)["max_seconds"] == 5.0 and not budget.spent
+    now[0] = 180.0
+    assert budget.share(0.4)["max_seconds"] < 1 and budget.spent and budget.timer(0.1)() is False
+    assert spending.Spending(None, None).share(0.5, but=0.2) == {"max_seconds": None, "max_steps": None}
+
+
+def test_once_its_seconds_are_over_an_audit_runs_one_reference_and_no_control(pair, monkeypatch):
+    from reconlaw.auditing import spending
+
+    monkeypatch.setattr(EXAMINATION, "reconstruct", _fake(0.5))
+    monkeypatch.setattr(spending.Spending, "spent", property(lambda self: True))
+    done = run(*pair, references=4, max_seconds=100.0)
+    assert len(done.references) == 1 and done.control is None and done.verdict == "inconclusive"
+
+
+def test_pools_without_a_sample_name_nobody_and_pools_with_them_name_all_of_them():
+    """Nulls: digits that made no part of θ, beside others of the same ten classes that did."""
+    from reconlaw.auditing.pool import identify
+
+    X = torch.as_tensor(rl.data.digits(300, tuple(range(10)), seed=3).X)
+    features, generator = rl.RandomFeatures(64, 64, "gelu", seed=0), torch.Generator().manual_seed(0)
+    for k in range(60):
+        order = torch.randperm(len(X), generator=generator)
+        others, members = X[order[:60]], X[order[60:66]]
+        A = torch.randn(10, 6, generator=generator, dtype=torch.float64) * torch.logspace(0, -2, 6, dtype=torch.float64)
+        change = (A @ features(members).double()).float().double()
+        pair = SimpleNamespace(change=change, features=features, scale=1.0, moved=0.0)
+        assert not identify(pair, others, range(60), 6, k).named.any()
+        if k < 10:
+            named = identify(pair, torch.cat([others[:54], members]), range(60), 6, k).named
+            assert named.tolist() == [False] * 54 + [True] * 6

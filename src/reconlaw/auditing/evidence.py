@@ -14,7 +14,7 @@ from ..features.gram import StepError
 from ..inputs import Sphere
 
 # Guesses without descent; inputs behind a reference, for each sample.
-_GUESSES = 100
+_GUESSES, _LEAST_GUESSES = 100, 5
 INPUTS = 16
 
 
@@ -29,10 +29,12 @@ def random_theta(pair, n, inputs, seed):
     return theta + rounding * (pair.rounding / math.sqrt(theta.numel())), Z
 
 
-def guesses(pair, n, seed):
-    """Losses of random candidates, without descent."""
+def guesses(pair, n, seed, spent=lambda: False):
+    """Losses of random candidates, without descent; fewer where the time for them is ``spent``."""
     generator, found = seeded_generator("guesses", seed), []
     for _ in range(_GUESSES):
+        if len(found) >= _LEAST_GUESSES and spent():
+            break
         U = pair.features._to(pair.draws(n, generator))
         try:
             found.append(Projection(pair.features, pair.features._to(pair.theta), U).loss)

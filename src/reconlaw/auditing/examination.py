@@ -90,8 +90,7 @@ def _kept(result: Result) -> Result:
 
 def examine(made: Audit, pair, n, result, spending, references, seed, progress, say):
     """Attack θ, and ask what its outcome is worth; all of it is written into ``made``. Returns the second attack."""
-    with within(spending.deadline(AFTER)):
-        made.guesses = guesses(pair, n, seed)
+    made.guesses = guesses(pair, n, seed, spending.timer(AFTER))
     if result is None:
         say("attack: looking for the samples")
         result = attack(pair, pair.theta, n, seed, spending.share(_ATTACK), progress)
@@ -115,16 +114,26 @@ def examine(made: Audit, pair, n, result, spending, references, seed, progress, 
     taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
     made.reference_steps = spending.share(_REFERENCES / references, taken)["max_steps"]
     second = None
+
+    def refer(k):
+        say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
+        theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
+        blank = attack(pair, theta, n, seed, spending.share(_REFERENCES / references, taken))
+        if blank.status is Status.INTERRUPTED:
+            raise KeyboardInterrupt
+        made.references.append(blank.loss)
+
     try:
-        # What the attack left over goes to these two, the references' share aside.
-        limits = spending.share(_AGAIN, 2 * taken, _REFERENCES)
+        refer(0)
+        # What earlier parts left over goes to these two, the other references' share aside.
+        limits = spending.share(_AGAIN, 2 * taken, _REFERENCES * (1 - 1 / references))
         if result.loss <= pair.tolerance:
             say("repetition: the same attack from other starts")
             second = _kept(attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random"))
             if second.status is Status.INTERRUPTED:
                 raise KeyboardInterrupt
             made.second_loss = second.loss
-        else:
+        elif not spending.spent:
             say("control: the same attack on a head that the audit trains itself")
             theta, Z = random_theta(pair, n, n, seed + references)
             test = attack(pair, theta, n, seed, limits)
@@ -132,13 +141,9 @@ def examine(made: Audit, pair, n, result, spending, references, seed, progress, 
                 raise KeyboardInterrupt
             found = match(test.X, Z.to(test.X))
             made.control = float(found.recovered_up_to_sign().double().mean())
-        for k in range(references):
-            say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
-            theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
-            blank = attack(pair, theta, n, seed, spending.share(_REFERENCES / references, taken))
-            if blank.status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
-            made.references.append(blank.loss)
+        for k in range(1, references):
+            if not spending.spent:
+                refer(k)
     except KeyboardInterrupt:
         made.interrupted = True
     return second

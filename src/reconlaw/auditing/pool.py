@@ -8,8 +8,11 @@ unknown.
 How small is small? *Wrong releases* answer it: spans of the same rank made from other members of the pool, with the
 same body. What candidates that made no part of such a span leave is what lookalikes leave, and a candidate's p-value is
 the share of them that leave no more. The false discovery rate over the pool is held by Benjamini and Hochberg's rule.
-A candidate is *named* where it passes that rule and leaves no more than the rounding of θ explains; one that passes the
-rule alone is like a sample.
+A candidate is *named* where it passes that rule and leaves no more than the rounding of θ explains. One that passes the
+rule alone is called like a sample: candidates of one release depend on one another, and the rule alone is not enough.
+
+Measured on GELU features of scikit-learn's digits, p = d = 64, six samples, float32, pools of 60: of 60,000 candidates
+in 1,000 pools without a sample none was named; in 100 pools with the six all 600 were, and nothing else.
 
 Source: Benjamini & Hochberg, *Controlling the false discovery rate*, JRSS B 57 (1995), for the rule; membership
 p-values need nulls of the attacker's own making, as arXiv:2509.21296 and 2412.08544 demand.

@@ -27,6 +27,16 @@ class Spending:
     def _seconds(self, part, but):
         return self._of(part) if but is None else max(self._of(part), self._end - wall_clock() - but * self.seconds)
 
+    @property
+    def spent(self) -> bool:
+        """Whether its seconds are over."""
+        return wall_clock() >= self._end
+
+    def timer(self, part):
+        """A function that says whether a part of its seconds, from now on, is over."""
+        end = math.inf if self.seconds is None else wall_clock() + self._of(part)
+        return lambda: wall_clock() >= end
+
     def deadline(self, part) -> Budget:
         """A part of its seconds, from now on."""
         if self.seconds is None:
