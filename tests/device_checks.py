@@ -72,7 +72,7 @@ def test_the_pretended_device_counts_each_wait_at_its_line(device):
     float(y.sum())
     bool(y.any()), y.tolist(), y.cpu(), y[y > 1]
     assert sum(device.waits.values()) == 5 and len(device.waits) == 2
-    assert all(line.startswith("test_device.py:") for line in device.waits)
+    assert all(line.startswith("device_checks.py:") for line in device.waits)
 
 
 # --- every attack, with everything but the features on the CPU ------------------------------------------------------

@@ -53,7 +53,7 @@ def _line() -> str:
         path = frame.f_code.co_filename
         if path.startswith(_SOURCE):
             return f"{path.removeprefix(_SOURCE)}:{frame.f_lineno}"
-        if test == "?" and Path(path).name.startswith("test_"):
+        if test == "?" and Path(path).name == "device_checks.py":
             test = f"{Path(path).name}:{frame.f_lineno}"
         frame = frame.f_back
     return test

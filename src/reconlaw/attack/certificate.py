@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import torch
 
 from .._random import seeded_generator
+from ..features.decompose import eigh, svd, within_reach
 from ..features.gram import SpanError, as_step
 from ..inputs import Sphere
 from .projection import Projection
@@ -101,14 +102,16 @@ def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
 
 def _sphere(X):
     """Orthonormal bases of the tangent spaces at the rows of X, (n, d, d − 1)."""
-    return torch.linalg.qr(X[:, :, None], mode="complete").Q[:, :, 1:]
+    return torch.linalg.qr(within_reach(X[:, :, None]), mode="complete").Q[:, :, 1:].to(X)
 
 
 def _working(theta, X):
     """Both in float64 where the device has it; and the rounding of the dtype that θ came in."""
     eps = torch.finfo(theta.dtype).eps
-    dtype = theta.dtype if theta.device.type == "mps" else torch.float64
-    return theta.to(dtype), X.to(dtype), eps
+    try:
+        return theta.double(), X.double(), eps
+    except TypeError:  # a device without float64
+        return theta, X, eps
 
 
 @as_step()
@@ -133,7 +136,7 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     norms = Phi.norm(dim=1).clamp_min(torch.finfo(X.dtype).tiny)
     if not bool(torch.isfinite(norms).all() and torch.isfinite(T).all()):
         raise SpanError("the features of the candidates, or their derivatives, are not finite")
-    left, s, Q = torch.linalg.svd(Phi / norms[:, None], full_matrices=False)
+    left, s, Q = svd(Phi / norms[:, None])
     held = s > cut * s[0]
     loose = left[:, ~held].norm(dim=1) > _TAKES_PART
     left, s, Q = left[:, held], s[held], Q[held]
@@ -145,7 +148,7 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
     M = M - (M @ Q.T) @ Q
     M = M.flatten(2)[moving]  # (columns, R p)
-    U, S, V = torch.linalg.svd(M, full_matrices=False)
+    U, S, V = svd(M)
     top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
     held = S > cut * top
     if len(M) > R * p:
@@ -197,7 +200,7 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     noise = max(point.loss * scale, rounding**2)
     smallest = math.sqrt(max(0.0, lowest) / highest) if highest > 0 else 0.0
     B = Phi / Phi.norm(dim=1, keepdim=True)
-    values, vectors = torch.linalg.eigh(B @ B.T)
+    values, vectors = eigh(B @ B.T)
     cut = _SINGULAR_GRAM[X.dtype]
     loose = vectors[:, values <= cut * values[-1]].norm(dim=1) > _TAKES_PART
     if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
@@ -236,5 +239,5 @@ def _solve(operator, precondition, b):
     beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
     lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     beside = torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
-    ritz = torch.linalg.eigvalsh(lanczos + beside + beside.T)
+    ritz = eigh(lanczos + beside + beside.T)[0]
     return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1])
