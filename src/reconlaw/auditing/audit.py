@@ -207,7 +207,7 @@ def _examine(pair, n, picture, spending, references, seed, progress, say, change
         return made
     if pool is not None:
         say("candidates: which of them lie in the span of the head's change?")
-        made.pool = identify(pair, *pool, n, seed)
+        made.pool = identify(pair, pool[0], pool[1], n, seed)
         made.checks.append(pool_check(made.pool))
         if bool(made.pool.named.any()):
             made.verdict = "close" if pair.changed else "recovered"

@@ -81,11 +81,14 @@ def _kept(result: Result) -> Result:
     if bool(kept.all()):
         return result
     rows = kept.to(result.X.device)
-    parts = {"X": result.X[rows], "coefficients": result.coefficients[rows.to(result.coefficients.device)]}
-    parts |= {"latent": None if result.latent is None else result.latent[rows]}
-    parts |= {"standard_errors": None if result.standard_errors is None else result.standard_errors[kept]}
-    flags = tuple(flag for flag, keep in zip(result.flags, kept.tolist(), strict=True) if keep)
-    return dataclasses.replace(result, flags=flags, **parts)
+    return dataclasses.replace(
+        result,
+        X=result.X[rows],
+        coefficients=result.coefficients[rows.to(result.coefficients.device)],
+        latent=None if result.latent is None else result.latent[rows],
+        standard_errors=None if result.standard_errors is None else result.standard_errors[kept],
+        flags=tuple(flag for flag, keep in zip(result.flags, kept.tolist(), strict=True) if keep),
+    )
 
 
 def examine(made: Audit, pair, n, result, spending, references, seed, progress, say):
