@@ -25,6 +25,8 @@ _ATTACK, _REFERENCES, _AGAIN = 0.4, 0.2, 0.3
 AFTER = 0.05
 # References, repetition and control may take as many steps as the attack took, or so many where it was quick.
 _LEAST_STEPS = 300
+# Times the attack's own steps that its repetition may take: random starts need more than spectral ones.
+_MORE = 10
 # The repetition's seed is this much further.
 _OTHER_SEED = 1_000_003
 _NEEDLESS = (Flag.SPARE, Flag.DUPLICATE)
@@ -129,7 +131,7 @@ def examine(made: Audit, pair, n, result, spending, references, seed, progress, 
     try:
         refer(0)
         # What earlier parts left over goes to these two, the other references' share aside.
-        limits = spending.share(_AGAIN, 2 * taken, _REFERENCES * (1 - 1 / references))
+        limits = spending.share(_AGAIN, _MORE * taken, _REFERENCES * (1 - 1 / references))
         if result.loss <= pair.tolerance:
             say("repetition: the same attack from other starts")
             second = _kept(attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random"))
