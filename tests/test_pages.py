@@ -38,6 +38,8 @@ THIN = """() => {
     seen.add(look);
   }
 }"""
+REACHED = """() => [...document.querySelectorAll(".bd-article :is(pre, .cell_output > .output)")]
+  .every((box) => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)"""  # the theme looks a while after a resize
 REPEATED = """() => {
   const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
   return ids.filter((id, k) => ids.indexOf(id) !== k);
@@ -77,6 +79,7 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
     assert min(page.locator(".bd-header-article .btn").evaluate_all(heights), default=44) >= 44
     page.set_viewport_size(DESK)
+    page.wait_for_function(REACHED)
 
     page.evaluate(THIN)
     assert inaccessible(page) == []

@@ -1,5 +1,5 @@
-// Names for the buttons that sphinx-copybutton adds, which hold a picture alone; and of formulas and code only what is
-// wider than its place is a stop of the tab key, so that the arrows can scroll it.
+// Names for the buttons that sphinx-copybutton adds, which hold a picture alone; and of formulas only what is wider than
+// its place is a stop of the tab key, so that the arrows can scroll it. The theme sees to code and outputs.
 addEventListener("load", async () => {
   document.querySelectorAll("button.copybtn").forEach((button) => button.setAttribute("aria-label", "Copy this code"));
   await window.MathJax?.startup?.promise;
@@ -8,7 +8,7 @@ addEventListener("load", async () => {
       const wide = formula.getBoundingClientRect().width > formula.closest("p, li, td, dd, figcaption, div")?.clientWidth;
       formula.classList.toggle("scrolls", wide);
     }
-    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container.scrolls, pre, .cell_output)")) {
+    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container.scrolls)")) {
       if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
       else box.removeAttribute("tabindex");
     }
