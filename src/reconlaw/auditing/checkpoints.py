@@ -103,7 +103,7 @@ def read_state(source, name: str, key: str | None = None) -> dict[str, torch.Ten
     return {k: value.detach().cpu() for k, value in _tensors(_choose(content, name, key), name).items()}
 
 
-def _plain(key: str, own: set[str]) -> str | None:
+def _plain(key: str, own: Mapping[str, str]) -> str | None:
     """The model's name for a key of a wrapped model, or None: wrappers' words are dropped wherever they stand."""
     if key in own:
         return key
@@ -132,7 +132,7 @@ def fit_to(state: dict, module: nn.Module, name: str) -> dict[str, torch.Tensor]
         own.setdefault(bare, key)
     fitted: dict[str, torch.Tensor] = {}
     for key, value in state.items():
-        plain = _plain(key, set(own))
+        plain = _plain(key, own)
         target = key if plain is None else own[plain]
         if target in fitted and not torch.equal(fitted[target], value):
             raise AuditError(f"{name} has two values for {target!r}: it seems to hold two copies of the model")
@@ -201,12 +201,13 @@ def matched_pair(before: dict, after: dict, module: nn.Module) -> tuple[dict, di
     if set(after) < set(before) and not any(key.rpartition(".")[0] in held for key in set(before) - set(after)):
         after = {**before, **after}  # layers that it holds no part of
     after = _complete(after, module, before)
+    own = module.state_dict()
     for name, state in (("before", before), ("after", after)):
         _check_architecture(state, module, name)
         for key, value in state.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise AuditError(f"{key!r} holds NaN or infinite values in {name}")
-            if module.state_dict()[key].is_floating_point() and not value.is_floating_point():
+            if own[key].is_floating_point() and not value.is_floating_point():
                 raise AuditError(
                     f"{key!r} has dtype {value.dtype} in {name}; expected floating numbers, not quantised ones"
                 )
