@@ -22,6 +22,7 @@ from reconlaw import __main__ as command
 from reconlaw.auditing import judgement
 from reconlaw.auditing.checkpoints import read_state
 from reconlaw.auditing.head import HeadInput, import_module
+from reconlaw.auditing.outcome import Examined
 
 AUDIT = sys.modules["reconlaw.auditing.audit"]
 EXAMINATION = sys.modules["reconlaw.auditing.examination"]
@@ -177,12 +178,16 @@ def test_with_n_too_large_the_others_are_found_and_it_is_said_that_fewer_explain
 
 def judged(recovered, pair=None, second=True, **changes):
     """The verdict on the evidence of an audit with some of it changed."""
-    made = dataclasses.replace(recovered, X=None, **changes)
+    evidence = {
+        field.name: getattr(recovered, field.name) for field in dataclasses.fields(Examined) if field.name != "second"
+    }
+    made = Examined(**evidence | changes)
     usual = {"tolerance": recovered.tolerance, "moved": 0.0, "changed": [], "features": recovered, "bounded": False}
     usual |= {"rank": recovered.rank, "noise": recovered.noise, "count": lambda n: SimpleNamespace(enough=True)}
-    again = made.result if second is True else second
-    judgement.judge(made, SimpleNamespace(**usual | (pair or {})), again)
-    return made
+    made = dataclasses.replace(made, second=made.result if second is True else second)
+    said = judgement.judge(made, SimpleNamespace(**usual | (pair or {})), recovered.n, "pictures")
+    changes |= {field.name: getattr(said, field.name) for field in dataclasses.fields(said)}
+    return dataclasses.replace(recovered, **changes)
 
 
 def test_evidence_as_it_is_gives_recovered(recovered):
@@ -198,7 +203,6 @@ def test_evidence_as_it_is_gives_recovered(recovered):
         ({}, {"standard_errors": None}, "standard error was not computed"),
         ({}, {"standard_errors": torch.full((N,), 0.05)}, "standard error is 5 %"),
         ({}, {"interrupted": True}, "interrupted"),
-        ({}, {"second": None}, "did not explain"),
         (
             {"rank": N + 1, "change": torch.linspace(0, 9, 320).sin().double().reshape(5, 64) + torch.eye(5, 64) * 0.3},
             {},
@@ -214,6 +218,17 @@ def test_each_thing_that_speaks_against_a_sample_makes_it_close(recovered, given
     assert all(reason in " ".join(finding.against) for finding in made.findings) and reason in made.summary
     text, parsed = page(write(made, tmp_path / "close.html"))
     assert "not confirmed" in text and "came back" not in text and len(parsed.images) == N
+
+
+def test_without_a_second_attack_nothing_is_recovered(recovered):
+    made = judged(recovered, second=None)
+    assert made.verdict == "close" and "did not explain" in made.summary
+
+
+def test_an_audit_is_frozen(recovered):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        recovered.verdict = "unchanged"
+    assert isinstance(recovered.checks, tuple) and isinstance(recovered.references, tuple)
 
 
 def test_a_sample_that_a_second_attack_did_not_find_is_not_recovered(recovered):
@@ -589,7 +604,7 @@ def test_a_failure_is_never_the_status_of_data_that_came_back(folder, monkeypatc
 
 
 def test_a_report_that_cannot_be_written_is_refused_before_the_work(pair, tmp_path, monkeypatch):
-    monkeypatch.setattr(AUDIT, "_examine", lambda *_: pytest.fail("worked"))
+    monkeypatch.setattr(AUDIT, "_answer", lambda *_: pytest.fail("worked"))
     (tmp_path / "file").write_text("")
     with pytest.raises(rl.AuditError, match="cannot be written"):
         run(*pair, report=tmp_path / "file" / "audit.html")

@@ -11,9 +11,11 @@ and n, and nothing else; scores are taken of samples that it drew itself, as a t
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import sys
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,15 +26,16 @@ from ..features.budget import within
 from ..inputs import Inputs
 from .change import MOST_MOVED, HeadChange
 from .checkpoints import matched_pair, read_state
-from .checks import Check, check_body, check_change, check_counts, check_tensors, elsewhere, too_far
+from .checks import Check, check_body, check_change, check_counts, elsewhere, first_layer, too_far
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
 from .given import candidates_from
 from .head import changed_tensors, find_head, head_layer
 from .judgement import judge, not_determined
-from .outcome import Audit
+from .outcome import Audit, Verdict
 from .output import is_json, write_json
-from .pool import identify, pool_check, pool_summary
+from .pool import Identified, identify, pool_check, pool_summary
+from .report import is_report, write
 from .spending import Spending
 
 
@@ -117,38 +120,46 @@ def audit(
     head = find_head(module, changed) if head is None else head
     head_layer(module, head)
     if report is not None:
-        from .report import is_report
-
         if Path(report).suffix.lower() in (".json", ".sarif"):
             raise AuditError(f"report={str(report)!r}: a report is HTML; pass json= or sarif= for machines")
         report = usable_path("report", report, AuditError, is_report)
     machine = {name: (path, name == "sarif") for name, path in (("json", json), ("sarif", sarif)) if path is not None}
     machine = {name: (usable_path(name, path, AuditError, is_json), kind) for name, (path, kind) in machine.items()}
     pair = HeadChange(*states, module, head, input_shape, norm, device, inputs)
-    picture = _picture_shape(image_shape, pair.features)
+    features, picture = pair.features, _picture_shape(image_shape, pair.features)
     pool = None if candidates is None else candidates_from(candidates, input_shape, inputs)
-    say = (lambda text: print(text, file=sys.stderr, flush=True)) if progress else (lambda text: None)
-    made = _examine(pair, n, picture, spending, references, seed, progress, say, changed, module, states, pool)
+    how = (n, spending, references, seed, progress, "inputs" if picture is None else "pictures")
+    asked = _Asked(pair, module, states, changed, pool, *how)
+    facts = {
+        "d": features.d,
+        "p": features.p,
+        "n": n,
+        "outputs": len(pair.change),
+        **{name: getattr(pair, name) for name in ("rank", "noise", "moved", "tolerance")},
+        "parity": features.parity,
+        "changed": changed,
+        "picture": picture,
+    }
     names = [Path(x).name if isinstance(x, str | Path) else type(x).__name__ for x in (before, after)]
-    made.settings = {
+    settings = {
         "before": names[0],
         "after": names[1],
         "model": type(module).__name__,
         "head": head,
-        "input shape": " × ".join(map(str, pair.features.input_shape)),
+        "input shape": " × ".join(map(str, features.input_shape)),
         "n": "estimated" if n is None else n,
         "inputs": pair.where,
         "budget": str(spending),
         "seed": seed,
     }
+    made = Audit(**{**facts, **_answer(asked)}, settings=settings, report=report)
     if report is not None:
-        from .report import write
-
         try:
-            made.report = write(made, report)
-            say(f"report: {made.report}")
+            write(made, report)
+            asked.say(f"report: {report}")
         except OSError as error:  # a full disk must not cost the audit
             warnings.warn(f"the report was not written to {report}: {error}", RuntimeWarning, stacklevel=2)
+            made = dataclasses.replace(made, report=None)
     for name, (path, kind) in machine.items():
         try:
             write_json(made, path, kind)
@@ -171,62 +182,92 @@ def _picture_shape(image_shape, features):
     return None
 
 
-def _examine(pair, n, picture, spending, references, seed, progress, say, changed, module, states, pool) -> Audit:
-    features = pair.features
-    K, p = pair.change.shape
-    made = Audit(
-        "unchanged",
-        "No tensor of the model differs between the two checkpoints: nothing was learned, so nothing can be read out "
-        "of their difference.",
-        *(features.d, p, n, K, pair.rank, pair.noise, pair.moved),
-        changed=changed,
-        parity=features.parity,
-        tolerance=pair.tolerance,
-        picture=picture,
-    )
+@dataclass(frozen=True)
+class _Asked:
+    """A pair to audit, with all that was said of it."""
+
+    pair: HeadChange
+    module: torch.nn.Module
+    states: tuple[dict, dict]
+    changed: dict[str, float]
+    pool: tuple[torch.Tensor, tuple[str, ...]] | None
+    n: int | None
+    spending: Spending
+    references: int
+    seed: int
+    progress: bool
+    what: str
+
+    def say(self, text: str) -> None:
+        """Tell people at the keyboard what is being done."""
+        if self.progress:
+            print(text, file=sys.stderr, flush=True)
+
+
+def _parts(made) -> dict:
+    """The fields of a dataclass as arguments."""
+    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
+
+
+def _answer(asked: _Asked) -> dict:
+    """What came out, as arguments of :class:`Audit`."""
+    pair, changed = asked.pair, asked.changed
     if not changed:
-        made.checks.append(Check("Did any tensor change?", "No, not in one digit.", "shut"))
-        return made
-    check_tensors(made, pair, module, states)
-    check_body(made, pair)
-    if pair.size == 0:
-        made.verdict, made.summary = "inconclusive", elsewhere(made, pair, module)
-        return made
-    if pair.rank == 0:
-        made.verdict, made.summary = (
-            "inconclusive",
-            (
-                f"The head's change is no larger than the rounding of {pair.dtype} numbers. Nothing can be read out "
-                "of these files; files with more digits might tell more."
-            ),
+        said = (
+            "No tensor of the model differs between the two checkpoints: nothing was learned, so nothing can be read "
+            "out of their difference."
         )
-        return made
-    check_change(made, pair)
-    if pair.moved > MOST_MOVED:
-        made.verdict, made.summary = "inconclusive", too_far(made, pair, module)
-        return made
-    if pool is not None:
-        say("candidates: which of them lie in the span of the head's change?")
-        made.pool = identify(pair, pool[0], pool[1], n, seed)
-        made.checks.append(pool_check(made.pool))
-        if bool(made.pool.named.any()):
-            made.verdict = "close" if pair.changed else "recovered"
-            made.summary = pool_summary(made.pool)
-            made.X = None if pair.changed else pool[0][made.pool.named]
-            return made
-    result = None
+        checks = (Check("Did any tensor change?", "No, not in one digit.", "shut"),)
+        return {**_parts(Verdict("unchanged", said)), "checks": checks}
+    told = first_layer(pair, asked.module, asked.states)
+    checks = tuple(check_body(pair, changed, told))
+    if pair.rank:
+        checks += tuple(check_change(pair))
+    if not pair.size:
+        said = elsewhere(pair, asked.module, changed)
+    elif not pair.rank:
+        said = (
+            f"The head's change is no larger than the rounding of {pair.dtype} numbers. Nothing can be read out "
+            "of these files; files with more digits might tell more."
+        )
+    elif pair.moved > MOST_MOVED:
+        said = too_far(pair, asked.module, changed, told)
+    else:
+        found = _in_pool(asked)
+        made = {"pool": found, "checks": checks + (() if found is None else (pool_check(found),))}
+        if found is not None and bool(found.named.any()):
+            verdict = Verdict("close" if pair.changed else "recovered", pool_summary(found))
+            X = None if pair.changed else asked.pool[0][found.named]
+            return {**made, **_parts(dataclasses.replace(verdict, X=X))}
+        return {**made, **_attacked(asked, made["checks"])}
+    return {**_parts(Verdict("inconclusive", said)), "checks": checks}
+
+
+def _in_pool(asked: _Asked) -> Identified | None:
+    if asked.pool is None:
+        return None
+    asked.say("candidates: which of them lie in the span of the head's change?")
+    return identify(asked.pair, *asked.pool, asked.n, asked.seed)
+
+
+def _attacked(asked: _Asked, checks) -> dict:
+    """What came out of the attack, as arguments of :class:`Audit`."""
+    pair, n, result = asked.pair, asked.n, None
     if n is None:
-        result = estimate(pair, spending, seed, progress, say)
-        n = made.n = int(needed(result).sum())
-    with within(spending.deadline(AFTER)):
+        result = estimate(pair, asked.spending, asked.seed, asked.progress, asked.say)
+        n = int(needed(result).sum())
+    with within(asked.spending.deadline(AFTER)):
         counted = pair.count(n)
-    made.ratio = counted.equations / (features.d * n)
-    determined = check_counts(made, pair, n, counted)
-    if not determined and not (pair.bounded and p > n):
-        not_determined(made, pair, counted)
-        return made
-    second = examine(made, pair, n, result, spending, references, seed, progress, say)
-    judge(made, pair, second)
-    if not determined and made.verdict != "recovered":
-        not_determined(made, pair, counted)
-    return made
+    ratio = counted.equations / (pair.features.d * n)
+    made = {"n": n, "ratio": ratio, "checks": (*checks, *check_counts(pair, n, counted, ratio))}
+    determined = counted.enough and pair.features.p > n
+    if not determined and not (pair.bounded and pair.features.p > n):
+        return {**made, **_parts(not_determined(pair, n, counted))}
+    how = (asked.spending, asked.references, asked.seed, asked.progress, asked.say)
+    examined = examine(pair, n, result, *how)
+    verdict = judge(examined, pair, n, asked.what)
+    if not determined and verdict.verdict != "recovered":
+        verdict = dataclasses.replace(not_determined(pair, n, counted), findings=verdict.findings)
+    parts = _parts(examined)
+    second = parts.pop("second")
+    return {**made, **parts, "second_loss": None if second is None else second.loss, **_parts(verdict)}

@@ -29,14 +29,6 @@ def _listed(changed: dict[str, float]) -> str:
     return some(shown)
 
 
-def check_tensors(made, pair, module, states):
-    """Which tensors changed, and what a trained first layer holds."""
-    made.checks.append(Check("Which tensors changed?", f"{_listed(made.changed)}.", "note"))
-    told = first_layer(pair, module, states)
-    if told:
-        made.checks.append(Check("Does the first layer hold inputs?", told, "open"))
-
-
 def first_layer(pair, module, states) -> str | None:
     """What the change of a linear layer that sees the inputs themselves holds, or None where there is none.
 
@@ -62,38 +54,41 @@ def first_layer(pair, module, states) -> str | None:
     return None
 
 
-def _trained_layers(made, pair, module) -> list[str]:
-    return [name for name in linear_layers(module) if f"{name}.weight" in made.changed and name != pair.head]
+def _trained_layers(pair, module, changed) -> list[str]:
+    return [name for name in linear_layers(module) if f"{name}.weight" in changed and name != pair.head]
 
 
-def elsewhere(made, pair, module) -> str:
+def elsewhere(pair, module, changed) -> str:
     """The summary where the weights of the head did not change, and other tensors did."""
-    layers = _trained_layers(made, pair, module)
+    layers = _trained_layers(pair, module, changed)
     text = (
         f"The weights of {pair.head!r} are the same in both checkpoints, but other tensors changed: "
-        f"{_listed(made.changed)}. They may hold training data, and this audit did not look there."
+        f"{_listed(changed)}. They may hold training data, and this audit did not look there."
     )
     if layers:
         return f"{text} Linear layers that changed: {some(layers)}; pass one of them as head=."
     return f"{text} No other linear layer changed; the audit attacks only those."
 
 
-def too_far(made, pair, module) -> str:
-    """The summary where the body moved too much."""
+def too_far(pair, module, changed, told: str | None) -> str:
+    """The summary where the body moved too much; ``told``, what the first layer holds."""
     text = (
         f"The features moved by {as_percent(pair.moved)} while the head was trained, and the attack takes them to be "
-        f"nearly the same throughout, so it was not run. What changed: {_listed(made.changed)}. These layers may hold "
+        f"nearly the same throughout, so it was not run. What changed: {_listed(changed)}. These layers may hold "
         "training data themselves; this is no proof of safety."
     )
-    told = next((check.answer for check in made.checks if "first layer" in check.question), "")
-    layers = _trained_layers(made, pair, module)
+    layers = _trained_layers(pair, module, changed)
     first = f" The lowest linear layer that changed is {layers[0]!r}: head={layers[0]!r} audits it." if layers else ""
     return text + (f" First layer: {told}" if told else first)
 
 
-def check_body(made, pair):
+def check_body(pair, changed, told: str | None) -> list[Check]:
+    """Which tensors changed, what a trained first layer holds, and whether the body is the same in both."""
+    found = [Check("Which tensors changed?", f"{_listed(changed)}.")]
+    if told:
+        found.append(Check("Does the first layer hold inputs?", told, "open"))
     if not pair.changed:
-        made.checks.append(Check("Is the body the same in both?", "Yes, in every digit.", "open"))
+        found.append(Check("Is the body the same in both?", "Yes, in every digit.", "open"))
     else:
         names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
         much = (
@@ -101,90 +96,67 @@ def check_body(made, pair):
             if pair.moved > MOST_MOVED
             else "The attack uses the body midway between both, which leaves an error of about the square of that."
         )
-        made.checks.append(
-            Check(
-                "Is the body the same in both?",
-                f"No: {names} changed, and the features of random inputs with them, by "
-                f"{as_percent(pair.moved)}. {much}",
-                "shut",
-            )
+        answer = (
+            f"No: {names} changed, and the features of random inputs with them, by {as_percent(pair.moved)}. {much}"
         )
+        found.append(Check("Is the body the same in both?", answer, "shut"))
     if pair.random_layers:
-        made.checks.append(
-            Check(
-                "Does the body act the same in training?",
-                f"It holds {', '.join(pair.random_layers)}. Features are taken in evaluation mode; a head that was "
-                "trained in training mode saw others.",
-            )
+        answer = (
+            f"It holds {', '.join(pair.random_layers)}. Features are taken in evaluation mode; a head that was "
+            "trained in training mode saw others."
         )
+        found.append(Check("Does the body act the same in training?", answer))
+    return found
 
 
-def check_change(made, pair):
+def check_change(pair) -> list[Check]:
+    """What θ and its bias are, and what the body tells of signs, lengths and places."""
     K, p = pair.change.shape
-    made.checks.append(
-        Check(
-            "How large is the head's change?",
-            f"θ is {K} × {p}, of norm {pair.size:.2g}, stored with a rounding of about {as_power(pair.noise)} of it "
-            f"({str(pair.dtype).removeprefix('torch.')}). θ counts as explained at a loss of "
-            f"{as_power(pair.tolerance)}.",
-            "open" if pair.noise < 1e-3 else "shut",
-        )
+    size = (
+        f"θ is {K} × {p}, of norm {pair.size:.2g}, stored with a rounding of about {as_power(pair.noise)} of it "
+        f"({str(pair.dtype).removeprefix('torch.')}). θ counts as explained at a loss of {as_power(pair.tolerance)}."
     )
-    made.checks.append(
-        Check(
-            "What is the rank of θ?",
-            f"{pair.rank} of {K}: at least {pair.rank} {'samples' if pair.rank > 1 else 'sample'}, if the body is "
-            "frozen.",
-        )
-    )
+    samples = f"{pair.rank} {'samples' if pair.rank > 1 else 'sample'}"
+    found = [
+        Check("How large is the head's change?", size, "open" if pair.noise < 1e-3 else "shut"),
+        Check("What is the rank of θ?", f"{pair.rank} of {K}: at least {samples}, if the body is frozen."),
+    ]
     if pair.bias_change is not None:
-        size = float(pair.bias_change.norm())
-        text = f"By {size:.2g}. The attack does not use it; it serves as a check." if size else "No."
-        made.checks.append(Check("Did the head's bias change?", text))
+        moved = float(pair.bias_change.norm())
+        answer = f"By {moved:.2g}. The attack does not use it; it serves as a check." if moved else "No."
+        found.append(Check("Did the head's bias change?", answer))
     parity = {
         "mixed": "No: the sign of an input can be told.",
         "even": "Yes, it answers x and −x alike: nothing tells an input from its negative.",
         "odd": "Yes, −x gives the negative of what x gives: nothing tells an input from its negative.",
     }[pair.features.parity]
-    made.checks.append(Check("Is the body even or odd?", parity, "open" if pair.features.parity == "mixed" else "note"))
-    made.checks.append(
-        Check(
-            "Does the length of an input matter?",
-            "No, only its direction." if pair.homogeneous else "Yes.",
-        )
+    place = (
+        f"In {pair.where}. If the model was trained on inputs that lie elsewhere, the attack will fail, and the "
+        "failure means nothing."
     )
-    made.checks.append(
-        Check(
-            "Where are inputs looked for?",
-            f"In {pair.where}. If the model was trained on inputs that lie elsewhere, the attack will fail, and the "
-            "failure means nothing.",
-        )
-    )
+    return [
+        *found,
+        Check("Is the body even or odd?", parity, "open" if pair.features.parity == "mixed" else "note"),
+        Check("Does the length of an input matter?", "No, only its direction." if pair.homogeneous else "Yes."),
+        Check("Where are inputs looked for?", place),
+    ]
 
 
-def check_counts(made, pair, n, counted):
+def check_counts(pair, n, counted, ratio: float) -> list[Check]:
     """Whether there are as many equations as unknowns."""
-    features, p = pair.features, pair.features.p
+    p, d = pair.features.p, pair.features.d
     determined = counted.enough and p > n
     span = counted.equations // min(n, pair.rank)
-    made.checks.append(
-        Check(
-            "Are there as many equations as unknowns?",
-            f"{'Yes' if determined else 'No'}: {counted.equations:,} for {counted.unknowns:,} (rank × "
-            f"{'p' if span == p else f'the {span:,} dimensions that the features span'} for n inputs of dimension d = "
-            f"{features.d} and their weights); rank·p/dn = {made.ratio:.2g}, p/dn = {p / (features.d * n):.2g}.",
-            "open" if determined else "shut",
-        )
+    answer = (
+        f"{'Yes' if determined else 'No'}: {counted.equations:,} for {counted.unknowns:,} (rank × "
+        f"{'p' if span == p else f'the {span:,} dimensions that the features span'} for n inputs of dimension d = "
+        f"{d} and their weights); rank·p/dn = {ratio:.2g}, p/dn = {p / (d * n):.2g}."
     )
+    found = [Check("Are there as many equations as unknowns?", answer, "open" if determined else "shut")]
     if pair.rank > n:
-        made.checks.append(
-            Check(
-                f"Can θ come from n = {n} samples?",
-                f"Not by gradient descent on a frozen body: its rank {pair.rank} is larger. Is n right?",
-                "shut",
-            )
-        )
-    return determined
+        answer = f"Not by gradient descent on a frozen body: its rank {pair.rank} is larger. Is n right?"
+        found.append(Check(f"Can θ come from n = {n} samples?", answer, "shut"))
+    return found
 
 
 def as_percent(value):

@@ -17,7 +17,7 @@ from ..inputs import Sphere
 from ..matching import match
 from .errors import AuditError
 from .evidence import INPUTS, guesses, random_theta, standard_errors
-from .outcome import Audit
+from .outcome import Examined
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
 _ATTACK, _REFERENCES, _AGAIN = 0.4, 0.2, 0.3
@@ -93,65 +93,84 @@ def _kept(result: Result) -> Result:
     )
 
 
-def examine(made: Audit, pair, n, result, spending, references, seed, progress, say):
-    """Attack θ, and ask what its outcome is worth; all of it is written into ``made``. Returns the second attack."""
-    made.guesses = guesses(pair, n, seed, spending.timer(AFTER))
+def _errors(pair, result: Result, spending, say) -> torch.Tensor | None:
+    """The standard errors, where the head's change is explained and the time suffices."""
+    if result.loss > pair.tolerance:
+        return None
+    try:
+        with as_step(), within(spending.deadline(AFTER)):
+            return standard_errors(pair, result)
+    except StepError as error:
+        say(f"the standard errors could not be computed ({error})")
+        return None
+
+
+def _bias_mismatch(pair, result: Result) -> float | None:
+    if pair.bias_change is None or not bool(pair.bias_change.any()):
+        return None
+    alpha = result.coefficients.reshape(len(result.X), -1).cpu() @ pair.turn.T
+    return float((alpha.sum(0) - pair.bias_change).norm() / pair.bias_change.norm())
+
+
+def _uninterrupted(result: Result) -> Result:
+    if result.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    return result
+
+
+def examine(pair, n: int, result: Result | None, spending, references, seed, progress, say) -> Examined:
+    """Attack θ, unless that gave ``result`` already, and ask what its outcome is worth."""
+    losses = tuple(guesses(pair, n, seed, spending.timer(AFTER)))
     if result is None:
         say("attack: looking for the samples")
         result = attack(pair, pair.theta, n, seed, spending.share(_ATTACK), progress)
-    made.interrupted = result.status is Status.INTERRUPTED
-    made.result = result = _kept(result)
-    made.candidates = result.X * pair.scale
-    if result.loss <= pair.tolerance:
-        try:
-            with as_step(), within(spending.deadline(AFTER)):
-                made.standard_errors = standard_errors(pair, result)
-        except StepError as error:
-            say(f"the standard errors could not be computed ({error})")
-        except KeyboardInterrupt:
-            made.interrupted = True
-    alpha = result.coefficients.reshape(len(result.X), -1).cpu() @ pair.turn.T
-    if pair.bias_change is not None and float(pair.bias_change.norm()) > 0:
-        made.bias_mismatch = float((alpha.sum(0) - pair.bias_change).norm() / pair.bias_change.norm())
-    if made.interrupted:
-        return None
+    result = _kept(result)
+    errors, interrupted = None, result.status is Status.INTERRUPTED
+    try:
+        errors = _errors(pair, result, spending, say)
+    except KeyboardInterrupt:
+        interrupted = True
+    own = Examined(result, None, result.X * pair.scale, errors, _bias_mismatch(pair, result), losses)
+    if interrupted:
+        return dataclasses.replace(own, interrupted=True)
     # The same work for all, in steps of n samples; those of "sparse" are of one.
     taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
-    made.reference_steps = spending.share(_REFERENCES / references, taken)["max_steps"]
-    second = None
+    blank: list[float] = []
+    second, control = None, None
 
     def refer(k):
         say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
         theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
-        blank = attack(pair, theta, n, seed, spending.share(_REFERENCES / references, taken))
-        if blank.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        made.references.append(blank.loss)
+        limits = spending.share(_REFERENCES / references, taken)
+        blank.append(_uninterrupted(attack(pair, theta, n, seed, limits)).loss)
 
+    steps = spending.share(_REFERENCES / references, taken)["max_steps"]
     try:
         refer(0)
         # What earlier parts left over goes to these two, the other references' share aside.
         limits = spending.share(_AGAIN, _MORE * taken, _REFERENCES * (1 - 1 / references))
         if result.loss <= pair.tolerance:
             say("repetition: the same attack from other starts")
-            second = _kept(attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random"))
-            if second.status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
-            made.second_loss = second.loss
+            again = attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random")
+            second = _kept(_uninterrupted(again))
         elif not spending.spent:
             say("control: the same attack on a head that the audit trains itself")
             theta, Z = random_theta(pair, n, n, seed + references)
-            test = attack(pair, theta, n, seed, limits)
-            if test.status is Status.INTERRUPTED:
-                raise KeyboardInterrupt
-            found = match(test.X, Z.to(test.X))
-            made.control = float(found.recovered_up_to_sign().double().mean())
+            found = _uninterrupted(attack(pair, theta, n, seed, limits)).X
+            control = float(match(found, Z.to(found)).recovered_up_to_sign().double().mean())
         for k in range(1, references):
             if not spending.spent:
                 refer(k)
     except KeyboardInterrupt:
-        made.interrupted = True
-    return second
+        interrupted = True
+    return dataclasses.replace(
+        own,
+        second=second,
+        references=tuple(blank),
+        reference_steps=steps,
+        control=control,
+        interrupted=interrupted,
+    )
 
 
 def distances(result: Result, second: Result | None, parity: str) -> list[float | None]:

@@ -17,12 +17,14 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from ..attack.result import Flag
 from ..attack.subspace import subspace
 from .change import MOST_MOVED
 from .checks import as_percent, as_power
 from .examination import distances
-from .outcome import Finding
+from .outcome import Examined, Finding, Verdict
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
 _BEYOND = 1e-3
@@ -51,22 +53,22 @@ def bias_limit(pair) -> float:
     return min(_MOST_BIAS, max(_BIAS, _BIAS_ROUNDINGS * pair.noise))
 
 
-def _against_all(made, pair) -> list[str]:
+def _against_all(made: Examined, pair, n: int) -> list[str]:
     """What speaks against every candidate alike."""
-    told = []
+    result, told = made.result, []
     if pair.changed:
         told.append(
             f"the body changed, and moved the features by {as_percent(pair.moved)}, so that a wrong set of inputs may "
             "explain the head as well as the right one"
         )
-    if made.result.loss > pair.tolerance:
+    if result.loss > pair.tolerance:
         told.append(
-            f"the head's change is explained to a loss of {as_power(made.result.loss)}, not down to "
+            f"the head's change is explained to a loss of {as_power(result.loss)}, not down to "
             f"{as_power(pair.tolerance)}: training in lower precision, weight decay, batch norm or dropout in training "
             "mode, Adam, or inputs that lie elsewhere would leave that"
         )
-    if unexplained_rank(pair, made.n):
-        told.append(f"θ has rank {pair.rank}, more than n = {made.n} samples make of it on a frozen body")
+    if unexplained_rank(pair, n):
+        told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
     if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair):
         told.append(
             f"the bias did not move by the sum of the candidates' weights: they differ by "
@@ -77,9 +79,9 @@ def _against_all(made, pair) -> list[str]:
     return told
 
 
-def findings(made, pair, second) -> tuple[Finding, ...]:
+def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     """What is said of each candidate."""
-    common, found = _against_all(made, pair), []
+    common, found, second = _against_all(made, pair, n), [], made.second
     explained = made.result.loss <= pair.tolerance
     errors = [math.nan] * len(made.candidates) if made.standard_errors is None else made.standard_errors.tolist()
     flags = made.result.flags or (Flag.UNRESOLVED,) * len(made.candidates)
@@ -104,48 +106,33 @@ def findings(made, pair, second) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def judge(made, pair, second=None):
-    """Write verdict, summary, findings and recovered samples into ``made``."""
-    n, loss, tol = made.n, made.result.loss, pair.tolerance
-    made.findings = findings(made, pair, second)
+def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
+    """Verdict, summary and findings on what the attacks gave; ``what`` the inputs are, in words."""
+    loss, said = made.result.loss, findings(made, pair, n)
     lowest = min(made.references, default=math.nan)
     beyond = bool(made.references) and loss <= _BEYOND * min(made.references + made.guesses)
     usable = beyond and pair.moved <= MOST_MOVED
-    found, held = len(made.candidates), int(made.held.sum())
-    what = "inputs" if made.picture is None else "pictures"
-    if usable and held:
-        made.verdict = "recovered"
-        made.X = made.candidates[made.held.to(made.candidates.device)]
-        which = f"All {found}" if held == found == n else f"{held} of {found}"
-        sign = "" if pair.features.parity == "mixed" else ", each up to its sign,"
-        made.summary = (
-            f"{which} {what}{sign} were read out of the head's change alone. They explain it to a loss of "
-            f"{as_power(loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or above. A "
-            "second attack from other starts found the same."
-        )
-        if held < found:
-            made.summary += f" Of the other {found - held} something speaks against it; see each."
-        if found < n:
-            made.summary += (
-                f" The head's change is explained as well by {found} {what} as by {n}: n may be too large, or some "
-                "coincide."
-            )
+    held = [finding.recovered for finding in said]
+    X = None
+    if usable and any(held):
+        verdict, X = "recovered", made.candidates[torch.tensor(held, device=made.candidates.device)]
+        summary = _came_back(made, pair, n, what, len(X), lowest)
     elif usable:
-        made.verdict = "close"
-        reasons = "; ".join(dict.fromkeys(reason for one in made.findings for reason in one.against))
-        made.summary = (
+        verdict = "close"
+        reasons = "; ".join(dict.fromkeys(reason for one in said for reason in one.against))
+        summary = (
             f"The head's change is explained to a loss of {as_power(loss)}, far better than where there is nothing to "
-            f"find ({as_power(lowest)}), but none of the {found} candidates is confirmed: {reasons}. Some may be close "
-            "to training data. Treat the head as leaking."
+            f"find ({as_power(lowest)}), but none of the {len(said)} candidates is confirmed: {reasons}. Some may be "
+            "close to training data. Treat the head as leaking."
         )
-    elif loss <= tol and not made.references:
-        made.verdict = "close"
-        made.summary = (
+    elif loss <= pair.tolerance and not made.references:
+        verdict = "close"
+        summary = (
             "The candidates explain the head's change down to its rounding, but the run was interrupted before it "
             "could be compared with attacks that have nothing to find. Run it again to the end before you rely on it."
         )
     else:
-        made.verdict = "inconclusive"
+        verdict = "inconclusive"
         if beyond:
             how = "is low, but the body changed too much for it to mean anything"
         elif not made.references:
@@ -154,24 +141,45 @@ def judge(made, pair, second=None):
             how = f"is about what it attains where there is nothing to find ({as_power(lowest)})"
         else:
             how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
-        made.summary = (
+        summary = (
             f"This attack did not find the training data: its loss of {as_power(loss)} {how}. There are "
             "equations enough to determine the data, so a better attack, more time, or the right n and inputs may find "
             "them. This is no proof of safety."
         )
     if made.interrupted:
-        made.summary += " (Interrupted: this is the best so far.)"
+        summary += " (Interrupted: this is the best so far.)"
+    return Verdict(verdict, summary, said, X)
 
 
-def not_determined(made, pair, counted):
+def _came_back(made: Examined, pair, n, what, held, lowest) -> str:
+    """The summary where ``held`` of the candidates are recovered."""
+    found = len(made.candidates)
+    which = f"All {found}" if held == found == n else f"{held} of {found}"
+    sign = "" if pair.features.parity == "mixed" else ", each up to its sign,"
+    summary = (
+        f"{which} {what}{sign} were read out of the head's change alone. They explain it to a loss of "
+        f"{as_power(made.result.loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or "
+        "above. A second attack from other starts found the same."
+    )
+    if held < found:
+        summary += f" Of the other {found - held} something speaks against it; see each."
+    if found < n:
+        summary += (
+            f" The head's change is explained as well by {found} {what} as by {n}: n may be too large, or some "
+            "coincide."
+        )
+    return summary
+
+
+def not_determined(pair, n: int, counted) -> Verdict:
     """The verdict where counting leaves the samples open, and what would change it."""
-    made.verdict = "not determined"
-    made.summary = (
-        f"Not determined by counting, for inputs of which nothing is known but that they lie in {pair.where}: the "
-        f"change of this head holds {counted.equations:,} numbers, and {made.n} inputs of dimension "
-        f"{pair.features.d} are {counted.unknowns:,} unknowns. Many other sets of {made.n} inputs explain it as well, "
+    return Verdict(
+        "not determined",
+        "Not determined by counting, for inputs of which nothing is known but that they lie in "
+        f"{pair.where}: the change of this head holds {counted.equations:,} numbers, and {n} inputs of dimension "
+        f"{pair.features.d} are {counted.unknowns:,} unknowns. Many other sets of {n} inputs explain it as well, "
         "so no pictures are shown: any would be made up. This does not say that the model is safe. Whoever knows more "
         "of the inputs has fewer unknowns: the range of pixels (inputs=), that pictures are grey, enlarged or padded "
         "before the model (pass a model that takes the small ones, or a family as inputs=), or a pool that they come "
-        "from (candidates=)."
+        "from (candidates=).",
     )

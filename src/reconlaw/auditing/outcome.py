@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from ..attack.result import Result
+from .checks import Check
 from .pool import Identified
 
 # Verdicts, and the exit status of ``python -m reconlaw audit``; 2 is for arguments and files that do not serve.
@@ -30,7 +32,33 @@ class Finding:
     against: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
+class Examined:
+    """What the attacks of an audit gave: attributes of :class:`Audit`, and the second attack."""
+
+    result: Result | None = None
+    second: Result | None = None
+    candidates: torch.Tensor | None = None
+    standard_errors: torch.Tensor | None = None
+    bias_mismatch: float | None = None
+    guesses: tuple[float, ...] = ()
+    references: tuple[float, ...] = ()
+    reference_steps: int | None = None
+    control: float | None = None
+    interrupted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What is said of the evidence: attributes of :class:`Audit`."""
+
+    verdict: str
+    summary: str
+    findings: tuple[Finding, ...] = ()
+    X: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Audit:
     r"""How an audit ended.
 
@@ -43,27 +71,37 @@ class Audit:
         summary: the verdict in words.
         exit_code: 0 where nothing changed, 1 where data came back, 3 for "close" and "inconclusive", 4 where counting
             does not determine the data. None of them says that a model is safe.
-        changed: the relative change of each tensor that changed; infinite where it was zero before.
-        d, p, n, outputs: of an input, of the features, samples (None until known), and of the head.
+        d: numbers of an input.
+        p: numbers that the head is fed, the features.
+        n: number of samples, given or estimated; None until known.
+        outputs: of the head.
+        rank: numerical rank of θ.
+        noise: ‖rounding of θ‖/‖θ‖, by the dtype of the checkpoints.
         moved: how far the features of random inputs moved between the checkpoints, relative to their norm.
-        X: (k, d) recovered samples, or the candidates named, as the model sees them; None unless the verdict is
-            "recovered".
-        candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
-            None where it did not run.
-        findings: for each candidate its loss, standard error, p-value and whether it is recovered, and why.
-        standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
-        held: bool for each candidate, whether it is recovered.
-        result: of :func:`reconlaw.reconstruct`, or None.
-        second_loss: where the second attack ended, with another seed; None where it was not needed.
+        changed: the relative change of each tensor that changed; infinite where it was zero before.
+        parity: of the body, "mixed", "even" or "odd".
         ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n), or less where features are
             dependent.
-        rank: numerical rank of θ. noise: ‖rounding of θ‖/‖θ‖, by the dtype of the checkpoints.
         tolerance: the loss at which θ counts as explained.
-        guesses, references: losses of random candidates, and of the attack on a θ that no n samples made.
-        control: share of samples recovered from a θ that the audit made itself, or None where not needed.
+        X: (k, d) recovered samples, or the candidates named, as the model sees them; None unless the verdict is
+            "recovered".
+        findings: for each candidate its standard error and whether it is recovered, and why.
+        held: (m,) bool, whether each candidate is recovered.
+        result: of :func:`reconlaw.reconstruct`, or None.
+        candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
+            None where it did not run.
+        standard_errors: (m,) of the candidates, relative to their norm; None where they were not computed.
+        second_loss: where the second attack ended, with another seed; None where it was not needed.
         bias_mismatch: ‖Σ_i α_i − Δb‖/‖Δb‖ of the bias, which the attack does not see; None where there is none.
+        guesses: losses of random candidates.
+        references: losses of the attack on a θ that no n samples made.
+        reference_steps: how many steps each of them might take.
+        control: share of samples recovered from a θ that the audit made itself, or None where not needed.
+        interrupted: whether Ctrl-C ended it early.
         pool: what became of the candidates given (:class:`~reconlaw.auditing.pool.Identified`), or None.
         checks: what was asked of the pair, and the answers.
+        settings: what was audited, and with which arguments.
+        picture: (H, W), (H, W, 3) or (3, H, W) to draw an input by; None where it is no picture.
         report: path of the report that was written, or None, as where the disk was full.
     """
 
@@ -86,17 +124,17 @@ class Audit:
     standard_errors: torch.Tensor | None = None
     result: Result | None = None
     second_loss: float | None = None
-    guesses: list[float] = field(default_factory=list)
-    references: list[float] = field(default_factory=list)
+    guesses: tuple[float, ...] = field(default_factory=tuple)
+    references: tuple[float, ...] = field(default_factory=tuple)
     reference_steps: int | None = None
     control: float | None = None
     bias_mismatch: float | None = None
     interrupted: bool = False
-    checks: list = field(default_factory=list)
-    settings: dict = field(default_factory=dict)
+    checks: tuple[Check, ...] = field(default_factory=tuple)
+    settings: dict[str, object] = field(default_factory=dict)
     picture: tuple[int, ...] | None = None
     pool: Identified | None = None
-    report: object = None
+    report: Path | None = None
 
     @property
     def exit_code(self) -> int:

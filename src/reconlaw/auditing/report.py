@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from .._files import write_whole
+from .._version import __version__
 from .checks import as_percent, as_power
 from .evidence import INPUTS
 from .outcome import Audit
@@ -80,6 +80,8 @@ footer { margin-top: 3rem; color: var(--soft); font-size: .87rem; }
 
 def png(pixels: np.ndarray) -> str:
     """A data URI of (H, W) or (H, W, 3) numbers in [0, 1]."""
+    from PIL import Image
+
     file = io.BytesIO()
     Image.fromarray(np.round(255 * np.clip(pixels, 0, 1)).astype(np.uint8)).save(file, "png")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
@@ -295,8 +297,6 @@ def render(made: Audit) -> str:
         for k, v in made.settings.items()
     )
     parts.append(f"<section><h2>What was audited</h2><table><tbody>{rows}</tbody></table></section>")
-    from .._version import __version__
-
     made_on = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     footer = f"reconlaw {__version__}, torch {torch.__version__}, Python {platform.python_version()}; {made_on}"
     return (
