@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from reconlaw import plotting
+from reconlaw import plotting, schematics
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
@@ -211,3 +211,31 @@ def test_the_site_has_the_script_where_a_figure_is_and_paper_the_picture(tmp_pat
         assert (out / "_static" / "plotly.min.js").stat().st_size > 1_000_000
     else:
         assert "application/json" not in page and not (out / "_static" / "plotly.min.js").exists()
+
+
+def test_the_residual_of_the_schematic_is_orthogonal_to_the_plane_that_it_draws():
+    axis = schematics.span_and_residual().axes[0]
+    (foot, top), (one, two) = np.stack(axis.lines[0].get_data_3d()).T, axis.collections[1:3]
+    arrows = [np.asarray(arrow._segments3d[0])[1] for arrow in (one, two)]
+    assert np.linalg.norm(top - foot) > 0.5
+    assert np.abs(np.stack(arrows) @ (top - foot)).max() < 1e-9
+    plt.close("all")
+
+
+@pytest.mark.parametrize(("n", "d", "p"), [(1, 2, 1), (2, 3, 6), (1, 4, 6)])
+def test_the_schematic_of_the_count_has_a_box_for_each_unknown_and_each_equation(n, d, p):
+    (axis,) = schematics.unknowns_and_equations(n, d, cases=(p,)).axes
+    said = [text.get_text() for text in axis.texts]
+    assert len(axis.patches) == d * n + p
+    assert len(axis.lines) == min(d * n, p)
+    assert f"$dn = {d * n}$" in said and f"$p = {p}$" in said
+    assert sum(str(abs(p - d * n)) in text and "\n" in text for text in said) == (p != d * n)
+    plt.close("all")
+
+
+def test_the_schematic_of_the_attack_marks_what_is_private():
+    axis = schematics.pipeline().axes[0]
+    drawn = {text.get_text(): text.get_color() for text in axis.texts}
+    private = {text for text, colour in drawn.items() if colour == schematics.HIDDEN}
+    assert private == {"$n$ private samples", "coefficients", "dashed, grey: private"}
+    plt.close("all")
