@@ -46,12 +46,12 @@ lint: $(ENV)
 unit: $(ENV) # COVER="--cov=reconlaw" prints how much of the package the tests reach
 	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope $(COVER)
 
-quick: $(ENV) ## style, and a fast part of the tests: what to run while writing
+quick: $(ENV) ## style, and a fast part of the tests, under a minute: what to run while writing
 	.venv/bin/ruff check .
 	.venv/bin/lint-imports
 	.venv/bin/python -m pytest -n 2 -m "not slow" $(addprefix tests/test_,$(addsuffix .py,$(QUICK)))
 
-QUICK := activations exercises feature_map_contract hermite lift matching public_face projection spectral threat_model
+QUICK := activations exercises feature_map_contract hermite house lift matching public_face projection spectral threat_model
 
 NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
 

@@ -533,7 +533,7 @@ def test_the_rank_is_measured_at_no_more_inputs_than_time_allows(monkeypatch):
     assert features.rank(50) == features.p and sum(seen) == 11
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="searches through bodies of 3,200 features")
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_digits_from_bodies_of_a_users_own(name):
     bodies = {

@@ -10,7 +10,7 @@ from pathlib import Path
 import reconlaw as rl
 
 LIST = Path(__file__).with_name("public_face.json")
-MODULES = ("counting", "data", "exercises", "networks", "plotting", "privacy")
+MODULES = ("counting", "data", "exercises", "inputs", "networks", "plotting", "privacy")
 
 
 def parameters(thing):
@@ -22,7 +22,8 @@ def parameters(thing):
     return [[p.name, p.kind.name, "" if p.default is p.empty else repr(p.default)] for p in found]
 
 
-def listing():
+def faces():
+    """Name → thing of all that is public: of the package, and of the modules that it shows."""
     names = {name: getattr(rl, name) for name in rl.__all__}
     for module in MODULES:
         found = getattr(rl, module)
@@ -30,10 +31,12 @@ def listing():
             name for name, value in vars(found).items() if getattr(value, "__module__", "") == found.__name__
         ]
         names |= {f"{module}.{name}": getattr(found, name) for name in public if not name.startswith("_")}
+    return {name: thing for name, thing in names.items() if not inspect.ismodule(thing)}
+
+
+def listing():
     made = {}
-    for name, thing in names.items():
-        if inspect.ismodule(thing):
-            continue
+    for name, thing in faces().items():
         made[name] = parameters(thing) if callable(thing) else None
         if inspect.isclass(thing):
             members = inspect.getmembers(thing, lambda m: inspect.isfunction(m) or isinstance(m, property))

@@ -345,7 +345,7 @@ def test_numpy_count_is_a_count(problem):
 # --- the size that must be shown -----------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="whole searches at the paper's size, d = 100 and n = 20")
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("ratio", [10, 3])
 @pytest.mark.parametrize("name", ["relu", "relu+tanh"])

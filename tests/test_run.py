@@ -53,7 +53,7 @@ def wait_for(condition, process, seconds=600):
         time.sleep(0.005)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="three processes that import torch and work until they are killed")
 @pytest.mark.parametrize("method", ["varpro", "sgd"])
 def test_kill_at_any_moment_leaves_a_checkpoint_that_resumes(tmp_path, method):
     script, path = tmp_path / "endless.py", tmp_path / "state" / "run.pt"

@@ -177,7 +177,9 @@ def start(folder, jobs):
     )
 
 
-@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "jobs", [1, pytest.param(2, marks=pytest.mark.slow(reason="a pool of processes, killed and made again"))]
+)
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_a_killed_sweep_goes_on_where_it_stopped(tmp_path, jobs, how):
@@ -230,7 +232,7 @@ def test_the_error_reaches_another_process_with_its_records():
     assert str(error) == "one failed" and error.records == [{"error": "no"}]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="two new pools of processes, each of which imports torch")
 def test_a_cell_that_takes_its_process_along_is_found(store):
     records = quietly(fatal_at_two, rl.grid(k=range(4)), store, jobs=2, errors="keep")
     assert [r.get("result") for r in records] == [{"k": 0}, {"k": 1}, None, {"k": 3}]
@@ -475,7 +477,7 @@ def test_a_finished_cell_is_not_overwritten(store):
         assert kept.records("n", "")["k"]["result"] == {"a": 3}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="three processes, each of which imports torch")
 def test_many_processes_open_a_new_store_at_once(tmp_path):
     script = "import reconlaw as rl, sys; rl.sweep(lambda s: s, rl.grid(k=range(9)), 'c.sqlite', name='w', jobs=1)"
     started = [subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, stderr=subprocess.PIPE) for _ in range(3)]
@@ -483,7 +485,7 @@ def test_many_processes_open_a_new_store_at_once(tmp_path):
     assert len(held(tmp_path / "c.sqlite", "w")) == 9
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a cluster of two processes, each of which imports torch")
 def test_the_same_call_runs_on_a_dask_cluster(store, tmp_path):
     distributed = pytest.importorskip("distributed")
     options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None, "silence_logs": "ERROR"}
@@ -502,7 +504,7 @@ def test_the_same_call_runs_on_a_dask_cluster(store, tmp_path):
     assert [("error" in r) for r in kept] == [k == 2 for k in range(8)]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a scheduler and its worker")
 def test_the_lines_that_the_book_shows_for_a_cluster(store):
     distributed = pytest.importorskip("distributed")
     chapter = json.loads((ROOT / "book" / "signs" / "phase-transition.ipynb").read_text(encoding="utf-8"))

@@ -42,7 +42,7 @@ class full_precision(contextlib.ContextDecorator):
 
 def _older() -> tuple:
     """Precision of matrix products, and whether cuDNN may take TF32; None for what torch refuses to tell."""
-    found = []
+    found: list[str | bool | None] = []
     for read in (torch.get_float32_matmul_precision, lambda: torch.backends.cudnn.allow_tf32):
         try:
             found.append(read())

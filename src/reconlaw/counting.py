@@ -8,13 +8,14 @@ the head, and ``layers``, each with ``shape``, ``times``, and possibly ``head`` 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from ._checks import check_count
 
 RECIPES = ("head", "lora", "full")
 
 
-def parameter_count(layers) -> int:
+def parameter_count(layers: Iterable[dict]) -> int:
     """Parameters of all layers: the product of each shape, as many times as the layer is there."""
     return sum(layer["times"] * math.prod(layer["shape"]) for layer in layers)
 
@@ -26,7 +27,8 @@ def trained_parameters(architecture: dict, recipe: str, outputs: int, rank: int 
         architecture: see the module.
         recipe: "head" trains a new head of K·m weights; "lora" that and, for each adapted matrix of o×i, two factors
             of rank r, r(o + i) numbers (a convolution counts as o × (i·height·width)); "full" everything.
-        outputs: K. rank: r, of the adapters.
+        outputs: K.
+        rank: r, of the adapters.
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r} is unknown; use one of {', '.join(map(repr, RECIPES))}")
@@ -56,7 +58,10 @@ def equation_ratio(p: int, width: int, outputs: int, d: int, n: int, softmax: bo
 
     Args:
         p: trained parameters, the head's K·m included.
-        width: m. outputs: K. d, n: of the samples.
+        width: m.
+        outputs: K.
+        d: dimension of a sample.
+        n: number of samples.
         softmax: the loss is a cross-entropy after one.
     """
     p, width, outputs = check_count("p", p), check_count("width", width), check_count("outputs", outputs)

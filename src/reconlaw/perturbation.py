@@ -22,8 +22,10 @@ import math
 from functools import cached_property
 
 import torch
+from numpy.typing import ArrayLike
 
 from ._checks import as_tensor, check_finite, check_matrix, check_positive
+from .features.feature_map import FeatureMap
 from .features.random_features import RandomFeatures
 
 # φ' = jump · 1[z > 0] + a Lipschitz part: (sup |φ'|, Lipschitz constant of that part, jump).
@@ -59,7 +61,7 @@ class Perturbation:
         TypeError, ValueError: what is wrong with an argument.
     """
 
-    def __init__(self, features, X, coefficients):
+    def __init__(self, features: FeatureMap, X: torch.Tensor, coefficients: ArrayLike) -> None:
         if not isinstance(features, RandomFeatures):
             raise TypeError(f"features is a {type(features).__name__}; the bound knows RandomFeatures only")
         self.features = features
@@ -83,7 +85,7 @@ class Perturbation:
         self.sigma_min = float(values[0].sqrt()) if features.p >= len(values) else 0.0
         self._inverse = (axes / values) @ axes.T if self.sigma_min else None
 
-    def displacement(self, xi) -> tuple[torch.Tensor, torch.Tensor]:
+    def displacement(self, xi: ArrayLike) -> tuple[torch.Tensor, torch.Tensor]:
         """J⁺ξ, what noise ξ (p,) moves to first order: the samples, (n, d), and the coefficients, (n,)."""
         inverse = self._determined()
         xi = check_finite("xi", as_tensor(xi)).to(self.jacobian)
@@ -93,7 +95,7 @@ class Perturbation:
         w = (self.bases @ z[:moves].reshape(self.n, self.d - 1, 1))[:, :, 0]
         return w * (math.sqrt(self.d) / self.weight)[:, None], z[moves:] * self.sign
 
-    def expected(self, noise) -> torch.Tensor:
+    def expected(self, noise: float) -> torch.Tensor:
         """(n,): root mean square of the first-order relative errors, for noise of norm ``noise`` in a random direction.
 
         noise · (tr [(JᵀJ)⁻¹]_ii / p)^{1/2} / |a_i|, the trace over the d − 1 coordinates of w_i. The same for
@@ -102,12 +104,12 @@ class Perturbation:
         traces = self._blocks().diagonal(dim1=1, dim2=2).sum(1)
         return check_positive("noise", noise, allow_zero=True) * (traces / self.features.p).sqrt() / self.weight
 
-    def worst(self, noise) -> torch.Tensor:
+    def worst(self, noise: float) -> torch.Tensor:
         """(n,): the largest relative errors to first order, over all noise of norm ``noise``: ‖[J⁺]_i‖ noise/|a_i|."""
         largest = torch.linalg.eigvalsh(self._blocks())[:, -1]
         return check_positive("noise", noise, allow_zero=True) * largest.sqrt() / self.weight
 
-    def bound(self, noise) -> torch.Tensor:
+    def bound(self, noise: float) -> torch.Tensor:
         """(n,): proved bounds on the relative errors for ‖ξ‖ ≤ noise: the better of the two that 1. above gives.
 
         Infinite where its condition fails: then nothing is proved, which does not mean that the errors are large.
@@ -130,7 +132,7 @@ class Perturbation:
             low, high = (middle, high) if self._holds(middle) else (low, middle)
         return low
 
-    def gap(self, noise) -> tuple[float, float]:
+    def gap(self, noise: float) -> tuple[float, float]:
         """(near, far): the truth has ‖z‖ ≤ near, seen from this point, or ‖z‖ > far; see 2. above.
 
         For X and a where the attacker's squares are stationary, and ‖ξ‖ ≤ noise. ‖w_i‖ ≤ near makes the relative error
@@ -150,7 +152,7 @@ class Perturbation:
             near = min(near, within(near))
         return near, far
 
-    def change(self, radius) -> float:
+    def change(self, radius: float) -> float:
         r"""Ω(r) ≥ ‖J(z) − J‖ for all ‖z‖ ≤ r.
 
         With g_j = √d v_j, N = ‖(g_j)‖, T² ≥ Σ_j (g_jᵀδ)⁴ for all unit δ, |φ'| ≤ s₁, s₂ the Lipschitz constant of φ' off

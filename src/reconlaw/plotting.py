@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import re
 import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -78,7 +80,7 @@ def use_style() -> None:
     )
 
 
-def image_rows(rows, width: float = 7.0):
+def image_rows(rows: Mapping[str, Any], width: float = 7.0) -> Any:
     """Rows of pictures with a label each.
 
     Args:
@@ -108,7 +110,7 @@ def image_rows(rows, width: float = 7.0):
     return figure
 
 
-def interactive(figure, static) -> None:
+def interactive(figure: Any, static: Any) -> None:
     """Show a figure that answers the reader, with a still picture where it cannot; the last statement of a cell.
 
     The output is a plotly figure and a PNG side by side. The book's site, JupyterLab (where the package ``plotly`` is
@@ -151,7 +153,9 @@ def interactive(figure, static) -> None:
     display(bundle, raw=True)
 
 
-def choices(traces, slider=None, menu=None, start=None) -> dict:
+def choices(
+    traces: Iterable[tuple[dict, dict]], slider: str | None = None, menu: str | None = None, start: dict | None = None
+) -> dict:
     """A figure for :func:`interactive` whose reader chooses what is drawn, by a slider, a menu, or both.
 
     Args:
@@ -165,7 +169,8 @@ def choices(traces, slider=None, menu=None, start=None) -> dict:
         ``{"data": [...], "layout": {"sliders": ..., "updatemenus": ...}}``, to be completed by axes.
     """
     belongs, given = zip(*traces, strict=True)
-    data, start, layout = [dict(trace) for trace in given], dict(start or {}), {}
+    data, start = [dict(trace) for trace in given], dict(start or {})
+    layout: dict[str, Any] = {}
     for name in filter(None, (slider, menu)):
         options = list(dict.fromkeys(b[name] for b in belongs if name in b))
         if start.setdefault(name, next(iter(options), None)) not in options:
@@ -174,7 +179,7 @@ def choices(traces, slider=None, menu=None, start=None) -> dict:
         steps = []
         for option in options:
             drawn = [b.get(name, option) == option for b in belongs]
-            change = {"visible": drawn}
+            change: dict[str, Any] = {"visible": drawn}
             if name == menu and slider:  # hidden, silent, and out of the legend
                 change = {"opacity": (1, 0), "hoverinfo": ("all", "skip")}
                 if any("hovertemplate" in t for t in given):
@@ -188,15 +193,15 @@ def choices(traces, slider=None, menu=None, start=None) -> dict:
             layout["sliders"] = [{"active": active, "currentvalue": {"prefix": f"{name}: "}, "steps": steps}]
         else:
             layout["updatemenus"] = [{"active": active, "name": name, "buttons": steps}]
-    for controls, steps in (("sliders", "steps"), ("updatemenus", "buttons")):
+    for controls, held in (("sliders", "steps"), ("updatemenus", "buttons")):
         for control in layout.get(controls, ()):
-            for key, values in control[steps][control["active"]]["args"][0].items():
+            for key, values in control[held][control["active"]]["args"][0].items():
                 for trace, value in zip(data, values, strict=True):
                     trace[key] = value
     return {"data": data, "layout": layout}
 
 
-def plotly_json(figure) -> dict:
+def plotly_json(figure: Any) -> dict:
     """What :func:`interactive` stores of a figure: its data, rounded and compact, in the book's look."""
     parts = figure if isinstance(figure, dict) else figure.to_dict()
     unknown = set(parts) - {"data", "layout", "frames"}

@@ -18,6 +18,7 @@ import math
 
 import scipy
 import torch
+from numpy.typing import ArrayLike
 
 from ._checks import as_tensor, check_count, check_finite, check_matrix, check_positive
 from ._random import seeded_generator
@@ -29,7 +30,8 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
     δ(ε) = Ψ(−ε/μ + μ/2) − e^ε Ψ(−ε/μ − μ/2), Ψ the distribution function of N(0, 1).
 
     Args:
-        mu: μ > 0. epsilon: ε ≥ 0.
+        mu: μ > 0.
+        epsilon: ε ≥ 0.
     """
     mu, epsilon = check_positive("mu", mu), check_positive("epsilon", epsilon, allow_zero=True)
     first, second = (
@@ -43,7 +45,8 @@ def gaussian_epsilon(mu: float, delta: float = 1e-5) -> float:
     r"""The least ε with which μ-GDP implies (ε, δ)-differential privacy; 0 where δ alone covers it.
 
     Args:
-        mu: μ > 0. delta: 0 < δ < 1.
+        mu: μ > 0.
+        delta: 0 < δ < 1.
     """
     mu, delta = check_positive("mu", mu), check_positive("delta", delta)
     if delta >= 1:
@@ -64,8 +67,10 @@ def ridge_sensitivity(n: int, ridge: float, radius: float, bound: float = 1.0) -
         ‖θ − θ'‖ ≤ 2γ (B + R B √(n−1)/(2√λ)),   γ = max_{0 ≤ h ≤ R²/λ} √(h/λ)/(1 + h).
 
     Args:
-        n: samples. ridge: λ > 0, as in ``features.fit``.
-        radius: R, of the features. bound: B, of the labels; one output.
+        n: samples.
+        ridge: λ > 0, as in ``features.fit``.
+        radius: R, of the features.
+        bound: B, of the labels; one output.
     """
     n, ridge = check_count("n", n), check_positive("ridge", ridge)
     radius, bound = check_positive("radius", radius), check_positive("bound", bound)
@@ -81,7 +86,9 @@ def noise(p: int, seed: int = 0) -> torch.Tensor:
     )
 
 
-def noisy_descent(Phi, y, clip, multiplier, steps, rate, seed=0) -> tuple[torch.Tensor, float]:
+def noisy_descent(
+    Phi: torch.Tensor, y: ArrayLike, clip: float, multiplier: float, steps: int, rate: float, seed: int = 0
+) -> tuple[torch.Tensor, float]:
     r"""Full-batch gradient descent on ½Σ_i (φ_i·θ − y_i)² from zero, every sample's gradient clipped, noise added.
 
     θ ← θ − η (Σ_i g_i min(1, C/‖g_i‖) + s C ξ),  g_i = (φ_i·θ − y_i) φ_i,  ξ ~ N(0, I) anew in every step.
@@ -89,9 +96,12 @@ def noisy_descent(Phi, y, clip, multiplier, steps, rate, seed=0) -> tuple[torch.
     Replacing a sample moves the sum by at most 2C, so T steps are μ-GDP with μ = 2√T/s.
 
     Args:
-        Phi: (n, p) features, row by row. y: (n,).
-        clip: C > 0. multiplier: s ≥ 0, of the noise; 0 is no privacy, μ = ∞.
-        steps: T. rate: η.
+        Phi: (n, p) features, row by row.
+        y: (n,).
+        clip: C > 0.
+        multiplier: s ≥ 0, of the noise; 0 is no privacy, μ = ∞.
+        steps: T.
+        rate: η.
         seed: of the noise.
 
     Returns:
@@ -121,7 +131,8 @@ def reconstruction_bound(mu: float, log_prior: float) -> float:
     the trained model: the most that any fixed guess has.
 
     Args:
-        mu: μ ≥ 0. log_prior: ln κ < 0, since κ itself may be too small for a float.
+        mu: μ ≥ 0.
+        log_prior: ln κ < 0, since κ itself may be too small for a float.
     """
     mu = check_positive("mu", mu, allow_zero=True)
     if not log_prior < 0:
@@ -137,7 +148,8 @@ def log_cap(d: int, error: float) -> float:
     x = η² − η⁴/4 only.
 
     Args:
-        d: of the sample, ≥ 2. error: 0 < η < 1, of ‖ẑ − z‖/‖z‖; from 1 on the guess 0 is always right.
+        d: of the sample, ≥ 2.
+        error: 0 < η < 1, of ‖ẑ − z‖/‖z‖; from 1 on the guess 0 is always right.
     """
     check_count("d", d, minimum=2)
     error = check_positive("error", error)

@@ -63,6 +63,7 @@ class BoundedStep:
     """The linear model at a point, formed; the same calls as :class:`reconlaw.attack.varpro._Step`."""
 
     taken = None
+    ahead = 0
 
     def __init__(self, point: Projection, inputs: Inputs, fine: bool = False):
         self.point, self.inputs, lift = point, inputs, point.lift

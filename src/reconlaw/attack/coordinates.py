@@ -17,7 +17,8 @@ class Coordinates(FeatureMap):
 
     def __init__(self, features: FeatureMap, decoder: nn.Module, k: int):
         super().__init__(k, features.p, features.dtype, features.device)
-        self.features, self._decoders = features, {}
+        self.features = features
+        self._decoders: dict[torch.dtype, nn.Module] = {}
         with torch.inference_mode(False):
             self._decoder = copy.deepcopy(decoder).to(self.device, self.dtype).eval().requires_grad_(False)
         self._name = fingerprint_of(*self._decoder.state_dict().values())

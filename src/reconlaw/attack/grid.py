@@ -9,6 +9,8 @@ level explains θ worse.
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from ..features.gram import StepError, as_step
@@ -37,11 +39,11 @@ def on_grid(features, theta, point: Projection, inputs: Inputs, tol: float):
         return point, none
 
 
-def _sure(point, theta, inputs):
+def _sure(point, theta, inputs: Inputs):
     (n, k), model = point.U.shape, BoundedStep(point, inputs, fine=True)
     step = inputs.step(point.U).expand(n, k)
     moving = step > 0
-    low, high = inputs.bounds(point.U)
+    low, high = inputs.bounds(point.U) or (-math.inf, math.inf)
     diagonal = model.H.diagonal().reshape(n, k)
     worse = torch.ones(n, k, dtype=torch.bool, device=point.U.device)
     for sign in (-1, 1):

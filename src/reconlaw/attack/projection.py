@@ -21,6 +21,7 @@ import torch
 
 from .._checks import check_matrix, check_moved, in_range
 from .._precision import full_precision
+from ..features.feature_map import FeatureMap
 from ..features.gram import SpanError, StepError, as_step, factor_gram
 
 
@@ -129,7 +130,7 @@ class _ProjectionLoss(torch.autograd.Function):
 
 
 @full_precision()
-def projection_loss(X: torch.Tensor, features, theta: torch.Tensor) -> torch.Tensor:
+def projection_loss(X: torch.Tensor, features: FeatureMap, theta: torch.Tensor) -> torch.Tensor:
     r"""L(X) = ‖P⊥ θ‖² / ‖θ‖², differentiable in X by the analytic gradient.
 
     Args:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .._precision import full_precision
@@ -34,19 +38,19 @@ _TOLERANCE = {torch.float64: 1e-20, torch.float32: 1e-10}
 @full_precision()
 @one_thread()
 def reconstruct(
-    theta,
-    features,
-    n=None,
-    method="varpro",
-    seed=0,
-    max_seconds=60.0,
-    tol=None,
-    progress=False,
-    checkpoint=None,
-    max_steps=None,
-    clock=None,
-    inputs=None,
-    **options,
+    theta: ArrayLike,
+    features: FeatureMap,
+    n: int | None = None,
+    method: str = "varpro",
+    seed: int = 0,
+    max_seconds: float | None = 60.0,
+    tol: float | None = None,
+    progress: bool = False,
+    checkpoint: str | os.PathLike | None = None,
+    max_steps: int | None = None,
+    clock: Callable[[], float] | None = None,
+    inputs: Inputs | None = None,
+    **options: Any,
 ) -> Result:
     r"""Training samples X̂ whose features span θ: minimises L(X̂) = ‖P⊥θ‖²/‖θ‖².
 
@@ -121,14 +125,16 @@ def reconstruct(
         if not isinstance(inputs, Sphere):
             tol = max(tol, rounding_loss(theta))
     tol = check_positive("tol", tol)
-    where = method if type(inputs) is Sphere else f"{method} in {inputs!r}"
-    problem = {} if checkpoint is None else fingerprint(theta, over, n, where, seed)
+    how = method if type(inputs) is Sphere else f"{method} in {inputs!r}"
+    problem = {} if checkpoint is None else fingerprint(theta, over, n, how, seed)
     theta, unit = in_range(theta)
     with as_step():
         rows, turn = independent_rows(theta)
-    theta, turn = (theta, None) if len(rows) == len(theta) else (rows, turn)
-    limits = {"max_steps": max_steps, "samples": n or 1, "clock": clock or wall_clock}
-    run = Run(max_seconds, progress, checkpoint, problem, **limits)
+    compressed = len(rows) < len(theta)
+    theta = rows if compressed else theta
+    run = Run(
+        max_seconds, progress, checkpoint, problem, max_steps=max_steps, samples=n or 1, clock=clock or wall_clock
+    )
     budget = Budget(lambda: run.left)
     try:
         # The attack differentiates, in whatever mode its caller is.
@@ -168,10 +174,10 @@ def reconstruct(
         except KeyboardInterrupt:
             interrupted = True
             run.interrupt()
-    alpha = examined.alpha if turn is None else examined.alpha @ turn.T
+    alpha = examined.alpha @ turn.T if compressed else examined.alpha
     for step in path[0] if path else ():
         step["lambda"] *= unit
-    determined = counted.enough
+    determined: bool | None = counted.enough
     if determined and (converged or uncounted):
         determined = None if uncounted else examined.determined
     status = status_of(counted, examined, converged, interrupted, bool(run.spent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -73,7 +74,7 @@ class Result:
     X: torch.Tensor
     coefficients: torch.Tensor
     loss: float
-    history: list[tuple[float, float, float]]
+    history: Sequence[tuple[float, float, float]]
     converged: bool
     determined: bool | None
     sign_identifiable: bool | None

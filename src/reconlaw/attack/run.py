@@ -10,7 +10,6 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -51,7 +50,8 @@ class Run:
     """Budgets, best atoms so far, history, progress line and checkpoint of one reconstruction.
 
     Attributes:
-        max_seconds: of this call; None for no limit. max_steps: of all calls on the checkpoint together; None likewise.
+        max_seconds: of this call; None for no limit.
+        max_steps: of all calls on the checkpoint together; None likewise.
         samples: n, of a step (:mod:`reconlaw.features.passes`).
         clock: gives seconds.
         passes: through the features, those of earlier calls on the checkpoint included.
@@ -59,7 +59,7 @@ class Run:
 
     max_seconds: float | None = None
     progress: bool = False
-    checkpoint: Path | None = None
+    checkpoint: str | os.PathLike | None = None
     fingerprint: dict = field(default_factory=dict)
     best: torch.Tensor | None = None
     best_loss: float = float("inf")
@@ -78,8 +78,8 @@ class Run:
     def __post_init__(self):
         self._start = self._saved = self.clock()
         if self.checkpoint is not None:
-            self.checkpoint = usable_path("checkpoint", self.checkpoint, CheckpointError)
-            if self.checkpoint.exists():
+            self._file = usable_path("checkpoint", self.checkpoint, CheckpointError)
+            if self._file.exists():
                 self._load()
         self._bar = None
         if self.progress:
@@ -118,7 +118,7 @@ class Run:
         """Spend what is left: what follows only rounds off."""
         self.interrupted = True
 
-    def remark(self, text: str, error: Exception | None = None) -> None:
+    def remark(self, text: str, error: BaseException | None = None) -> None:
         """Keep what went otherwise than meant, for the result's message; each once, and not that the time was over."""
         text = text if error is None else f"{text} ({error})"
         if text not in self.remarks and not isinstance(error, Spent):
@@ -163,7 +163,7 @@ class Run:
         }
         made = io.BytesIO()  # so that a full disk is an OSError, whatever torch makes of one
         torch.save(content, made)
-        write_whole(self.checkpoint, sealed(made.getvalue()))
+        write_whole(self._file, sealed(made.getvalue()))
         self._saved = self.clock()
 
     def _save_or_warn(self):
@@ -176,7 +176,7 @@ class Run:
 
     def _load(self):
         try:
-            content = dict(torch.load(io.BytesIO(unsealed(self.checkpoint.read_bytes())), weights_only=True))
+            content = dict(torch.load(io.BytesIO(unsealed(self._file.read_bytes())), weights_only=True))
             alike = same_problem(content["fingerprint"], self.fingerprint)
             best, history = content["best"], [Improvement(*entry) for entry in content["history"]]
             loss, seconds, state = content["best_loss"], content["seconds"], content["state"]

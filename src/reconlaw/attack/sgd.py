@@ -85,11 +85,12 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, learning_rate=None, l
         interrupted = isinstance(error, KeyboardInterrupt)
         if not interrupted:
             run.remark("the descent ended because its next step could not be computed", error)
+    best = X if run.best is None else run.best.to(theta)
     try:
-        point = Projection(features, theta, run.best.to(theta))
+        point = Projection(features, theta, best)
     except StepError as error:
         run.remark("the coefficients could not be computed as usual", error)
-        point = least_squares(features, theta, run.best.to(theta))
+        point = least_squares(features, theta, best)
     if features.parity != "mixed":
         return point, False, interrupted
     return point, True if point.loss <= tol else None, interrupted

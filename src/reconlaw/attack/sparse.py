@@ -42,8 +42,11 @@ def group_lasso(gram, correlation, weight, groups, alpha, iterations=2000):
     r"""min ½ tr αᵀGα − ⟨b, α⟩ + weight Σ_g ‖α_g‖ by accelerated proximal gradient with restarts.
 
     Args:
-        gram: G, (m, m). correlation: b, (m, K). weight: of the penalty.
-        groups: (m,) index of each column's group. alpha: (m, K) to start from.
+        gram: G, (m, m).
+        correlation: b, (m, K).
+        weight: of the penalty.
+        groups: (m,) index of each column's group.
+        alpha: (m, K) to start from.
     """
     step = 1 / float(torch.linalg.eigvalsh(gram)[-1])
     count = int(groups.max()) + 1

@@ -13,19 +13,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import sys
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import check_count, check_positive
 from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
 from .change import MOST_MOVED, HeadChange
-from .checkpoints import matched_pair, read_state
+from .checkpoints import Source, matched_pair, read_state
 from .checks import Check, check_body, check_change, check_counts, elsewhere, first_layer, too_far
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
@@ -34,32 +37,32 @@ from .head import changed_tensors, find_head, head_layer
 from .judgement import judge, not_determined
 from .outcome import Audit, Verdict
 from .output import is_json, write_json
-from .pool import Identified, identify, pool_check, pool_summary
+from .pool import identify, pool_check, pool_summary
 from .report import is_report, write
 from .spending import Spending
 
 
 def audit(
-    before,
-    after,
-    head=None,
-    input_shape=None,
-    n=None,
-    module=None,
-    max_seconds=120.0,
-    report="audit.html",
-    norm=None,
-    image_shape=None,
-    references=3,
-    seed=0,
-    device="auto",
-    progress=False,
-    max_steps=None,
-    state=None,
-    inputs=None,
-    candidates=None,
-    json=None,
-    sarif=None,
+    before: Source,
+    after: Source,
+    head: str | None = None,
+    input_shape: int | Sequence[int] | None = None,
+    n: int | None = None,
+    module: torch.nn.Module | None = None,
+    max_seconds: float | None = 120.0,
+    report: str | os.PathLike | None = "audit.html",
+    norm: float | None = None,
+    image_shape: Sequence[int] | None = None,
+    references: int = 3,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    progress: bool = False,
+    max_steps: int | None = None,
+    state: str | None = None,
+    inputs: Inputs | None = None,
+    candidates: str | os.PathLike | ArrayLike | None = None,
+    json: str | os.PathLike | None = None,
+    sarif: str | os.PathLike | None = None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
@@ -110,7 +113,7 @@ def audit(
     references = check_count("references", references)
     n = None if n is None else check_count("n", n)
     if module is None:
-        module = before if isinstance(before, torch.nn.Module) else after
+        module = next((one for one in (before, after) if isinstance(one, torch.nn.Module)), None)
     if not isinstance(module, torch.nn.Module):
         raise AuditError("a state_dict holds no architecture: pass module=, a torch.nn.Module that the keys belong to")
     if input_shape is None:
@@ -122,9 +125,12 @@ def audit(
     if report is not None:
         if Path(report).suffix.lower() in (".json", ".sarif"):
             raise AuditError(f"report={str(report)!r}: a report is HTML; pass json= or sarif= for machines")
-        report = usable_path("report", report, AuditError, is_report)
-    machine = {name: (path, name == "sarif") for name, path in (("json", json), ("sarif", sarif)) if path is not None}
-    machine = {name: (usable_path(name, path, AuditError, is_json), kind) for name, (path, kind) in machine.items()}
+    page = None if report is None else usable_path("report", report, AuditError, is_report)
+    machine = {
+        name: usable_path(name, path, AuditError, is_json)
+        for name, path in (("json", json), ("sarif", sarif))
+        if path is not None
+    }
     pair = HeadChange(*states, module, head, input_shape, norm, device, inputs)
     features, picture = pair.features, _picture_shape(image_shape, pair.features)
     pool = None if candidates is None else candidates_from(candidates, input_shape, inputs)
@@ -152,17 +158,17 @@ def audit(
         "budget": str(spending),
         "seed": seed,
     }
-    made = Audit(**{**facts, **_answer(asked)}, settings=settings, report=report)
-    if report is not None:
+    made = Audit(**{**facts, **_answer(asked)}, settings=settings, report=page)
+    if page is not None:
         try:
-            write(made, report)
-            asked.say(f"report: {report}")
+            write(made, page)
+            asked.say(f"report: {page}")
         except OSError as error:  # a full disk must not cost the audit
-            warnings.warn(f"the report was not written to {report}: {error}", RuntimeWarning, stacklevel=2)
+            warnings.warn(f"the report was not written to {page}: {error}", RuntimeWarning, stacklevel=2)
             made = dataclasses.replace(made, report=None)
-    for name, (path, kind) in machine.items():
+    for name, path in machine.items():
         try:
-            write_json(made, path, kind)
+            write_json(made, path, name == "sarif")
         except OSError as error:
             warnings.warn(f"the {name} was not written to {path}: {error}", RuntimeWarning, stacklevel=2)
     return made
@@ -217,12 +223,10 @@ def _answer(asked: _Asked) -> dict:
             "No tensor of the model differs between the two checkpoints: nothing was learned, so nothing can be read "
             "out of their difference."
         )
-        checks = (Check("Did any tensor change?", "No, not in one digit.", "shut"),)
-        return {**_parts(Verdict("unchanged", said)), "checks": checks}
+        same = Check("Did any tensor change?", "No, not in one digit.", "shut")
+        return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
     told = first_layer(pair, asked.module, asked.states)
-    checks = tuple(check_body(pair, changed, told))
-    if pair.rank:
-        checks += tuple(check_change(pair))
+    checks = (*check_body(pair, changed, told), *(check_change(pair) if pair.rank else ()))
     if not pair.size:
         said = elsewhere(pair, asked.module, changed)
     elif not pair.rank:
@@ -233,21 +237,23 @@ def _answer(asked: _Asked) -> dict:
     elif pair.moved > MOST_MOVED:
         said = too_far(pair, asked.module, changed, told)
     else:
-        found = _in_pool(asked)
-        made = {"pool": found, "checks": checks + (() if found is None else (pool_check(found),))}
-        if found is not None and bool(found.named.any()):
-            verdict = Verdict("close" if pair.changed else "recovered", pool_summary(found))
-            X = None if pair.changed else asked.pool[0][found.named]
-            return {**made, **_parts(dataclasses.replace(verdict, X=X))}
-        return {**made, **_attacked(asked, made["checks"])}
+        return _searched(asked, checks)
     return {**_parts(Verdict("inconclusive", said)), "checks": checks}
 
 
-def _in_pool(asked: _Asked) -> Identified | None:
+def _searched(asked: _Asked, checks) -> dict:
+    """The same, of a head that moved on a body that hardly did: from the pool, else by the attack."""
     if asked.pool is None:
-        return None
+        return _attacked(asked, checks)
     asked.say("candidates: which of them lie in the span of the head's change?")
-    return identify(asked.pair, *asked.pool, asked.n, asked.seed)
+    X, names = asked.pool
+    found = identify(asked.pair, X, names, asked.n, asked.seed)
+    made = {"pool": found, "checks": (*checks, pool_check(found))}
+    if not bool(found.named.any()):
+        return {**made, **_attacked(asked, made["checks"])}
+    moved = bool(asked.pair.changed)
+    verdict = Verdict("close" if moved else "recovered", pool_summary(found), X=None if moved else X[found.named])
+    return {**made, **_parts(verdict)}
 
 
 def _attacked(asked: _Asked, checks) -> dict:

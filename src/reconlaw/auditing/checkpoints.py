@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import torch
 from torch import nn
@@ -57,6 +58,10 @@ def _choose(content: Mapping, name: str, key: str | None) -> Mapping:
     return content[(plain or mean)[0]]
 
 
+# What stands for a checkpoint: a path, a state dictionary, or a module.
+Source: TypeAlias = "str | Path | Mapping[str, Any] | nn.Module"
+
+
 def _tensors(content: Mapping, name: str) -> dict[str, torch.Tensor]:
     kept = {}
     for key, value in content.items():
@@ -78,7 +83,7 @@ def _tensors(content: Mapping, name: str) -> dict[str, torch.Tensor]:
     return kept
 
 
-def read_state(source, name: str, key: str | None = None) -> dict[str, torch.Tensor]:
+def read_state(source: Source, name: str, key: str | None = None) -> dict[str, torch.Tensor]:
     """The state dictionary of a file, a mapping or a module, on the CPU, under the names it has there.
 
     Args:
@@ -90,6 +95,7 @@ def read_state(source, name: str, key: str | None = None) -> dict[str, torch.Ten
     Raises:
         AuditError: no file, a damaged one, no tensors in it, several states to choose from, quantised weights.
     """
+    content: object
     if isinstance(source, nn.Module):
         content = source.state_dict()
     elif isinstance(source, Mapping):

@@ -130,7 +130,7 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         errors = _errors(pair, result, spending, say)
     except KeyboardInterrupt:
         interrupted = True
-    own = Examined(result, None, result.X * pair.scale, errors, _bias_mismatch(pair, result), losses)
+    own = Examined(result, result.X * pair.scale, None, errors, _bias_mismatch(pair, result), losses)
     if interrupted:
         return dataclasses.replace(own, interrupted=True)
     # The same work for all, in steps of n samples; those of "sparse" are of one.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import inspect
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +47,7 @@ def import_module(address: str) -> nn.Module:
     if not place or not name:
         raise AuditError(f"--model {address!r} must read package.module:factory")
     try:
-        made = importlib.import_module(place)
+        made: Any = importlib.import_module(place)
         for part in name.split("."):
             made = getattr(made, part)
         if not isinstance(made, nn.Module):

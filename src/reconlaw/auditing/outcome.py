@@ -36,9 +36,9 @@ class Finding:
 class Examined:
     """What the attacks of an audit gave: attributes of :class:`Audit`, and the second attack."""
 
-    result: Result | None = None
+    result: Result
+    candidates: torch.Tensor
     second: Result | None = None
-    candidates: torch.Tensor | None = None
     standard_errors: torch.Tensor | None = None
     bias_mismatch: float | None = None
     guesses: tuple[float, ...] = ()

@@ -15,9 +15,11 @@ import torch
 
 from .._files import write_whole
 from .._version import __version__
+from ..attack.result import Result
 from .checks import as_percent, as_power
 from .evidence import INPUTS
 from .outcome import Audit
+from .pool import Identified
 
 _TITLES = {
     "recovered": ("alarm", "Training data came back"),
@@ -94,10 +96,10 @@ def drawn(x: torch.Tensor, shape) -> np.ndarray:
     return pixels.transpose(1, 2, 0) if shape and len(shape) == 3 and shape[0] == 3 else pixels
 
 
-def _figures(made: Audit, confirmed: bool) -> str:
+def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
     cells, what = [], "input" if confirmed else "candidate"
     kind = "picture" if made.picture else "strip of grey values"
-    for i, (x, finding) in enumerate(zip(made.candidates, made.findings, strict=True)):
+    for i, (x, finding) in enumerate(zip(candidates, made.findings, strict=True)):
         if finding.recovered is not confirmed:
             continue
         faces = [(x, "")] if made.parity == "mixed" else [(x, ""), (-x, "its negative, which fits as well")]
@@ -119,9 +121,9 @@ def _figures(made: Audit, confirmed: bool) -> str:
     return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'
 
 
-def _scale(made: Audit) -> str:
+def _scale(made: Audit, result: Result) -> str:
     """Losses on one logarithmic axis: guesses, references, this head."""
-    loss = max(made.result.loss, 1e-32)
+    loss = max(result.loss, 1e-32)
     least = min([loss, made.tolerance, *made.references, *made.guesses])
     lowest = math.floor(math.log10(least)) - 1
     step = max(1, math.ceil(-lowest / 4))
@@ -137,13 +139,13 @@ def _scale(made: Audit) -> str:
     rows = [("Guesses: random candidates, nothing fitted", made.guesses, "")]
     if made.references:
         rows.append(("References: the same attack where there is nothing to find", made.references, ""))
-    rows.append(("This head", [loss], "this"))
+    rows.append(("This head", (loss,), "this"))
     body = "".join(f"<p>{label}</p>{track(values, kind)}" for label, values, kind in rows)
     ticks = "".join(
         f'<span style="left:{100 * (1 - e / lowest):.2f}%">{as_power(10.0**e) if e else "1"}</span>'
         for e in range(lowest, 1, step)
     ).replace("1\u00a0×\u00a010", "10")
-    words = f"loss of this head {as_power(made.result.loss)}; guesses {_span(made.guesses)}; references " + (
+    words = f"loss of this head {as_power(result.loss)}; guesses {_span(made.guesses)}; references " + (
         _span(made.references) if made.references else "not run"
     )
     return (
@@ -160,12 +162,12 @@ def _span(values):
     return low if low == high else f"{low} to {high}"
 
 
-def _how_sure(made: Audit) -> str:
-    result, parts = made.result, [_scale(made)]
+def _how_sure(made: Audit, result: Result) -> str:
+    parts, n = [_scale(made, result)], made.n or 0
     rows = [
         (
             "Guesses",
-            f"{len(made.guesses)} sets of {made.n} random inputs",
+            f"{len(made.guesses)} sets of {n} random inputs",
             _span(made.guesses) if made.guesses else "–",
         ),
         (
@@ -179,7 +181,7 @@ def _how_sure(made: Audit) -> str:
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
     parts.append(
         "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
-        f"and rounding that {INPUTS * made.n} random inputs made, which no {made.n} inputs explain; the attack then "
+        f"and rounding that {INPUTS * n} random inputs made, which no {n} inputs explain; the attack then "
         "runs on it as on this head. A loss like those means that nothing was found. A few references are a yardstick, "
         "not a significance test, and random inputs are less alike than real ones are: so the audit asks for a loss "
         "a thousand times below the lowest of them, and down to rounding.</p>"
@@ -223,9 +225,9 @@ def _how_sure(made: Audit) -> str:
     return "".join(parts)
 
 
-def _pool(made: Audit) -> str:
+def _pool(pool: Identified) -> str:
     """The candidates that come nearest to the span, the nearest first."""
-    pool, rows = made.pool, []
+    rows = []
     for i in pool.residuals.argsort()[: max(_NEAREST, int(pool.named.sum()) + 3)].tolist():
         told = "trained on" if pool.named[i] else "like a sample" if pool.alike[i] else "–"
         rows.append(
@@ -266,15 +268,16 @@ def render(made: Audit) -> str:
         f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>',
     ]
     if made.pool is not None:
-        parts.append(f"<section><h2>Candidates that were given</h2>{_pool(made)}</section>")
-    if made.X is not None and made.result is not None:
+        parts.append(f"<section><h2>Candidates that were given</h2>{_pool(made.pool)}</section>")
+    if made.X is not None and made.candidates is not None:
         what = "pictures" if made.picture else "inputs"
         parts.append(
             f"<section><h2>What came back</h2><p>These {what} were computed from the two checkpoints alone.</p>"
-            f"{_figures(made, True)}</section>"
+            f"{_figures(made, made.candidates, True)}</section>"
         )
     if (
-        made.findings
+        made.candidates is not None
+        and made.findings
         and made.verdict in ("close", "recovered")
         and not all(finding.recovered for finding in made.findings)
     ):
@@ -282,10 +285,11 @@ def render(made: Audit) -> str:
         doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared)
         parts.append(
             "<section><h2>Candidates</h2><p>They are not confirmed: some may be close to training data, others "
-            f"mixtures or noise, and the audit cannot tell which.</p><ul>{doubts}</ul>{_figures(made, False)}</section>"
+            f"mixtures or noise, and the audit cannot tell which.</p><ul>{doubts}</ul>"
+            f"{_figures(made, made.candidates, False)}</section>"
         )
     if made.result is not None:
-        parts.append(f"<section><h2>How sure is this?</h2>{_how_sure(made)}</section>")
+        parts.append(f"<section><h2>How sure is this?</h2>{_how_sure(made, made.result)}</section>")
     checks = "".join(
         f"<dt>{html.escape(c.question)}<small>{_KINDS[c.kind]}</small></dt><dd>{html.escape(c.answer)}</dd>"
         for c in made.checks

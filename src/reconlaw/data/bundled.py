@@ -47,12 +47,12 @@ def digits(
 
     check_count("n", n)
     check_float_dtype(dtype)
-    classes = check_classes(classes, range(10))
+    chosen = check_classes(classes, range(10))
     images, target = load_digits(return_X_y=True)
     images = images.reshape(-1, 8, 8) / 16.0
     generator = seeded_generator("data", seed)
-    picked, counts = [], share_out(n, len(classes))
-    for digit, count in zip(classes, counts, strict=True):
+    picked, counts = [], share_out(n, len(chosen))
+    for digit, count in zip(chosen, counts, strict=True):
         of_class = np.flatnonzero(target == digit)
         if count > len(of_class):
             raise ValueError(

@@ -10,6 +10,7 @@ import tarfile
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 import torch
@@ -66,9 +67,9 @@ def cifar10(
     """
     check_count("n", n)
     check_float_dtype(dtype)
-    classes = check_classes(classes, CLASSES)
-    counts = share_out(n, len(classes))
-    pixels = _first_of_each(_sources(root, download), [CLASSES.index(c) for c in classes], counts)
+    chosen = check_classes(classes, CLASSES)
+    counts = share_out(n, len(chosen))
+    pixels = _first_of_each(_sources(root, download), [CLASSES.index(c) for c in chosen], counts)
     return from_pixels(pixels, class_labels(counts), MEAN, dtype)
 
 
@@ -76,10 +77,10 @@ def _first_of_each(sources: Iterator[Source], labels: list[int], counts: list[in
     """(n, 32, 32, 3) in [0,1]: the first ``counts[k]`` images of ``labels[k]``; reads no further."""
     found: dict[int, list[np.ndarray]] = {label: [] for label in labels}
     wanted = dict(zip(labels, counts, strict=True))
-    read = []
+    read: list[str] = []
     while any(len(found[label]) < wanted[label] for label in labels):
-        name, content = next(sources, (None, None))
-        if name is None:
+        name, content = next(sources, ("", b""))
+        if not name:
             have = ", ".join(f"{len(found[k])} of {wanted[k]} {CLASSES[k]}" for k in labels)
             raise ValueError(f"too few images in {', '.join(read)}: found {have}; lower n or add batches")
         read.append(name)
@@ -145,7 +146,7 @@ def _from_archive(path: Path) -> Iterator[Source]:
         for batch in BATCHES:
             # Stop at the member: asking for it by name would first unpack all 162 MiB to list the archive.
             member = next(m for m in archive if m.name == f"{FOLDER}/{batch}")
-            yield _whole_batch(f"{path}:{batch}", archive.extractfile(member).read())
+            yield _whole_batch(f"{path}:{batch}", cast(IO[bytes], archive.extractfile(member)).read())
 
 
 def _whole_batch(name: str, content: bytes) -> Source:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -15,7 +16,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_clipped_sum(clipped_sum) -> None:
+def check_clipped_sum(clipped_sum: Callable) -> None:
     """``clipped_sum(Phi, theta, y, clip)``: the sum of the samples' gradients, each cut to length ``clip``, (p,)."""
     Phi, theta, y, clip = _normal(5, 12, seed=1), 0.2 * _normal(12, seed=2), _normal(5, seed=3), 2.5
     errors = Phi @ theta - y
@@ -50,7 +51,7 @@ def check_clipped_sum(clipped_sum) -> None:
 
 
 @checker
-def check_noise_multiplier(noise_multiplier) -> None:
+def check_noise_multiplier(noise_multiplier: Callable) -> None:
     """``noise_multiplier(epsilon, delta, steps)``: the least s with which noisy descent is (ε, δ)-private."""
     cases = [(1.0, 1e-5, 1), (8.0, 1e-5, 10), (3.0, 1e-6, 40)]
 
@@ -83,7 +84,7 @@ def check_noise_multiplier(noise_multiplier) -> None:
 
 
 @checker
-def check_success_bound(success_bound) -> None:
+def check_success_bound(success_bound: Callable) -> None:
     """``success_bound(kappa, mu)``: the most that an attack succeeds with."""
     from scipy.special import ndtr, ndtri
 

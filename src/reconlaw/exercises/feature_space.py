@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -10,7 +11,7 @@ from ._diagnose import checker, diagnose
 
 
 @checker
-def check_off_span(off_span) -> None:
+def check_off_span(off_span: Callable) -> None:
     """``off_span(feature, Phi)`` is ‖(I − Φ⁺Φ)f‖²/‖f‖² for a feature vector f (p,) and Φ (n, p)."""
     generator = torch.Generator().manual_seed(1)
     Phi = torch.randn(4, 9, device="cpu", generator=generator, dtype=torch.float64)
@@ -34,7 +35,7 @@ def check_off_span(off_span) -> None:
 
 
 @checker
-def check_feature_distance(feature_distance) -> None:
+def check_feature_distance(feature_distance: Callable) -> None:
     """``feature_distance(omega)`` is the limit of ‖φ(Vx) − φ(Vx')‖²/p for ReLU at angle ω, 2 (K(0) − K(ω))."""
     omega = torch.tensor([0.2, 0.9, math.pi / 2, 2.5, math.pi], dtype=torch.float64)
     K = (torch.sin(omega) + (math.pi - omega) * torch.cos(omega)) / (2 * math.pi)
@@ -57,7 +58,7 @@ def check_feature_distance(feature_distance) -> None:
 
 
 @checker
-def check_closest_angle(closest_angle) -> None:
+def check_closest_angle(closest_angle: Callable) -> None:
     """``closest_angle(tolerance)`` is (12π · tolerance)^{1/3}."""
     tolerance = torch.tensor([1e-10, 1e-7, 1e-5], dtype=torch.float64)
     right = (12 * math.pi * tolerance) ** (1 / 3)

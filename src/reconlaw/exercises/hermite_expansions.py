@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -20,7 +21,7 @@ def _physicists(z: torch.Tensor, degree: int) -> torch.Tensor:
 
 
 @checker
-def check_hermite_polynomials(orthonormal_hermite) -> None:
+def check_hermite_polynomials(orthonormal_hermite: Callable) -> None:
     """``orthonormal_hermite(z, degree)`` has the columns h_0(z), …, h_degree(z)."""
     z = torch.linspace(-2.5, 2.5, 7, dtype=torch.float64)
     for degree in (5, 1, 0):
@@ -43,7 +44,7 @@ def check_hermite_polynomials(orthonormal_hermite) -> None:
 
 
 @checker
-def check_derivative_coefficients(derivative_coefficients) -> None:
+def check_derivative_coefficients(derivative_coefficients: Callable) -> None:
     """``derivative_coefficients(mu)`` is √(k+1) μ_{k+1}, k = 0, …, m − 1."""
     mu = torch.randn(7, device="cpu", generator=torch.Generator().manual_seed(6), dtype=torch.float64)
     k = torch.arange(7, dtype=torch.float64)
@@ -65,7 +66,7 @@ def check_derivative_coefficients(derivative_coefficients) -> None:
 
 
 @checker
-def check_flip_cosine(flip_cosine) -> None:
+def check_flip_cosine(flip_cosine: Callable) -> None:
     """``flip_cosine(mu)`` is Σ(−1)ᵏμ_k² / Σμ_k²."""
     for name in ("softplus", "relu+tanh"):
         mu = get_activation(name).hermite(30)

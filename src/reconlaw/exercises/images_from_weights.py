@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -15,7 +16,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_least_features(least_features) -> None:
+def check_least_features(least_features: Callable) -> None:
     """``least_features(n, d, K)`` is the least whole p with pK ≥ n(d − 1) + nK."""
     cases = [(10, 64, 1), (7, 50, 3), (3, 12, 5), (20, 100, 7)]
 
@@ -51,7 +52,7 @@ def check_least_features(least_features) -> None:
 
 
 @checker
-def check_errors_up_to_sign(errors_up_to_sign) -> None:
+def check_errors_up_to_sign(errors_up_to_sign: Callable) -> None:
     """``errors_up_to_sign(X_hat, X)``: min over ± of ‖±x̂ − x‖/‖x‖ of the pairs of least total cost, (n,)."""
     X = _normal(5, 12, seed=1)
     X[1] = X[0] + 0.5 * X[1]  # alike, so that nearest neighbours are not one-to-one
@@ -90,7 +91,7 @@ def check_errors_up_to_sign(errors_up_to_sign) -> None:
 
 
 @checker
-def check_labels_from_weights(labels_from_weights) -> None:
+def check_labels_from_weights(labels_from_weights: Callable) -> None:
     """``labels_from_weights(X_hat, features, theta)`` is y = Φ(X̂)θ."""
     features = RandomFeatures(d=6, p=80, activation="relu", seed=3, device="cpu")
     X, y = _normal(4, 6, seed=4), torch.tensor([1.0, -1.0, 0.5, 2.0], dtype=torch.float64)

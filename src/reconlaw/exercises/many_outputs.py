@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ._diagnose import NotYet, checker, diagnose
@@ -27,7 +29,7 @@ def _matrix(name: str, answer, rows: int, p: int) -> torch.Tensor:
 
 
 @checker
-def check_whiten(whiten) -> None:
+def check_whiten(whiten: Callable) -> None:
     """``whiten(theta, rank)`` is (rank, p): orthonormal rows that span those of θ (K, p), its noise left out."""
     K, p, rank = 5, 12, 3
     left, right = _rows(K, K, seed=1), _rows(K, p, seed=2)
@@ -52,7 +54,7 @@ def check_whiten(whiten) -> None:
 
 
 @checker
-def check_membership(membership) -> None:
+def check_membership(membership: Callable) -> None:
     """``membership(F, Q)`` is (m,): the share of each row of F (m, p) that lies off the span of the rows of Q."""
     m, r, p = 4, 3, 9
     Q, F = _rows(r, p, seed=3), _normal(m, p, seed=4)
@@ -75,7 +77,7 @@ def check_membership(membership) -> None:
 
 
 @checker
-def check_what_is_left(what_is_left) -> None:
+def check_what_is_left(what_is_left: Callable) -> None:
     """``what_is_left(Q, F)`` is (r − m, p): orthonormal rows for what Q (r, p) spans beyond the features F (m, p)."""
     r, m, p = 5, 2, 11
     Q = _rows(r, p, seed=5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_stopped_coefficients(stopped_coefficients) -> None:
+def check_stopped_coefficients(stopped_coefficients: Callable) -> None:
     """``stopped_coefficients(Phi, y, rate, steps)`` is G⁻¹(I − (I − ηG)^k) y, (n,), G = ΦΦᵀ."""
     Phi, y, steps = _normal(4, 30, seed=1), _normal(4, seed=2), 7
     G = Phi @ Phi.T
@@ -40,7 +41,7 @@ def check_stopped_coefficients(stopped_coefficients) -> None:
 
 
 @checker
-def check_int8_noise(int8_noise) -> None:
+def check_int8_noise(int8_noise: Callable) -> None:
     """``int8_noise(theta)`` is ‖ξ‖/‖θ‖ after a round trip through multiples of max |θ|/127."""
     theta = _normal(500, seed=3)
     theta[7] = -1.2 * theta.abs().max()
@@ -75,7 +76,7 @@ def check_int8_noise(int8_noise) -> None:
 
 
 @checker
-def check_noise_bound(noise_bound) -> None:
+def check_noise_bound(noise_bound: Callable) -> None:
     """``noise_bound(noise, sigma, omega)`` is (1 + q)/(1 − q) ‖ξ‖/σ with q = 3ω‖ξ‖/σ² < 1/3, else infinity."""
     cases = [(1e-3, 0.5, 20.0), (0.02, 2.0, 7.0), (0.1, 3.0, 1.0)]
 

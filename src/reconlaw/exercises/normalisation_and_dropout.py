@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_steps_needed(steps_needed) -> None:
+def check_steps_needed(steps_needed: Callable) -> None:
     """``steps_needed(momentum, share)`` is the least whole k with (1 − momentum)^k ≤ share."""
     cases = [(0.1, 0.01), (0.01, 0.5), (0.3, 1e-6)]
 
@@ -42,7 +43,7 @@ def check_steps_needed(steps_needed) -> None:
 
 
 @checker
-def check_another_batch(another_batch) -> None:
+def check_another_batch(another_batch: Callable) -> None:
     """``another_batch(X, e, t)`` is X + 1cᵀ, c = κb + te, with rows of norm √d and the smaller |κ|."""
     n, d, t = 3, 8, 1.1
     X = _normal(n, d, seed=4)
@@ -72,7 +73,7 @@ def check_another_batch(another_batch) -> None:
 
 
 @checker
-def check_dropout_minimiser(dropout_minimiser) -> None:
+def check_dropout_minimiser(dropout_minimiser: Callable) -> None:
     """``dropout_minimiser(Phi, y, rate)`` is D⁻¹Φᵀ(ΦD⁻¹Φᵀ + cI)⁻¹y, c = rate/(1 − rate), D = diag ΦᵀΦ."""
     Phi, y, rate = _normal(4, 15, seed=6), _normal(4, seed=7), 0.3
     D = Phi.square().sum(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -19,7 +20,7 @@ def _sphere(n: int, d: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_lifted_slopes(lifted_slopes) -> None:
+def check_lifted_slopes(lifted_slopes: Callable) -> None:
     """``lifted_slopes(U, V, plus, minus)`` is S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i), (n, p), for GELU."""
     U, V = _sphere(3, 5, seed=1), _normal(11, 5, seed=2) / math.sqrt(5)
     plus, minus = _normal(3, seed=3), _normal(3, seed=4)
@@ -51,7 +52,7 @@ def check_lifted_slopes(lifted_slopes) -> None:
 
 
 @checker
-def check_damped_step(damped_step) -> None:
+def check_damped_step(damped_step: Callable) -> None:
     """``damped_step(PJ, r, U, D, mu)`` solves (A + μ D ⊗ I_d) δ = g in the tangent space, (n, d)."""
     n, d, p, mu = 3, 4, 40, 0.3
     U, PJ, r = _sphere(n, d, seed=5), _normal(p, n * d, seed=6), _normal(p, seed=7)
@@ -89,7 +90,7 @@ def check_damped_step(damped_step) -> None:
 
 
 @checker
-def check_removal_costs(removal_costs) -> None:
+def check_removal_costs(removal_costs: Callable) -> None:
     """``removal_costs(G, alpha)`` is the growth of ‖r‖² when both columns of atom i go, (n,)."""
     n, p = 4, 30
     B, theta = _normal(2 * n, p, seed=8), _normal(p, seed=9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_partial_count(partial_count) -> None:
+def check_partial_count(partial_count: Callable) -> None:
     """``partial_count(known, outputs, n, d, span)`` is (equations, unknowns), outputs ≤ n."""
     cases = [(500, 1, 10, 50, False), (80, 1, 5, 64, True), (375, 4, 10, 50, False), (90, 3, 6, 40, True)]
 
@@ -58,7 +59,7 @@ def check_partial_count(partial_count) -> None:
 
 
 @checker
-def check_linear_share(linear_share) -> None:
+def check_linear_share(linear_share: Callable) -> None:
     """``linear_share(theta, V)`` is the share of centred θ (p,) that the centred columns of V (p, d) explain."""
     p, d = 60, 7
     V = _normal(p, d, seed=1) + 0.7
@@ -90,7 +91,7 @@ def check_linear_share(linear_share) -> None:
 
 
 @checker
-def check_blurred_relu(blurred_relu) -> None:
+def check_blurred_relu(blurred_relu: Callable) -> None:
     """``blurred_relu(z, s)`` is E ReLU(vᵀx) given v'ᵀx = z, for v' = v + s·noise."""
     z = torch.linspace(-3, 3, 25, dtype=torch.float64)
 
@@ -139,7 +140,7 @@ def check_blurred_relu(blurred_relu) -> None:
 
 
 @checker
-def check_start_noise(start_noise) -> None:
+def check_start_noise(start_noise: Callable) -> None:
     """``start_noise(Phi, y, theta0)`` is ‖θ* − Φ⁺y‖/‖Φ⁺y‖ for θ* trained from θ₀: Phi (n, p), y (n,), theta0 (p,)."""
     n, p = 4, 11
     Phi, y, theta0 = _normal(n, p, seed=4), _normal(n, seed=5), _normal(p, seed=6)

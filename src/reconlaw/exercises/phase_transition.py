@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -20,7 +21,7 @@ def _wilson(k: int, n: int, z: float = _Z, shrink: bool = True, centre: bool = T
 
 
 @checker
-def check_wilson_interval(wilson_interval) -> None:
+def check_wilson_interval(wilson_interval: Callable) -> None:
     """``wilson_interval(k, n)`` is the pair of shares p at which |k/n − p| = 1.96 √(p(1 − p)/n)."""
     for k, n in ((7, 20), (20, 20), (0, 8)):
         right = _wilson(k, n)
@@ -44,7 +45,7 @@ def check_wilson_interval(wilson_interval) -> None:
 
 
 @checker
-def check_log_likelihood(log_likelihood) -> None:
+def check_log_likelihood(log_likelihood: Callable) -> None:
     """``log_likelihood(ratios, successes, trials, threshold, slope)`` of the logistic curve in log p/dn, a number."""
     ratios = torch.tensor([1.1, 1.5, 2.0, 5.0], dtype=torch.float64)
     k = torch.tensor([1.0, 4.0, 6.0, 8.0], dtype=torch.float64)
@@ -94,7 +95,7 @@ _CASES = [
 
 
 @checker
-def check_separated(separated) -> None:
+def check_separated(separated: Callable) -> None:
     """``separated(ratios, successes, trials)``: does the logistic likelihood lack a maximum? A bool."""
     ratios, trials = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.full((4,), 5)
     answers = []

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ._diagnose import checker, diagnose
@@ -12,7 +14,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_projection_value(projection_value) -> None:
+def check_projection_value(projection_value: Callable) -> None:
     """``projection_value(Phi_hat, theta)`` is ‖P⊥θ‖²/‖θ‖² for Φ̂ of shape (n, p)."""
     Phi, theta = _normal(4, 15, seed=1), _normal(15, seed=2)
     r = theta - torch.linalg.pinv(Phi) @ (Phi @ theta)
@@ -39,7 +41,7 @@ def check_projection_value(projection_value) -> None:
 
 
 @checker
-def check_projection_gradient(projection_gradient) -> None:
+def check_projection_gradient(projection_gradient: Callable) -> None:
     """``projection_gradient(X_hat, V, theta)`` is −2[(αrᵀ) ∘ φ'(X̂Vᵀ)]V/‖θ‖² for tanh."""
     X, V, theta = _normal(3, 5, seed=3), _normal(20, 5, seed=4) / 5**0.5, _normal(20, seed=5)
     F = torch.tanh(X @ V.T)
@@ -68,7 +70,7 @@ def check_projection_gradient(projection_gradient) -> None:
 
 
 @checker
-def check_largest_step(largest_step) -> None:
+def check_largest_step(largest_step: Callable) -> None:
     """``largest_step(eigenvalues, beta)`` is 2(1 + β)/λ_max."""
     cases = [(torch.tensor([0.1, 0.5, 2.0]), 0.9), (torch.tensor([3.0, 1.0]), 0.5), (torch.tensor([0.7, 0.2]), 0.0)]
 

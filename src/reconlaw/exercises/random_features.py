@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_kernel_estimate(kernel_estimate) -> None:
+def check_kernel_estimate(kernel_estimate: Callable) -> None:
     """``kernel_estimate(Phi)`` is ΦΦᵀ/p for Φ of shape (n, p)."""
     Phi = _normal(4, 30, seed=1).relu()
     n, p = Phi.shape
@@ -36,7 +37,7 @@ def check_kernel_estimate(kernel_estimate) -> None:
 
 
 @checker
-def check_minimum_norm(minimum_norm) -> None:
+def check_minimum_norm(minimum_norm: Callable) -> None:
     """``minimum_norm(Phi, y, theta0)`` is θ₀ + Φᵀ(ΦΦᵀ)⁻¹(y − Φθ₀)."""
     Phi, y, theta0 = _normal(5, 12, seed=2), _normal(5, seed=3), _normal(12, seed=4)
     inverse = torch.linalg.pinv(Phi)
@@ -58,7 +59,7 @@ def check_minimum_norm(minimum_norm) -> None:
 
 
 @checker
-def check_step_kernel(step_kernel) -> None:
+def check_step_kernel(step_kernel: Callable) -> None:
     """``step_kernel(rho)`` is P(u > 0, w > 0) = (π − arccos ρ)/2π for standard normal u, w of correlation ρ."""
     rho = torch.tensor([-1.0, -0.6, 0.0, 0.3, 0.8, 1.0], dtype=torch.float64)
     angle = torch.arccos(rho)
@@ -80,7 +81,7 @@ def check_step_kernel(step_kernel) -> None:
 
 
 @checker
-def check_features_needed(features_needed) -> None:
+def check_features_needed(features_needed: Callable) -> None:
     """``features_needed(n, t, delta)`` is the least whole p with √(3s/p) + 2s/p ≤ t, s = log(n(n+1)/δ)."""
     cases = [(10, 0.1, 0.05), (20, 0.05, 0.01), (100, 0.5, 0.5), (2, 3.0, 0.1)]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_head_width(head_width) -> None:
+def check_head_width(head_width: Callable) -> None:
     """``head_width(ratio, n, image_shape, kernel)``: the fewest channels with p ≥ ratio·dn, for a padding of 1."""
     cases = [(4, 6, (8, 8), 4), (2.5, 10, (32, 32, 3), 28), (3, 5, (12, 9), 5)]
 
@@ -49,7 +50,7 @@ def check_head_width(head_width) -> None:
 
 
 @checker
-def check_tangents(tangents) -> None:
+def check_tangents(tangents: Callable) -> None:
     """``tangents(body, X, delta)`` is J(x_i)δ_i in row i, (n, p), J the derivative of the body."""
     body = nn.Sequential(nn.Linear(5, 6), nn.Softplus(), nn.Linear(6, 7), nn.Softplus()).double()
     with torch.no_grad():
@@ -87,7 +88,7 @@ def _off_span(T: torch.Tensor, Phi: torch.Tensor) -> torch.Tensor:
 
 
 @checker
-def check_corrected(corrected) -> None:
+def check_corrected(corrected: Callable) -> None:
     """``corrected(theta, simulated, Phi)`` is θ − P⊥θ_sim, (p,), P⊥ off the span of the rows of Φ."""
     Phi, theta, simulated = _normal(3, 8, seed=3), _normal(8, seed=4), _normal(8, seed=5)
     rest, own = _off_span(simulated, Phi), _off_span(theta, Phi)
@@ -107,7 +108,7 @@ def check_corrected(corrected) -> None:
 
 
 @checker
-def check_weakest(weakest) -> None:
+def check_weakest(weakest: Callable) -> None:
     """``weakest(J, X, a, Phi)``: smallest singular value of P⊥𝒥/‖θ‖; J is (n, d, p), X (n, d) of norm √d."""
     n, d, p = 3, 5, 40
     J, a = _normal(n, d, p, seed=6), torch.tensor([1.0, -0.5, 2.0], dtype=torch.float64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_flip_change(flip_change) -> None:
+def check_flip_change(flip_change: Callable) -> None:
     """``flip_change(V, X, a, F)`` is V Σ_{i∈F} a_i x_i, for ReLU."""
     V, X, a, F = _normal(12, 4, seed=1), _normal(5, 4, seed=2), _normal(5, seed=3), [0, 2, 3]
     rest = [1, 4]
@@ -41,20 +42,20 @@ def check_flip_change(flip_change) -> None:
 
 
 @checker
-def check_unnoticed_flips(unnoticed_flips) -> None:
+def check_unnoticed_flips(unnoticed_flips: Callable) -> None:
     """``unnoticed_flips(X, a)`` is the set of nonempty F, as sorted tuples, whose partial sum vanishes."""
     turn = 2 * math.pi / 3 * torch.arange(3, dtype=torch.float64)
     three = math.sqrt(2) * torch.stack([turn.cos(), turn.sin()], 1)
     other = math.sqrt(2) * torch.tensor([[math.cos(0.4), math.sin(0.4)]], dtype=torch.float64)
     triangle = torch.cat([three[:2], other, three[2:]])
     eye = 2.0 * torch.eye(4, dtype=torch.float64)
-    cases = [
+    cases: list[tuple[torch.Tensor, list[float], set]] = [
         (triangle, [2.0, 2.0, 1.0, 2.0], {(0, 1, 3)}),
         (eye, [1.0, -1.0, 2.0, 0.5], set()),
         (eye, [1.0, 0.0, 2.0, 0.0], {(1,), (3,), (1, 3)}),
     ]
-    for X, a, expected in cases:
-        a = torch.tensor(a, dtype=torch.float64)
+    for X, weights, expected in cases:
+        a = torch.tensor(weights, dtype=torch.float64)
         found = unnoticed_flips(X, a)
         found = {tuple(int(i) for i in F) for F in found}
         if () in found:
@@ -73,7 +74,7 @@ def check_unnoticed_flips(unnoticed_flips) -> None:
 
 
 @checker
-def check_read_signs(read_signs) -> None:
+def check_read_signs(read_signs: Callable) -> None:
     """``read_signs(theta, V, U)`` is the samples ±u_i with the signs that θ = Σ a_i ReLU(Vx_i) has."""
     X, V = _normal(5, 8, seed=4), _normal(200, 8, seed=5) / math.sqrt(8)
     X = math.sqrt(8) * X / X.norm(dim=1, keepdim=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -14,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_outlier_ratio(outlier_ratio) -> None:
+def check_outlier_ratio(outlier_ratio: Callable) -> None:
     """``outlier_ratio(mu)`` is κ = Σ_{k≥2} μ_k² / (2 μ₂²), a number."""
     mu = torch.tensor([0.7, 0.5, -0.3, 0.2, 0.1, -0.05], dtype=torch.float64)
     energy, signal = mu.square(), mu[2].square()
@@ -51,7 +52,7 @@ def check_outlier_ratio(outlier_ratio) -> None:
 
 
 @checker
-def check_apply_moment(apply_moment) -> None:
+def check_apply_moment(apply_moment: Callable) -> None:
     """``apply_moment(V, theta, Q)`` is M Q, (d, m)."""
     p, d, m = 40, 6, 2
     V, theta, Q = _normal(p, d, seed=1) / math.sqrt(d), _normal(p, seed=2) + 0.5, _normal(d, m, seed=3)
@@ -82,7 +83,7 @@ def check_apply_moment(apply_moment) -> None:
 
 
 @checker
-def check_third_moment_gradient(third_moment_gradient) -> None:
+def check_third_moment_gradient(third_moment_gradient: Callable) -> None:
     """``third_moment_gradient(V, theta, u)`` is ∇T(u) = (√3/p) Σ_j θ_j h₂(v_j·u) v_j, (d,)."""
     p, d = 50, 5
     V, theta, u = _normal(p, d, seed=4) / math.sqrt(d), _normal(p, seed=5), _normal(d, seed=6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -10,7 +11,7 @@ from ._diagnose import NotYet, checker, diagnose
 
 
 @checker
-def check_jacobian_rank(jacobian_rank) -> None:
+def check_jacobian_rank(jacobian_rank: Callable) -> None:
     """``jacobian_rank(n, d, p, sphere, homogeneous)``: min(p, nd), or min(p, n(d + 1)) where lengths count."""
     cases = [
         (n, d, p, sphere, homogeneous)
@@ -56,7 +57,7 @@ def check_jacobian_rank(jacobian_rank) -> None:
 
 
 @checker
-def check_one_sample(one_sample) -> None:
+def check_one_sample(one_sample: Callable) -> None:
     """``one_sample(theta, V)`` is x (norm √d) and a with θ = a relu(Vx), for positive and negative a."""
     generator = torch.Generator().manual_seed(4)
     d, p = 6, 40
@@ -99,7 +100,7 @@ def check_one_sample(one_sample) -> None:
 
 
 @checker
-def check_error_bar(error_bar) -> None:
+def check_error_bar(error_bar: Callable) -> None:
     """``error_bar(J, s)`` is s ‖J⁺‖_F = s (tr (JᵀJ)⁻¹)^{1/2}."""
     J = torch.randn(12, 5, device="cpu", generator=torch.Generator().manual_seed(5), dtype=torch.float64)
     s, sigma = 0.3, torch.linalg.svdvals(J)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -12,7 +13,7 @@ WHAT = ("fixed", "labels", "all", "free", "family", "span")
 
 
 @checker
-def check_unique_from(unique_from) -> None:
+def check_unique_from(unique_from: Callable) -> None:
     """``unique_from(what, n, d, k)``: one more than the unknowns, of which there is one less where scale is free."""
     cases = [(what, n, d, k) for what in WHAT for n, d, k in ((1, 5, 2), (4, 7, 3), (6, 20, 0))]
 
@@ -51,7 +52,7 @@ def check_unique_from(unique_from) -> None:
 
 
 @checker
-def check_all_angles(all_angles) -> None:
+def check_all_angles(all_angles: Callable) -> None:
     """``all_angles(theta, V)``: all t with softplus(V x(t)) parallel to θ, x(t) = √2 (cos t, sin t)."""
     for seed, p in ((0, 2), (1, 3), (2, 2), (3, 5)):
         generator = torch.Generator().manual_seed(seed)

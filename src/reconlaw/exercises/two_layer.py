@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -14,7 +16,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_first_layer_gradient(first_layer_gradient) -> None:
+def check_first_layer_gradient(first_layer_gradient: Callable) -> None:
     """``first_layer_gradient(W1, W2, X, E)`` is the gradient of ½‖F − Y‖² along W₁ for ReLU, (m, d); E = F − Y."""
     W1, W2, X, E = _normal(9, 4, seed=1), _normal(3, 9, seed=2), _normal(5, 4, seed=3), _normal(5, 3, seed=4)
     Z = X @ W1.T
@@ -39,7 +41,7 @@ def check_first_layer_gradient(first_layer_gradient) -> None:
 
 
 @checker
-def check_least_width(least_width) -> None:
+def check_least_width(least_width: Callable) -> None:
     """``least_width(d, n, K, spanned)``: the least width at which θ gives as many equations as there are unknowns."""
     cases = [
         (64, 10, 1, False),
@@ -64,15 +66,21 @@ def check_least_width(least_width) -> None:
         table(width),
         [
             (
-                table(lambda *case: width(*case, rank=lambda n, K: K)),
+                table(partial(width, rank=lambda n, K: K)),
                 "θ has rank min(n, K): beyond n outputs every further row is a combination of the others",
             ),
-            (table(lambda *case: width(*case, coefficients=0)), "did you forget the coefficients? min(n, K) a sample"),
             (
-                table(lambda *case: width(*case, sphere=0)),
+                table(partial(width, coefficients=0)),
+                "did you forget the coefficients? min(n, K) a sample",
+            ),
+            (
+                table(partial(width, sphere=0)),
                 "a sample lies on a sphere: one unknown less than dimensions",
             ),
-            (table(lambda *case: width(*case, rounded=math.floor)), "round up: one equation too few is too few"),
+            (
+                table(partial(width, rounded=math.floor)),
+                "round up: one equation too few is too few",
+            ),
             (
                 table(lambda d, n, K, spanned: width(d, n, K, False)),
                 "inside the span of ΔW₁ a sample has n coordinates, not d",
@@ -95,7 +103,7 @@ def check_least_width(least_width) -> None:
 
 
 @checker
-def check_movement_bounds(movement_bounds) -> None:
+def check_movement_bounds(movement_bounds: Callable) -> None:
     """``movement_bounds(X, e, gamma, head, slope)`` bounds the Frobenius norms of ΔW₁ and of θ: two numbers.
 
     e is F − Y at the start, head a bound on ‖W₂‖, slope one on |φ'|, gamma one on the eigenvalues of ΦΦᵀ from below.
@@ -129,7 +137,7 @@ def check_movement_bounds(movement_bounds) -> None:
 
 
 @checker
-def check_read_n(read_n) -> None:
+def check_read_n(read_n: Callable) -> None:
     """``read_n(before, after, eps)``: number of samples, from W₁ before and after, both rounded to relative ``eps``."""
     for n, seed, eps in ((6, 7, 2.0**-23), (9, 8, 2.0**-10), (3, 9, 2.0**-10)):
         m, d = 400, 40

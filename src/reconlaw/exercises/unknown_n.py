@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ._diagnose import checker, diagnose
@@ -12,7 +14,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_one_atom(one_atom) -> None:
+def check_one_atom(one_atom: Callable) -> None:
     """``one_atom(column, theta, lam)`` minimises ½‖θ − α·column‖² + λ|α| over the number α."""
     theta, columns = _normal(9, seed=1), _normal(6, 9, seed=2)
     products, squares = columns @ theta, columns.square().sum(1)
@@ -39,7 +41,7 @@ def check_one_atom(one_atom) -> None:
 
 
 @checker
-def check_certificate(certificate) -> None:
+def check_certificate(certificate: Callable) -> None:
     """``certificate(columns, fitted, alpha, theta, lam)`` is η at the points with these feature columns."""
     theta, columns, fitted = _normal(12, seed=3), _normal(5, 12, seed=4), _normal(3, 12, seed=5)
     alpha, lam = _normal(3, seed=6), 0.7
@@ -61,7 +63,7 @@ def check_certificate(certificate) -> None:
 
 
 @checker
-def check_shrunk_coefficients(shrunk_coefficients) -> None:
+def check_shrunk_coefficients(shrunk_coefficients: Callable) -> None:
     """``shrunk_coefficients(Phi_hat, theta, signs, lam)`` minimises ½‖θ − Φ̂ᵀα‖² + λ⟨signs, α⟩ over α."""
     Phi_hat, theta, lam = _normal(4, 15, seed=7), _normal(15, seed=8), 0.9
     signs = torch.tensor([1.0, -1.0, -1.0, 1.0], dtype=torch.float64)
@@ -88,7 +90,7 @@ def check_shrunk_coefficients(shrunk_coefficients) -> None:
 
 
 @checker
-def check_duality_gap(duality_gap) -> None:
+def check_duality_gap(duality_gap: Callable) -> None:
     """``duality_gap(r, theta, alpha, lam, largest)``: an upper bound of the objective's distance from its minimum."""
     theta, alpha, lam = _normal(11, seed=9), _normal(3, seed=10), 0.4
     r = 0.3 * _normal(11, seed=11)

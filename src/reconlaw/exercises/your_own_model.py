@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ._diagnose import checker, diagnose
@@ -12,7 +14,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 
 @checker
-def check_head_count(head_count) -> None:
+def check_head_count(head_count: Callable) -> None:
     """``head_count(p, d, n, rank)`` is (equations, unknowns) of a head's change of that rank, rank ≤ n."""
     cases = [(512, 64, 6, 2), (3000, 625, 10, 9), (100, 20, 5, 1)]
 
@@ -37,7 +39,7 @@ def check_head_count(head_count) -> None:
 
 
 @checker
-def check_undo_decay(undo_decay) -> None:
+def check_undo_decay(undo_decay: Callable) -> None:
     """``undo_decay(before, after, rate, decay, steps)`` is the part of the head that the samples made, (K, p)."""
     before, made = _normal(2, 7, seed=1), _normal(2, 7, seed=2)
     rate, decay, steps = 0.1, 0.02, 40
@@ -60,7 +62,7 @@ def check_undo_decay(undo_decay) -> None:
 
 
 @checker
-def check_standard_errors(standard_errors) -> None:
+def check_standard_errors(standard_errors: Callable) -> None:
     """``standard_errors(J, r, n)``: J is (p, n(d − 1)), r is (p,); the answer is (n,)."""
     n, d, p = 3, 5, 60
     J, r = _normal(p, n * (d - 1), seed=3) * torch.linspace(0.5, 2, n * (d - 1)).double(), _normal(p, seed=4) * 1e-3

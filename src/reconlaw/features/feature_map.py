@@ -8,10 +8,12 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import (
     as_tensor,
@@ -65,7 +67,7 @@ class FeatureMap(ABC):
     activation: Activation | None = None
     V: torch.Tensor | None = None
 
-    def __init__(self, d, p, dtype=torch.float64, device="auto"):
+    def __init__(self, d: int, p: int, dtype: torch.dtype = torch.float64, device: str | torch.device = "auto") -> None:
         self.d, self.p = check_count("d", d), check_count("p", p)
         self.dtype, self.device = check_float_dtype(dtype), resolve_device(device, dtype)
 
@@ -103,7 +105,13 @@ class FeatureMap(ABC):
 
     # What the attack asks.
 
-    def lift(self, U, lifted=True, dtype=None, derivative=None) -> Lift:
+    def lift(
+        self,
+        U: torch.Tensor,
+        lifted: bool = True,
+        dtype: torch.dtype | None = None,
+        derivative: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Lift:
         """Columns of atoms, and products with their Jacobian.
 
         Args:
@@ -183,7 +191,9 @@ class FeatureMap(ABC):
 
     # What the descent's preconditioners ask, where the lift is the default one.
 
-    def jacobians(self, W, taken=None, dtype=None):
+    def jacobians(
+        self, W: torch.Tensor, taken: Any = None, dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """The derivatives of Φ at the rows of W, (m, d, p).
 
         Args:
@@ -242,7 +252,7 @@ class FeatureMap(ABC):
     # Regression on the features.
 
     @full_precision()
-    def fit(self, X, y, ridge=0.0, theta0=None) -> torch.Tensor:
+    def fit(self, X: torch.Tensor, y: ArrayLike, ridge: float = 0.0, theta0: ArrayLike | None = None) -> torch.Tensor:
         r"""Minimum-norm interpolator, or ridge regression, started from θ₀.
 
         θ* = θ₀ + Φᵀ (ΦΦᵀ + λI)⁻¹ (y − Φθ₀): the limit of gradient descent from θ₀ on ‖Φθ − y‖² (λ = 0), or the
@@ -294,7 +304,7 @@ class FeatureMap(ABC):
             theta = theta + self.check_theta(theta0, targets.shape[1])
         return theta[0] if y.ndim == 1 else theta
 
-    def check_theta(self, theta, outputs=None) -> torch.Tensor:
+    def check_theta(self, theta: ArrayLike, outputs: int | None = None) -> torch.Tensor:
         """θ, (p,) or (K, p), as a finite (K, p) tensor on the features' device and in their dtype.
 
         Raises:
@@ -312,7 +322,7 @@ class FeatureMap(ABC):
         return rows
 
     @full_precision()
-    def predict(self, X, theta) -> torch.Tensor:
+    def predict(self, X: torch.Tensor, theta: ArrayLike) -> torch.Tensor:
         """ŷ = Φ(X) θᵀ: (n,) for θ of shape (p,), (n, K) for (K, p); raises what calling the features on X does."""
         y = self(X) @ self.check_theta(theta).T
         return y[:, 0] if as_tensor(theta).ndim == 1 else y
@@ -328,5 +338,5 @@ class Selected(FeatureMap):
     def __repr__(self):
         return f"known({self.features!r}, {self.p} coordinates, fingerprint='{fingerprint_of(self.index)}')"
 
-    def apply(self, X):
+    def apply(self, X: torch.Tensor) -> torch.Tensor:
         return self.features.apply(X)[:, self.index]

@@ -26,7 +26,7 @@ def hermite_polynomials(z: torch.Tensor, degree: int) -> torch.Tensor:
     r"""h_0(z), …, h_degree(z) by √(k+1) h_{k+1}(z) = z h_k(z) − √k h_{k−1}(z).
 
     Args:
-        z: any shape, floating.
+        z: (…), floating.
         degree: the last k, ≥ 0.
 
     Returns:

@@ -20,7 +20,7 @@ RADIAL_NODES, ANGULAR_NODES = 40, 32
 CHUNK = 2**17  # evaluations of φ held at a time: what a cache holds, ten times faster than 2**21
 
 
-def expected_kernel(activation, X: torch.Tensor, Z: torch.Tensor | None = None) -> torch.Tensor:
+def expected_kernel(activation: str | Callable, X: torch.Tensor, Z: torch.Tensor | None = None) -> torch.Tensor:
     r"""K_ij = E_v[φ(v·x_i) φ(v·z_j)], v ~ N(0, I/d).
 
     In closed form, with σ, τ, ω as above:

@@ -12,6 +12,7 @@ The span of B does not depend on the signs of the atoms, so the descent on it ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 
@@ -66,7 +67,7 @@ class Lift(ABC):
         """Eigenvalues (d,), of mean 1, and eigenvectors (d, d) of C; None where C = I_d."""
         return None
 
-    def jacobians(self, taken=None) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def jacobians(self, taken: Any = None) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Where the derivatives of the columns were taken, (2n or n, d), and these, (2n or n, d, p), in any dtype.
 
         None where they would be too large, or none are to be had: then K ⊗ C preconditions in the place of JᵀJ.

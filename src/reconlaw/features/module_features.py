@@ -9,6 +9,7 @@ import copy
 import hashlib
 import math
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -93,7 +94,13 @@ class ModuleFeatures(FeatureMap):
     """
 
     @full_precision()
-    def __init__(self, module, input_shape, dtype=torch.float64, device="auto"):
+    def __init__(
+        self,
+        module: nn.Module,
+        input_shape: int | Sequence[int],
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "auto",
+    ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module, the body below the head")
         if isinstance(module, torch.jit.ScriptModule):

@@ -7,7 +7,9 @@ those of Iurada et al., arXiv 2509.22214, section 2.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import torch
 
@@ -53,7 +55,15 @@ class RandomFeatures(FeatureMap):
     V: torch.Tensor
     _selection = ""
 
-    def __init__(self, d, p, activation="relu", seed=0, dtype=torch.float64, device="auto"):
+    def __init__(
+        self,
+        d: int,
+        p: int,
+        activation: str | Callable = "relu",
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+        device: str | torch.device = "auto",
+    ) -> None:
         super().__init__(d, p, dtype, device)
         self.activation = get_activation(activation)
         check_device(self.activation, self.device)
@@ -89,7 +99,13 @@ class RandomFeatures(FeatureMap):
         """
         return self.apply(self._to(check_matrix("X", X, self.d)))
 
-    def lift(self, U, lifted=True, dtype=None, derivative=None) -> Lift:
+    def lift(
+        self,
+        U: torch.Tensor,
+        lifted: bool = True,
+        dtype: torch.dtype | None = None,
+        derivative: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> Lift:
         return RandomFeaturesLift(self, U, lifted, dtype or self.dtype, derivative)
 
     @cached_property
@@ -97,7 +113,7 @@ class RandomFeatures(FeatureMap):
         """That of the activation."""
         return self.activation.parity
 
-    def rank(self, count):
+    def rank(self, count: int) -> int:
         r"""p, since independent neurons have independent features; or what a polynomial φ leaves of it.
 
         φ of degree m gives polynomials in x, on the sphere those of the highest even and of the highest odd degree k
@@ -106,34 +122,36 @@ class RandomFeatures(FeatureMap):
         spans = [math.comb(self.d + k - 1, k) for k in polynomial_degrees(self.activation)]
         return min([self.p, sum(spans)]) if spans else self.p
 
-    def most_samples(self):
+    def most_samples(self) -> float:
         """2 or 1 where φ is a polynomial of degree 2 at most (:func:`~reconlaw.features.hermite.most_samples`)."""
         return most_samples(self.activation)
 
-    def directions(self, R, k, generator):
+    def directions(self, R: torch.Tensor, k: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """By the moments of V (:mod:`reconlaw.features.spectral`)."""
         return spectral.directions(self, R, k, generator)
 
-    def without_linear_part(self, R):
+    def without_linear_part(self, R: torch.Tensor) -> torch.Tensor:
         """R less its fit by the constant and the columns of V."""
         return spectral.without_linear_part(self, R)
 
-    def column_norm(self, generator):
+    def column_norm(self, generator: torch.Generator) -> float:
         """(p E φ(z)²)^{1/2}, z ~ N(0, 1)."""
         z = torch.randn(1 << 16, device="cpu", generator=generator, dtype=torch.float64)
         return (float(self.activation(z).square().mean()) * self.p) ** 0.5
 
-    def coarse(self):
+    def coarse(self) -> RandomFeatures | None:
         """These in float32, where the copy of V takes a gigabyte at most."""
         return self.to(torch.float32) if self.dtype == torch.float64 and self.V.numel() <= _COARSE_NUMBERS else None
 
-    def jacobians(self, W, taken=None, dtype=None):
+    def jacobians(
+        self, W: torch.Tensor, taken: Any = None, dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """By φ' and V; taken anew each time."""
         count_passes(len(W) * (1 + self.d))
         V = self.V.to(dtype or torch.float32)
         return W, self.activation.derivative(W.to(V) @ V.T)[:, None, :] * V.T
 
-    def select(self, index):
+    def select(self, index: torch.Tensor) -> RandomFeatures:
         """Random features of the rows of V in ``index``."""
         V = self.V[index]
         name = f"known({self!r}, {len(V)} coordinates, fingerprint='{fingerprint_of(V)}')"

@@ -10,12 +10,13 @@ Source: the setting is that of Iurada et al., arXiv 2509.22214; its restriction 
 from __future__ import annotations
 
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import as_tensor
 from .feature_map import FeatureMap
 
 
-def known(features, index):
+def known(features: FeatureMap, index: ArrayLike) -> FeatureMap:
     r"""The feature map of some coordinates of θ: ``reconstruct(theta[..., index], known(features, index), n)``.
 
     Of random features it keeps the rows of V in ``index``, and their fast kernels; of other maps it selects features,

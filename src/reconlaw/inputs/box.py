@@ -7,8 +7,10 @@ is one unknown less, so that a box can be solved where free space cannot.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import as_tensor, check_count, check_finite
 from .._random import fingerprint_of
@@ -30,13 +32,13 @@ class Free(Inputs):
     def __repr__(self):
         return "Free()" if self.scale == 1 else f"Free(scale={self.scale:g})"
 
-    def retract(self, U):
+    def retract(self, U: torch.Tensor) -> torch.Tensor:
         return U
 
-    def starts(self, count, k, generator):
+    def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
         return self.scale * torch.randn(count, k, generator=generator, dtype=torch.float64, device="cpu")
 
-    def towards(self, directions):
+    def towards(self, directions: torch.Tensor) -> torch.Tensor:
         return self.scale * directions
 
 
@@ -58,16 +60,16 @@ class Box(Inputs):
         tensor([[0.0000, 0.5000, 1.0000]])
     """
 
-    def __init__(self, low, high, levels: int | None = None):
+    def __init__(self, low: ArrayLike, high: ArrayLike, levels: int | None = None) -> None:
         self.low, self.high = (_bound(name, value) for name, value in (("low", low), ("high", high)))
         if self.low.ndim and self.high.ndim and len(self.low) != len(self.high):
             raise ValueError(f"low has {len(self.low)} coordinates and high {len(self.high)}; pass d of each, or one")
         crossed = self.low > self.high
         if bool(crossed.any()):
             where = int(crossed.reshape(-1).nonzero()[0]) if crossed.ndim else 0
-            low, high = (b.reshape(-1)[where if b.ndim else 0] for b in (self.low, self.high))
+            ends = [float(b.reshape(-1)[where if b.ndim else 0]) for b in (self.low, self.high)]
             raise ValueError(
-                f"low = {float(low):g} is above high = {float(high):g} in {int(crossed.sum())} coordinates, the first "
+                f"low = {ends[0]:g} is above high = {ends[1]:g} in {int(crossed.sum())} coordinates, the first "
                 f"of them {where}; swap the two bounds"
             )
         if not bool((self.low < self.high).any()):
@@ -85,42 +87,48 @@ class Box(Inputs):
         """Whether −x is in the box for some x near none of its sides: then low and high are of opposite sign."""
         return bool((self.low < 0).all() and (self.high > 0).all() and torch.allclose(-self.low, self.high, rtol=0.2))
 
-    def check(self, d):
+    def check(self, d: int) -> None:
         for name, bound in (("low", self.low), ("high", self.high)):
             if bound.ndim and len(bound) != d:
                 raise ValueError(f"the box's {name} has {len(bound)} coordinates; inputs of these features have {d}")
 
-    def unknowns(self, d):
+    def unknowns(self, d: int) -> int:
         return d if self.low.ndim == self.high.ndim == 0 else int((self.low < self.high).sum())
 
-    def bounds(self, U):
+    def bounds(self, U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         return self.low.to(U), self.high.to(U)
 
-    def retract(self, U):
+    def retract(self, U: torch.Tensor) -> torch.Tensor:
         return torch.minimum(torch.maximum(U, self.low.to(U)), self.high.to(U))
 
-    def starts(self, count, k, generator):
+    def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
         draw = torch.rand(count, k, generator=generator, dtype=torch.float64, device="cpu")
         return self.low + draw * (self.high - self.low)
 
-    def towards(self, directions):
+    def towards(self, directions: torch.Tensor) -> torch.Tensor:
         """From the middle of the box a quarter of its width a standard deviation along the directions."""
         low, high = self.bounds(directions)
         return self.retract((low + high) / 2 + directions * (high - low) / 4)
 
     def rounded(self, U: torch.Tensor) -> torch.Tensor:
-        """The rows of U on the grid of levels."""
-        low, high = self.bounds(U)
-        step = ((high - low) / (self.levels - 1)).clamp_min(torch.finfo(U.dtype).tiny)
+        if self.levels is None:
+            return U
+        low, step = self.bounds(U)[0], self.step(U).clamp_min(torch.finfo(U.dtype).tiny)
         return self.retract(low + ((U - low) / step).round() * step)
 
     def step(self, like: torch.Tensor) -> torch.Tensor:
-        """The distance between two levels, to broadcast against ``like`` (n, d)."""
         low, high = self.bounds(like)
-        return (high - low) / (self.levels - 1)
+        return (high - low) / (self.levels - 1) if self.levels else torch.zeros_like(high)
 
 
-def pixels(shape, mean=0.0, std=1.0, low=0.0, high=1.0, levels=None) -> Box:
+def pixels(
+    shape: Sequence[int],
+    mean: ArrayLike = 0.0,
+    std: ArrayLike = 1.0,
+    low: float = 0.0,
+    high: float = 1.0,
+    levels: int | None = None,
+) -> Box:
     r"""The :class:`Box` of standardised pictures: low ≤ mean + std·x ≤ high, channel by channel.
 
     Args:
@@ -149,7 +157,7 @@ def pixels(shape, mean=0.0, std=1.0, low=0.0, high=1.0, levels=None) -> Box:
         raise ValueError(f"low={low!r} must be below high={high!r}")
     area = math.prod(shape) // channels
     ends = [((float(end) - offset) / scale).repeat_interleave(area) for end in (low, high)]
-    return Box(*ends, levels=levels)
+    return Box(ends[0], ends[1], levels=levels)
 
 
 def _bound(name, value):

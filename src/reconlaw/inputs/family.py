@@ -7,8 +7,10 @@ family lets θ tell what d numbers a sample would hide.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 
 from .._checks import as_tensor, check_count, check_finite, check_matrix
@@ -39,7 +41,7 @@ class Affine(Inputs):
         ValueError: other shapes, NaN, more rows than columns, or dependent rows.
     """
 
-    def __init__(self, basis, offset=None):
+    def __init__(self, basis: torch.Tensor, offset: ArrayLike | None = None) -> None:
         self.basis = check_matrix("basis", basis).detach().double().cpu()
         self.k, self.d = self.basis.shape
         if self.k > self.d or int(torch.linalg.matrix_rank(self.basis)) < self.k:
@@ -60,23 +62,23 @@ class Affine(Inputs):
         """Without an offset −x is in the family along with x."""
         return not bool(self.offset.any())
 
-    def check(self, d):
+    def check(self, d: int) -> None:
         if d != self.d:
             raise ValueError(f"the family's basis has {self.d} columns; inputs of these features have {d}")
 
-    def coordinates(self, d):
+    def coordinates(self, d: int) -> int:
         return self.k
 
-    def decoder(self, d):
+    def decoder(self, d: int) -> nn.Module | None:
         return _Line(self.basis, self.offset)
 
-    def latent(self):
+    def latent(self) -> bool:
         return True
 
-    def retract(self, U):
+    def retract(self, U: torch.Tensor) -> torch.Tensor:
         return U
 
-    def starts(self, count, k, generator):
+    def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
         return torch.randn(count, k, generator=generator, dtype=torch.float64, device="cpu")
 
 
@@ -104,7 +106,7 @@ class Decoder(Inputs):
 
     signs = False
 
-    def __init__(self, module, latent_shape, box: Box | None = None):
+    def __init__(self, module: nn.Module, latent_shape: int | Sequence[int], box: Box | None = None) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module from z to x")
         if box is not None and not isinstance(box, Box):
@@ -135,30 +137,30 @@ class Decoder(Inputs):
             raise ValueError(f"the decoder makes {made} of 2 latent vectors; it must give 2 rows of finite numbers")
         return out[0].numel()
 
-    def check(self, d):
+    def check(self, d: int) -> None:
         if d != self.d:
             raise ValueError(
                 f"the decoder makes inputs of {self.d} numbers; inputs of these features have {d}: it must be one "
                 "for this model's inputs, resized and standardised as the model sees them"
             )
 
-    def coordinates(self, d):
+    def coordinates(self, d: int) -> int:
         return self.k
 
-    def unknowns(self, d):
+    def unknowns(self, d: int) -> int:
         return self.inner.unknowns(self.k)
 
-    def decoder(self, d):
+    def decoder(self, d: int) -> nn.Module | None:
         return _Decode(self.module, self.shape)
 
-    def latent(self):
+    def latent(self) -> bool:
         return True
 
-    def bounds(self, U):
+    def bounds(self, U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         return self.inner.bounds(U)
 
-    def retract(self, U):
+    def retract(self, U: torch.Tensor) -> torch.Tensor:
         return self.inner.retract(U)
 
-    def starts(self, count, k, generator):
+    def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
         return self.inner.starts(count, k, generator)

@@ -12,11 +12,14 @@ class Inputs(ABC):
     r"""A set of inputs x ∈ R^d, described by coordinates u ∈ R^k: x = g(u), g the identity where k = d.
 
     The search moves in the coordinates and asks for everything here; a domain of one's own is a subclass.
-    ``signs`` says whether u and −u are both possible, so that the parity lift has something to settle.
     """
 
-    signs: bool = True
-    levels: int | None = None
+    @property
+    def signs(self) -> bool:
+        """Whether u and −u are both possible, so that the parity lift has something to settle."""
+        return True
+
+    levels: int | None = None  # of a grid that every coordinate lies on
 
     def check(self, d: int) -> None:  # noqa: B027  (most domains fit inputs of any dimension)
         """Raise ValueError where this domain does not fit inputs of dimension d."""
@@ -48,6 +51,14 @@ class Inputs(ABC):
     def bounds(self, U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Lower and upper bounds, each to broadcast against U (n, k); None where there are none."""
         return None
+
+    def rounded(self, U: torch.Tensor) -> torch.Tensor:
+        """The rows of U (n, k) on the grid of ``levels``; U itself where there are none."""
+        return U
+
+    def step(self, like: torch.Tensor) -> torch.Tensor:
+        """The distance between two levels, to broadcast against ``like`` (n, k); zero where there are none."""
+        return torch.zeros_like(like[:1])
 
     def active(self, U: torch.Tensor) -> torch.Tensor:
         """(n, k) bool: the coordinates that lie on a bound, to half the digits of their dtype."""

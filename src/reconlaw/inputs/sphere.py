@@ -31,26 +31,26 @@ class Sphere(Inputs):
         ValueError: the radius is no finite number > 0.
     """
 
-    def __init__(self, radius: float | None = None):
+    def __init__(self, radius: float | None = None) -> None:
         self.radius = None if radius is None else check_positive("radius", radius)
 
     def __repr__(self):
         return "Sphere()" if self.radius is None else f"Sphere({self.radius:g})"
 
-    def unknowns(self, d):
+    def unknowns(self, d: int) -> int:
         return d - 1
 
-    def decoder(self, d):
+    def decoder(self, d: int) -> nn.Module | None:
         """Coordinates have norm √d whatever the radius: starts and spectral directions are made for it."""
         if self.radius is None or math.isclose(self.radius, math.sqrt(d), rel_tol=1e-12):
             return None
         return _Scale(self.radius / math.sqrt(d))
 
-    def retract(self, U):
+    def retract(self, U: torch.Tensor) -> torch.Tensor:
         return to_sphere(U)
 
-    def tangent(self, U, delta):
+    def tangent(self, U: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
         return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
 
-    def starts(self, count, k, generator):
+    def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
         return to_sphere(torch.randn(count, k, generator=generator, dtype=torch.float64, device="cpu"))

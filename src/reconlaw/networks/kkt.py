@@ -20,25 +20,29 @@ above a small positive bound; Adam in place of momentum.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from .._checks import check_count
 from ..attack.result import Result
-from .tangent import descend, layers
+from .models import TwoLayer
+from .tangent import Descent, descend, described, layers
 
 
+@described
 def kkt(
-    network,
-    n,
-    candidates=None,
-    seed=0,
-    max_seconds=60.0,
-    max_steps=5000,
-    learning_rate=0.02,
-    sharpness=(10.0, 200.0),
-    progress=False,
-    clock=None,
-    steps=None,
+    network: TwoLayer,
+    n: int,
+    candidates: int | None = None,
+    seed: int = 0,
+    max_seconds: float | None = 60.0,
+    max_steps: int = 5000,
+    learning_rate: float = 0.02,
+    sharpness: tuple[float, float] = (10.0, 200.0),
+    progress: bool = False,
+    clock: Callable[[], float] | None = None,
+    steps: int | None = None,
 ) -> Result:
     r"""Inputs whose tangent features, with labels and λ ≥ 0, combine to the trained weights.
 
@@ -46,15 +50,7 @@ def kkt(
         network: trained two-layer network (:class:`~reconlaw.networks.TwoLayer`) with ReLU and one output.
         n: number of training samples.
         candidates: m, inputs to look for, the first half with label −1; 2n where None, the paper's choice.
-        seed: of the random start.
-        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit.
-        max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
-            rate and sharpness follow the steps, whatever the clock says.
-        learning_rate: of Adam, falling to zero.
-        sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr.
-        clock: as of :func:`reconlaw.reconstruct`.
-        steps: an earlier name of ``max_steps``.
+        DESCENT
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of θ that is left. Ctrl-C ends the
@@ -67,11 +63,5 @@ def kkt(
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates, minimum=2)
     signs = torch.ones(m, dtype=W.dtype, device=W.device)
     signs[: m // 2] = -1
-    options = {
-        "seed": seed,
-        "max_seconds": max_seconds,
-        "max_steps": steps or max_steps,
-        "learning_rate": learning_rate,
-    }
-    options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
-    return descend("kkt", [(W, v)], (W, v), m, options, signs, True)
+    how = Descent(seed, max_seconds, max_steps, learning_rate, sharpness, progress, clock, steps)
+    return descend("kkt", [(W, v)], (W, v), m, how, signs, True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -52,12 +53,14 @@ def _draw(layer, variance, generator):
 class _Network(nn.Module):
     """``body``, a module from rows (n, d) to (n, p), and ``head``, linear without bias."""
 
+    body: nn.Sequential
+
     def _with_head(self, p, outputs, generator):
         self.p, self.outputs = p, check_count("outputs", outputs)
         self.head = _layer(nn.Linear, p, self.outputs, bias=False)
         _draw(self.head, 1 / p, generator)
 
-    def forward(self, X):
+    def forward(self, X: torch.Tensor) -> torch.Tensor:
         return self.head(self.body(X))
 
 
@@ -74,10 +77,21 @@ class TwoLayer(_Network):
         dtype: torch.float64 or torch.float32.
 
     Attributes:
-        body: rows (n, d) to features (n, p). head: linear, K × p. p: ``width``.
+        body: rows (n, d) to features (n, p).
+        head: linear, K × p.
+        p: ``width``.
     """
 
-    def __init__(self, d, width, outputs=1, activation="relu", bias=False, seed=0, dtype=torch.float64):
+    def __init__(
+        self,
+        d: int,
+        width: int,
+        outputs: int = 1,
+        activation: str | Callable = "relu",
+        bias: bool = False,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
         generator = seeded_generator("network", seed)
         check_count("d", d), check_count("width", width), check_float_dtype(dtype)
@@ -132,7 +146,9 @@ class ResNet(_Network):
         dtype: torch.float64 or torch.float32.
 
     Attributes:
-        body: rows (n, d) to features (n, p). head: linear, K × p. p: features of one output.
+        body: rows (n, d) to features (n, p).
+        head: linear, K × p.
+        p: features of one output.
 
     Raises:
         ValueError: no such picture, or a kernel larger than it with its padding.
@@ -140,16 +156,16 @@ class ResNet(_Network):
 
     def __init__(
         self,
-        image_shape=(32, 32, 3),
-        width=64,
-        blocks=4,
-        kernel=None,
-        outputs=1,
-        activation="relu",
-        bias=False,
-        seed=0,
-        dtype=torch.float64,
-    ):
+        image_shape: Sequence[int] = (32, 32, 3),
+        width: int = 64,
+        blocks: int = 4,
+        kernel: int | None = None,
+        outputs: int = 1,
+        activation: str | Callable = "relu",
+        bias: bool = False,
+        seed: int = 0,
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
         super().__init__()
         shape = tuple(check_count("image_shape", side) for side in image_shape)
         if len(shape) not in (2, 3):
@@ -167,7 +183,7 @@ class ResNet(_Network):
         self.to(dtype)
 
 
-def between(before, after, t=0.5) -> nn.Module:
+def between(before: nn.Module, after: nn.Module, t: float = 0.5) -> nn.Module:
     """The network whose parameters are (1 − t) of ``before`` and t of ``after``.
 
     Where all layers were trained, θ is a mean over the way of features that moved; those at t = 1/2 lie nearer to it
@@ -182,7 +198,7 @@ def between(before, after, t=0.5) -> nn.Module:
     return middle
 
 
-def input_span(change, n=None, gap=1e3):
+def input_span(change: torch.Tensor, n: int | None = None, gap: float = 1e3) -> tuple[torch.Tensor, torch.Tensor]:
     r"""An orthonormal basis of the span of the samples, read off the change of a first layer, ΔW₁ = Σ_i g_i x_iᵀ.
 
     Every gradient of the first layer is a combination of inputs, so that for n < d the row space of ΔW₁ is
@@ -191,7 +207,8 @@ def input_span(change, n=None, gap=1e3):
     Args:
         change: ΔW₁, (width, d).
         n: dimension of the span, at most d; where None, the count before the largest drop between successive
-            singular values, if that is by a factor of ``gap`` or more, else d.
+            singular values, if that is large enough, else d.
+        gap: the least factor of such a drop.
 
     Returns:
         (n, d) with orthonormal rows, and the singular values.

@@ -12,25 +12,29 @@ are solved for rather than learned, which came nearer in less time; the step fal
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .._checks import check_count
 from ..attack.result import Result
-from .tangent import descend, layers
+from .models import TwoLayer
+from .tangent import Descent, descend, described, layers
 
 
+@described
 def ntk(
-    before,
-    after,
-    n,
-    candidates=None,
-    ends="both",
-    seed=0,
-    max_seconds=60.0,
-    max_steps=5000,
-    learning_rate=0.02,
-    sharpness=(10.0, 200.0),
-    progress=False,
-    clock=None,
-    steps=None,
+    before: TwoLayer,
+    after: TwoLayer,
+    n: int,
+    candidates: int | None = None,
+    ends: str = "both",
+    seed: int = 0,
+    max_seconds: float | None = 60.0,
+    max_steps: int = 5000,
+    learning_rate: float = 0.02,
+    sharpness: tuple[float, float] = (10.0, 200.0),
+    progress: bool = False,
+    clock: Callable[[], float] | None = None,
+    steps: int | None = None,
 ) -> Result:
     r"""Inputs whose tangent features combine to what training changed in all the weights.
 
@@ -41,15 +45,7 @@ def ntk(
         n: number of training samples.
         candidates: m, inputs to look for; 2n where None, the paper's choice: some serve twice.
         ends: where tangent features are taken, "before" or "both".
-        seed: of the random start.
-        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit.
-        max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
-            rate and sharpness follow the steps, whatever the clock says.
-        learning_rate: of Adam, falling to zero.
-        sharpness: of the smoothed ReLU, first and last.
-        progress: show a bar on stderr.
-        clock: as of :func:`reconlaw.reconstruct`.
-        steps: an earlier name of ``max_steps``.
+        DESCENT
 
     Returns:
         :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
@@ -66,11 +62,5 @@ def ntk(
     W1, v1 = W1.to(W0), v1.to(v0)
     m = check_count("candidates", 2 * check_count("n", n) if candidates is None else candidates)
     at = [(W0, v0), (W1, v1)] if ends == "both" else [(W0, v0)]
-    options = {
-        "seed": seed,
-        "max_seconds": max_seconds,
-        "max_steps": steps or max_steps,
-        "learning_rate": learning_rate,
-    }
-    options |= {"sharpness": sharpness, "progress": progress, "clock": clock}
-    return descend("ntk", at, (W1 - W0, v1 - v0), m, options)
+    how = Descent(seed, max_seconds, max_steps, learning_rate, sharpness, progress, clock, steps)
+    return descend("ntk", at, (W1 - W0, v1 - v0), m, how)

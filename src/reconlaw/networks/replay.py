@@ -16,14 +16,20 @@ Source of the idea of deferred correction: Fox (1947), Pereyra (1966); its use h
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import ArrayLike
+from torch import nn
 
 from .._checks import check_count, check_matrix, check_moved
 from .._precision import full_precision
 from ..attack.projection import Projection
 from ..attack.varpro import descend
+from ..features.feature_map import FeatureMap
 from ..features.gram import StepError
 from .training import train
 
@@ -44,7 +50,17 @@ class Replay:
 
 
 @full_precision()
-def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=60, **training):
+def replay(
+    theta: ArrayLike,
+    features: FeatureMap,
+    X: torch.Tensor,
+    before: nn.Module,
+    after: nn.Module,
+    rounds: int = 6,
+    inputs: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    max_steps: int = 60,
+    **training: Any,
+) -> Replay:
     r"""Correct samples X̂ for the movement of the features, by training on them.
 
     Args:
@@ -69,13 +85,14 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
     X = check_matrix("X", X, features.d).to(theta)
     inputs = inputs or (lambda U: U)
     there = next(after.parameters(), theta).device  # the networks may be on another device than the features
-    scale, best = float(theta.norm()), None
+    scale = float(theta.norm())
+    best: tuple[float, torch.Tensor] = (math.inf, X)
     mismatch, floor = [], []
     try:
         for k in range(rounds):
             simulated = _simulated(features, before, after, inputs(X).to(there), training)
             mismatch.append(float((theta - simulated).norm()) / scale)
-            if best is None or mismatch[-1] < best[0]:
+            if mismatch[-1] < best[0]:
                 best = (mismatch[-1], X)
             else:
                 break
@@ -88,7 +105,7 @@ def replay(theta, features, X, before, after, rounds=6, inputs=None, max_steps=6
             except StepError:
                 break
     except KeyboardInterrupt:
-        if best is None:
+        if not mismatch:
             raise
     return Replay(best[1], mismatch, floor)
 

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import scipy
 import torch
@@ -37,8 +39,38 @@ from ..features.passes import count_passes
 from ..sphere import to_sphere
 from .models import TwoLayer
 
+_DESCENT = """seed: of the random start.
+        max_seconds: the descent ends with this or ``max_steps``, whichever is spent first; None for no limit.
+        max_steps: a step is an iteration (:mod:`reconlaw.features.passes`, with the m candidates in the place of n);
+            rate and sharpness follow the steps, whatever the clock says.
+        learning_rate: of Adam, falling to zero.
+        sharpness: of the smoothed ReLU, first and last.
+        progress: show a bar on stderr.
+        clock: as of :func:`reconlaw.reconstruct`.
+        steps: an earlier name of ``max_steps``.
+"""
 _RECORD_EVERY = 20
+_Attack = TypeVar("_Attack", bound=Callable)
 _RIDGE = 1e-12  # of the Gram matrix's mean diagonal: candidates may meet
+
+
+class Descent(NamedTuple):
+    """What the two attacks are told alike, in the order of their arguments."""
+
+    seed: int
+    max_seconds: float | None
+    max_steps: int
+    learning_rate: float
+    sharpness: tuple[float, float]
+    progress: bool
+    clock: Callable[[], float] | None
+    steps: int | None
+
+
+def described(attack: _Attack) -> _Attack:
+    """The attack with the arguments of its descent in its docstring, at the word DESCENT."""
+    attack.__doc__ = (attack.__doc__ or "").replace("DESCENT\n", _DESCENT)
+    return attack
 
 
 def layers(name: str, network) -> tuple[torch.Tensor, torch.Tensor]:
@@ -50,10 +82,10 @@ def layers(name: str, network) -> tuple[torch.Tensor, torch.Tensor]:
     """
     if not isinstance(network, TwoLayer):
         raise TypeError(f"{name} is a {type(network).__name__}; pass a reconlaw.networks.TwoLayer")
-    layer, phi = network.body
+    layer, phi = network.body[0], network.body[1]
     if phi.activation != get_activation("relu") or layer.bias is not None or network.outputs != 1:
         raise ValueError(f"{name} must have ReLU, no bias and one output")
-    return tuple(check_finite(name, weight.detach()) for weight in (layer.weight, network.head.weight[0]))
+    return check_finite(name, layer.weight.detach()), check_finite(name, network.head.weight[0].detach())
 
 
 def tangent(W, v, X, sharpness=math.inf):
@@ -78,7 +110,8 @@ def fit(at, target, X, signs=None, nonnegative=False, sharpness=math.inf, gradie
         X: (m, d).
         signs: (m,) ±1 by which the features are multiplied, one where None.
         nonnegative: hold c ≥ 0.
-        sharpness: of the smoothed ReLU. gradient: compute ∂L/∂X, else None.
+        sharpness: of the smoothed ReLU.
+        gradient: compute ∂L/∂X, else None.
 
     Returns:
         c (m, len(at)), L, ∂L/∂X.
@@ -113,21 +146,21 @@ def _solve(gram, b, nonnegative):
 
 
 @full_precision()
-def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Result:
-    """Adam on the candidates X̂; ``options`` are those of the attack. Ctrl-C returns the best so far."""
-    max_steps, max_seconds = check_count("max_steps", options["max_steps"]), options["max_seconds"]
-    max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
-    rate, sharpness = check_positive("learning_rate", options["learning_rate"]), options["sharpness"]
-    if not isinstance(sharpness, tuple | list) or len(sharpness) != 2:
-        raise ValueError(f"sharpness={sharpness!r} must be two numbers, the first and the last")
-    first, last = (check_positive("sharpness", s) for s in sharpness)
+def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) -> Result:
+    """Adam on the candidates X̂. Ctrl-C returns the best so far."""
+    max_steps = check_count("max_steps", how.max_steps if how.steps is None else how.steps)
+    max_seconds = None if how.max_seconds is None else check_positive("max_seconds", how.max_seconds)
+    rate = check_positive("learning_rate", how.learning_rate)
+    if not isinstance(how.sharpness, tuple | list) or len(how.sharpness) != 2:
+        raise ValueError(f"sharpness={how.sharpness!r} must be two numbers, the first and the last")
+    first, last = (check_positive("sharpness", s) for s in how.sharpness)
     W, v = target
     check_moved(torch.cat([W.flatten(), v]))
-    generator = seeded_generator("attack", options["seed"])
+    generator = seeded_generator("attack", how.seed)
     X = to_sphere(torch.randn(m, W.shape[1], device="cpu", generator=generator, dtype=torch.float64).to(W))
     holder = nn.Parameter(X)
-    limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": options["clock"] or wall_clock}
-    adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, options["progress"], **limits), False
+    limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": how.clock or wall_clock}
+    adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, how.progress, **limits), False
     try:
         with run.working():
             for step in itertools.count():
@@ -148,17 +181,18 @@ def descend(method, at, target, m, options, signs=None, nonnegative=False) -> Re
         interrupted = True
     finally:
         run.close()
-    c, loss, _ = fit(at, target, run.best, signs, nonnegative)
-    how = "interrupted" if interrupted else "steps done" if run.spent == "max_steps" else "budget spent"
+    X = X if run.best is None else run.best
+    c, loss, _ = fit(at, target, X, signs, nonnegative)
+    ended = "interrupted" if interrupted else "steps done" if run.spent == "max_steps" else "budget spent"
     return Result(
-        X=run.best,
+        X=X,
         coefficients=c[:, 0] if len(at) == 1 else c,
         loss=loss,
         history=run.history,
         converged=False,
         determined=Count(W.numel() + v.numel(), m * (W.shape[1] - 1 + len(at))).enough,
         sign_identifiable=None,
-        message=f"{how} at loss {loss:.1e} after {run.seconds:.1f} s; compare with the loss of other seeds",
+        message=f"{ended} at loss {loss:.1e} after {run.seconds:.1f} s; compare with the loss of other seeds",
         seconds=run.seconds,
         steps=run.steps,
         method=method,

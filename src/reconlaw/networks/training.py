@@ -6,8 +6,10 @@ import copy
 import math
 import sys
 from dataclasses import dataclass
+from typing import cast
 
 import torch
+from numpy.typing import ArrayLike
 from torch import nn
 from tqdm import tqdm
 
@@ -48,7 +50,16 @@ class Training:
 
 @full_precision()
 def train(
-    network, X, y, layers="all", tol=1e-6, step=0.2, momentum=0.0, max_steps=100_000, progress=False, head="head"
+    network: nn.Module,
+    X: torch.Tensor,
+    y: ArrayLike,
+    layers: str = "all",
+    tol: float = 1e-6,
+    step: float = 0.2,
+    momentum: float = 0.0,
+    max_steps: int = 100_000,
+    progress: bool = False,
+    head: str = "head",
 ) -> Training:
     r"""Full-batch gradient descent on (1/n) Σ_i ‖f(x_i) − y_i‖² until it is at most ``tol``.
 
@@ -59,9 +70,11 @@ def train(
 
     Args:
         network: a module with a linear ``head``; left as it is.
-        X: (n, d), or whatever the network takes. y: (n,) or (n, K).
+        X: (n, d), or whatever the network takes.
+        y: (n,) or (n, K).
         layers: "all", or "head" with the body frozen.
-        tol: of the loss. step: see above; small steps follow the gradient flow.
+        tol: of the loss.
+        step: see above; small steps follow the gradient flow.
         momentum: heavy-ball momentum, 0 for plain descent.
         max_steps: end after so many.
         progress: show a bar on stderr.
@@ -87,7 +100,7 @@ def train(
         raise ValueError(f"momentum={momentum} must be at least 0 and below 1")
     check_count("max_steps", max_steps)
     trained = copy.deepcopy(network)
-    weight = trained.get_submodule(head).weight
+    weight = cast(nn.Linear, trained.get_submodule(head)).weight
     if not isinstance(X, torch.Tensor) or X.ndim == 2:
         check_matrix("X", X)
     X = check_finite("X", X).to(weight)

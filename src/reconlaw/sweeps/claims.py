@@ -22,7 +22,8 @@ class Claims:
     """The claims of this process in one store.
 
     Args:
-        connection: to SQLite, in autocommit. explained: a context that guards it, and words its errors.
+        connection: to SQLite, in autocommit.
+        explained: a context that guards it, and words its errors.
     """
 
     def __init__(self, connection, explained):

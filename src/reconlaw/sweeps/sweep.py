@@ -22,7 +22,7 @@ import textwrap
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -40,7 +40,7 @@ _WAIT = 0.2  # seconds between two looks at cells that another process computes
 class SweepError(RuntimeError):
     """Some cells failed; ``records`` holds all of them, the finished ones included."""
 
-    def __init__(self, message: str, records: list[dict] = ()):  # a default, so that it can be pickled
+    def __init__(self, message: str, records: Sequence[dict] = ()):  # a default, so that it can be pickled
         super().__init__(message)
         self.records = list(records)
 
@@ -150,9 +150,10 @@ def sweep(
         after = kept.records(name, version)
     records = [after[key] | {"settings": settings} for key, settings in wanted.items() if key in after]
     if interrupted is not None:
-        interrupted.records = [record for record in records if "result" in record]
+        finished = [record for record in records if "result" in record]
+        interrupted.records = finished  # type: ignore[attr-defined]
         where = f"{store} keeps them, and the same call goes on from there" if store else "no store was given"
-        print(f"interrupted with {len(interrupted.records)} of {count} cells finished; {where}", file=sys.stderr)
+        print(f"interrupted with {len(finished)} of {count} cells finished; {where}", file=sys.stderr)
         raise interrupted
     failed = [record for record in records if "error" in record]
     if failed and errors == "raise":
