@@ -4,7 +4,7 @@ from reconlaw import exercises
 
 
 def count(p, d, n, rank):
-    return rank * p, n * (d - 1) + n * rank
+    return rank * p, n * d + n * rank
 
 
 def undo(before, after, rate, decay, steps):
@@ -26,12 +26,12 @@ COUNT, UNDO, ERRORS = exercises.check_head_count, exercises.check_undo_decay, ex
 
 RIGHT = [(COUNT, count), (UNDO, undo), (ERRORS, errors)]
 WRONG = [
-    (COUNT, lambda p, d, n, r: (p, n * (d - 1) + n * r), "rank's rows"),
-    (COUNT, lambda p, d, n, r: (r * p, n * d + n * r), "sphere"),
-    (COUNT, lambda p, d, n, r: (r * p, n * (d - 1)), "forget the coefficients"),
-    (COUNT, lambda p, d, n, r: (r * p, n * d), "for each row"),
+    (COUNT, lambda p, d, n, r: (p, n * d + n * r), "rank's rows"),
+    (COUNT, lambda p, d, n, r: (r * p, n * (d - 1) + n * r), "sphere"),
+    (COUNT, lambda p, d, n, r: (r * p, n * d), "forget the coefficients"),
+    (COUNT, lambda p, d, n, r: (r * p, n * d + n), "for each row"),
     (COUNT, lambda p, d, n, r: count(p, d, n, r)[::-1], "equations first"),
-    (COUNT, lambda p, d, n, r: (n * p, n * (d - 1) + n * r), "not np"),
+    (COUNT, lambda p, d, n, r: (n * p, n * d + n * r), "not np"),
     (COUNT, lambda p, d, n, r: (r * p + 1, n), "off by"),
     (UNDO, lambda b, a, rate, decay, steps: a - b, "plain difference"),
     (UNDO, lambda b, a, rate, decay, steps: a - (1 - decay) ** steps * b, "1 − rate·decay"),

@@ -15,7 +15,7 @@ def _normal(*shape: int, seed: int) -> torch.Tensor:
 
 @checker
 def check_head_count(head_count: Callable) -> None:
-    """``head_count(p, d, n, rank)`` is (equations, unknowns) of a head's change of that rank, rank ≤ n."""
+    """``head_count(p, d, n, rank)`` is (equations, unknowns) of a head's change of that rank ≤ n, inputs unknown."""
     cases = [(512, 64, 6, 2), (3000, 625, 10, 9), (100, 20, 5, 1)]
 
     def table(rule):
@@ -23,17 +23,17 @@ def check_head_count(head_count: Callable) -> None:
 
     diagnose(
         table(head_count),
-        table(lambda p, d, n, r: (r * p, n * (d - 1) + n * r)),
+        table(lambda p, d, n, r: (r * p, n * d + n * r)),
         [
-            (table(lambda p, d, n, r: (p, n * (d - 1) + n * r)), "each of the rank's rows gives p equations"),
+            (table(lambda p, d, n, r: (p, n * d + n * r)), "each of the rank's rows gives p equations"),
             (
-                table(lambda p, d, n, r: (r * p, n * d + n * r)),
-                "an input is a point of a sphere: d − 1 unknowns, not d",
+                table(lambda p, d, n, r: (r * p, n * (d - 1) + n * r)),
+                "that is the count on a sphere; of these inputs no norm is known: d unknowns, not d − 1",
             ),
-            (table(lambda p, d, n, r: (r * p, n * (d - 1))), "did you forget the coefficients? They are unknown too"),
-            (table(lambda p, d, n, r: (r * p, n * d)), "each sample has a coefficient for each row, not only one"),
-            (table(lambda p, d, n, r: (n * (d - 1) + n * r, r * p)), "equations first, then unknowns"),
-            (table(lambda p, d, n, r: (n * p, n * (d - 1) + n * r)), "θ has rank·p free numbers, not np"),
+            (table(lambda p, d, n, r: (r * p, n * d)), "did you forget the coefficients? They are unknown too"),
+            (table(lambda p, d, n, r: (r * p, n * d + n)), "each sample has a coefficient for each row, not only one"),
+            (table(lambda p, d, n, r: (n * d + n * r, r * p)), "equations first, then unknowns"),
+            (table(lambda p, d, n, r: (n * p, n * d + n * r)), "θ has rank·p free numbers, not np"),
         ],
     )
 
