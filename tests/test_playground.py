@@ -4,9 +4,10 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, SITE
+from browsing import PHONE, SITE, inaccessible
 from helpers import BOOK
 from playwright.sync_api import expect
+from scipy.stats import binomtest
 
 import reconlaw as rl
 from reconlaw.attack.projection import Projection
@@ -15,7 +16,12 @@ SOLVED = 90_000  # ms: a busy machine with one core takes thirty times the secon
 CALL = """async ([name, ...args]) => {
   const from = async (module) => import(new URL(`_static/playground/${module}.js`, location.href));
   const { activations } = await from("activations");
-  const { featureMap, fit, randomWeights } = await from("features");
+  const { combine, featureMap, fit, randomWeights } = await from("features");
+  const { attack } = await from("attack");
+  const { fromHash, toHash } = await from("address");
+  const { defend } = await from("defence");
+  const { standardErrors } = await from("precision");
+  const { wilson } = await from("sketch");
   const { Problem } = await from("projection");
   const { reconstruct } = await from("solver");
   const { match } = await from("matching");
@@ -30,6 +36,25 @@ CALL = """async ([name, ...args]) => {
     },
     reconstruct: (theta, V, n, phi) => reconstruct(numbers(theta), numbers(V), { n, phi: activations[phi] }),
     match: (estimates, X) => match(numbers(estimates), numbers(X), X[0].length),
+    errors: (U, theta, V, phi) => {
+      const point = new Problem(numbers(theta), numbers(V), activations[phi]).at(numbers(U), false);
+      return [standardErrors(point), point.alpha];
+    },
+    defend: (theta, defence, seed) => defend(numbers(theta), defence, seed),
+    attack: (task) => {
+      const steps = attack({ ...task, theta: numbers(task.theta) });
+      for (;;) {
+        const { value, done } = steps.next();
+        if (done) return value;
+      }
+    },
+    combine: (X, alpha, V, phi) => combine(numbers(X), numbers(alpha), numbers(V), V[0].length, activations[phi]),
+    wilson,
+    hash: (set) => toHash({ ...set, drawings: set.drawings.map((pixels) => Float64Array.from(pixels)) }),
+    unhash: (hash) => {
+      const allowed = { grids: [8, 12], activations: ["relu", "tanh"], ratios: [1, 5], fewest: 2, most: 6 };
+      return fromHash(hash, allowed);
+    },
     normals: (purpose, seed, count) => generator(purpose, seed).normals(count),
     weights: (seed, p, d) => randomWeights(seed, p, d),
   };
@@ -55,7 +80,7 @@ def problem(activation, n=3, d=36, ratio=6):
     draw = torch.randn(2 * n, d, generator=generator, dtype=torch.float64)
     X, U = (draw * d**0.5 / draw.norm(dim=1, keepdim=True)).split(n)
     features = rl.RandomFeatures(d, int(ratio * n * d), activation, seed=3, device="cpu")
-    return X, U, features, features.fit(X, torch.tensor([1.0, -1.0, 1.0]))
+    return X, U, features, features.fit(X, torch.tensor([1.0, -1.0, 1.0][:n]))
 
 
 each_activation = pytest.mark.parametrize("activation", ["relu", "relu+tanh", "gelu", "tanh"])
@@ -123,6 +148,64 @@ def test_random_weights_are_normal_and_their_streams_do_not_meet(call):
     assert abs(as_rows(call("weights", 1, 500, 36), 36).var() * 36 - 1) < 0.05
 
 
+@pytest.mark.parametrize("activation", ["gelu", "relu+tanh", "tanh"])
+def test_standard_errors_are_those_of_least_squares(call, activation):
+    X, _, features, theta = problem(activation, n=2, d=16)
+    theta = theta + 1e-3 * torch.randn(features.p, generator=torch.Generator().manual_seed(2)).double() * theta.std()
+    found, alpha = call("errors", X, theta, features.V, activation)
+    n, d, alpha = len(X), features.d, as_rows(alpha, 1).flatten()
+    residual = theta - features(X).T @ alpha
+    s2 = residual.square().sum() / (features.p - n * d)
+    moved = torch.func.jacrev(lambda Y: features(Y * d**0.5 / Y.norm(dim=1, keepdim=True)).T @ alpha)(X)
+    J = torch.cat([moved.reshape(features.p, n * d), features(X).T], dim=1)
+    covariance = s2 * torch.linalg.pinv(J.T @ J, rtol=1e-9)
+    expected = torch.stack([covariance.diagonal()[i * d : (i + 1) * d].sum().div(d).sqrt() for i in range(n)])
+    torch.testing.assert_close(as_rows(found, 1).flatten(), expected, rtol=1e-6, atol=0)
+
+
+def test_a_defence_does_what_it_says(call):
+    theta = torch.randn(2000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    untouched = call("defend", theta, {}, 1)
+    assert untouched["theta"] == theta.tolist() and untouched["kept"] is None and untouched["noise"] == 0
+    hidden = call("defend", theta, {"share": 0.25}, 1)
+    assert len(set(hidden["kept"])) == 500 and hidden["kept"] == sorted(hidden["kept"])
+    assert hidden["theta"] == theta[hidden["kept"]].tolist()
+    for defence in ({"digits": 2}, {"noise": 0.1}, {"digits": 1, "noise": 0.01}):
+        done = call("defend", theta, defence, 1)
+        off = (as_rows(done["theta"], 1).flatten() - theta).square().mean().sqrt()
+        assert abs(off / done["noise"] - 1) < 0.1
+    assert all(abs(float(f"{v:.1e}") - v) < 1e-12 for v in call("defend", theta, {"digits": 2}, 1)["theta"])
+
+
+def test_the_attack_tries_what_is_withheld(call):
+    task = {"weightsSeed": 1, "d": 36, "seed": 1, "budget": 600}
+    X, _, _, _ = problem("tanh", n=2)
+    V = as_rows(call("weights", 1, 360, 36), 36)
+    theta = call("fit", X, torch.tensor([[1.0], [-1.0]]), V, "tanh")
+    found = call("attack", {**task, "theta": theta, "n": 2, "activation": None})
+    assert found["converged"] and found["activation"] == "tanh" and found["n"] == 2 and found["tried"] == 4
+    kept = list(range(0, 360, 2))
+    part = {**task, "theta": [theta[j] for j in kept], "p": 360, "kept": kept, "n": 2, "activation": "tanh"}
+    assert rl.match(as_rows(call("attack", part)["X"], 36), X).error_up_to_sign.max() < 1e-6
+
+
+def test_intervals_and_addresses(call):
+    for hits, runs in ((0, 5), (4, 5), (5, 5), (13, 20)):
+        interval = binomtest(hits, runs).proportion_ci(method="wilson")
+        assert call("wilson", hits, runs) == pytest.approx([interval.low, interval.high], abs=1e-9)
+    drawings = [[k % 17 / 16 for k in range(64)], [1.0] * 64]
+    fragment = call("hash", {"grid": 8, "activation": "tanh", "ratio": 5, "drawings": drawings})
+    assert call("unhash", fragment) == {"grid": 8, "activation": "tanh", "ratio": 5, "drawings": drawings}
+    for wrong in (
+        "",
+        "#draw",
+        fragment + "0",
+        fragment.replace("tanh", "sine"),
+        fragment.replace("ratio=5", "ratio=7"),
+    ):
+        assert call("unhash", wrong) is None
+
+
 def test_the_attack_imports_neither_drawings_nor_scores():
     folder, reached, waiting = BOOK / "_assets" / "playground", set(), ["worker.js"]
     while waiting:
@@ -131,7 +214,7 @@ def test_the_attack_imports_neither_drawings_nor_scores():
             reached.add(name)
             waiting += re.findall(r'from "\./([\w-]+\.js)"', (folder / name).read_text(encoding="utf-8"))
     assert "solver.js" in reached
-    assert not reached & {"matching.js", "pictures.js", "training.js", "library.js", "playground.js"}
+    assert not reached & {"matching.js", "pictures.js", "training.js", "library.js", "playground.js", "defence.js"}
 
 
 class Playground:
@@ -246,6 +329,97 @@ def test_an_odd_activation_leaves_the_sign_open(playground):
     assert one.part("cards").get_by_text("or this").count() == 4
 
 
+def test_a_sign_may_flip_and_theta_stays(playground):
+    one = playground(reduced_motion="reduce")
+    one.part("activation").select_option("tanh")
+    one.train()
+    one.recover()
+    one.page.get_by_role("button", name="Flip the sign of the first picture").click()
+    expect(one.part("verdict")).to_contain_text("have changed sign")
+    expect(one.part("verdict")).to_contain_text("the largest difference is 0 of")
+
+
+def test_a_defended_theta_is_blurred_and_says_how_much(playground):
+    one = playground(reduced_motion="reduce")
+    one.page.evaluate(SPY)
+    one.train()
+    one.part("defence").locator("summary").click()
+    one.part("share").select_option("0.75")
+    one.part("noise").select_option("0.1")
+    assert "960 numbers for 256 unknown pixels: p/dn = 3.8" in one.part("left").inner_text()
+    one.part("withhold-activation").check()
+    assert "withheld" in one.part("sent").inner_text()
+    assert "320 of them hidden" in one.part("theta").get_attribute("aria-label")
+    one.part("withhold-activation").uncheck()
+    one.recover()
+    (message,) = one.page.evaluate("() => sent.map((m) => [Object.keys(m).sort(), m.theta.length, m.p, m.kept.length])")
+    keys = ["activation", "budget", "d", "kept", "n", "noise", "p", "seed", "theta", "weightsSeed"]
+    assert message == [keys, 960, 1280, 960]
+    if one.title != "Not found":  # a slow machine's twenty seconds
+        assert one.title == "Found, as sharp as the noise lets" and min(one.errors()) > 1e-3
+        assert one.part("cards").get_by_text("expected about").count() == 4
+    assert one.page.complaints == [] and inaccessible(one.page, root="#playground") == []
+
+
+def test_an_address_keeps_the_drawings_and_the_settings(playground):
+    one = playground()
+    one.part("clear").click()
+    one.drag((1, 1), (1, 8))
+    one.part("activation").select_option("gelu")
+    one.set_ratio(1.5)
+    one.page.wait_for_url("**ratio=1.5**")
+    other = one.page.context.new_page()
+    other.goto(one.page.url)
+    shown = Playground(other)
+    expect(other.locator("[role=gridcell][aria-selected=true]")).to_have_count(8)
+    assert shown.part("activation").input_value() == "gelu" and shown.part("ratio-value").inner_text() == "1.5"
+
+
+def test_runs_stay_to_be_compared(playground):
+    one = playground(reduced_motion="reduce")
+    one.set_ratio(0.5)
+    one.train()
+    one.recover()
+    expect(one.part("history")).to_be_hidden()
+    slider = one.part("again-ratio")
+    slider.focus()
+    slider.press("End")
+    one.part("again").click()
+    one.until_done()
+    assert one.title == "Recovered"
+    earlier = one.part("history").get_by_role("button", name="p/dn = 0.5")
+    earlier.click()
+    assert one.title == "The information is not there"
+    expect(one.part("history").get_by_role("button", pressed=True)).to_have_text(re.compile("p/dn = 0.5"))
+    assert inaccessible(one.page, root="#playground") == []
+
+
+def test_a_reader_draws_and_measures_her_own_transition(playground):
+    one = playground(reduced_motion="reduce")
+    page = one.page
+    handle = page.get_by_role("slider", name="Your guess at p/dn = 0.9", exact=True)
+    handle.focus()
+    for key in ("Home", "ArrowUp", "ArrowUp"):
+        page.keyboard.press(key)
+    expect(handle).to_have_attribute("aria-valuenow", "10")
+    row = one.part("shares").locator("tr").nth(1)
+    expect(row.locator("td").first).to_have_text("10 %")
+    box = handle.bounding_box()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] - 80)
+    page.mouse.up()
+    assert int(handle.get_attribute("aria-valuenow")) > 30
+    one.part("measure").click()
+    expect(one.part("sweep-progress")).to_contain_text("Search 3 of 35", timeout=SOLVED)
+    one.part("halt").click()
+    expect(row.locator("td").nth(1)).to_have_text("0 of 1 (0–79 %)")
+    row.get_by_role("button", name="Replay a run at p/dn = 0.9").click()
+    one.until_done()
+    assert one.title == "The information is not there"
+    assert page.complaints == []
+
+
 def test_the_keyboard_is_enough(playground):
     one = playground(reduced_motion="reduce")
     page = one.page
@@ -259,6 +433,8 @@ def test_the_keyboard_is_enough(playground):
     one.part("train").focus()
     page.keyboard.press("Enter")
     expect(one.part("forget-title")).to_be_focused()
+    page.keyboard.press("Tab")
+    expect(one.part("defence").locator("summary")).to_be_focused()
     page.keyboard.press("Tab")
     expect(one.part("recover")).to_be_focused()
     page.keyboard.press("Enter")

@@ -3,8 +3,39 @@ import { activations } from "./activations.js";
 import { randomWeights } from "./features.js";
 import { search } from "./solver.js";
 
-/** The steps of the search for the n pictures of d pixels behind θ; see `search`. */
-export function attack({ theta, weightsSeed, n, d, activation, seed, budget }) {
-  const V = randomWeights(weightsSeed, theta.length, d);
-  return search(theta, V, { n, phi: activations[activation], seed, budget });
+const MOST = 6; // pictures, where nobody says how many there were
+
+/** The steps of the search for the pictures of d pixels behind θ; see `search`.
+ *
+ *  What is withheld is tried: n = 1, 2, … where n is null, and every activation where that is null. `kept` holds the
+ *  places of θ's numbers among the p that there were, and `noise` the standard deviation of what was done to each. */
+export function* attack({ theta, weightsSeed, n, d, activation, seed, budget, p = theta.length, kept, noise = 0 }) {
+  const all = randomWeights(weightsSeed, p, d);
+  const V = kept ? rows(all, kept, d) : all;
+  const counts = n ? [n] : Array.from({ length: MOST }, (_, i) => i + 1);
+  const names = activation ? [activation] : Object.keys(activations);
+  const trials = counts.flatMap((count) => names.map((name) => ({ n: count, name })));
+  let best = null, spent = 0;
+  for (const [k, { n: count, name }] of trials.entries()) {
+    const share = (budget - spent) / (trials.length - k); // what one trial does not use, the others have
+    const steps = search(theta, V, { n: count, phi: activations[name], seed, budget: share, noise });
+    for (;;) {
+      const { value, done } = steps.next();
+      if (done) {
+        const result = { ...value, n: count, activation: name, tried: k + 1 };
+        spent += result.seconds;
+        if (result.converged) return result;
+        if (!best || result.loss < best.loss) best = result;
+        break;
+      }
+      yield value && { ...value, n: count, activation: name };
+    }
+  }
+  return { ...best, tried: trials.length };
+}
+
+function rows(V, kept, d) {
+  const out = new Float64Array(kept.length * d);
+  kept.forEach((j, k) => out.set(V.subarray(j * d, (j + 1) * d), k * d));
+  return out;
 }

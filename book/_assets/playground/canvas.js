@@ -14,13 +14,12 @@ export function drawPicture(canvas, pixels) {
   paint(canvas, side, side, (k) => mix(PAPER, INK, Math.min(Math.max(pixels[k], 0), 1)));
 }
 
-/** θ as a strip of tiles: blue below zero, orange above, stronger the larger. */
+/** θ as a strip of tiles: blue below zero, orange above, stronger the larger; what is hidden, NaN, stays empty. */
 export function drawNumbers(canvas, numbers, columns) {
-  let square = 0;
-  for (const value of numbers) square += value * value;
-  const full = 2.5 * Math.sqrt(square / numbers.length);
+  const seen = numbers.filter((value) => !Number.isNaN(value));
+  const full = 2.5 * Math.sqrt(seen.reduce((sum, value) => sum + value * value, 0) / seen.length);
   paint(canvas, columns, Math.ceil(numbers.length / columns), (k) => {
-    if (k >= numbers.length) return null;
+    if (k >= numbers.length || Number.isNaN(numbers[k])) return null;
     const strength = Math.min(Math.abs(numbers[k]) / full, 1);
     return mix(ZERO, numbers[k] < 0 ? NEGATIVE : POSITIVE, Math.sqrt(strength));
   });

@@ -1,6 +1,5 @@
 // The loss against the step, on a logarithmic scale, as an SVG that grows with the search.
 import { add } from "../shared/dom.js";
-import { TOLERANCE } from "./solver.js";
 
 const WIDTH = 340, HEIGHT = 210, LEFT = 58, RIGHT = 10, TOP = 12, BOTTOM = 34;
 const LOWEST = -32; // decades
@@ -10,8 +9,9 @@ const NAMED = ["nudged", "another set"]; // stages that get a note beside their 
 const x = (step, last) => LEFT + ((WIDTH - LEFT - RIGHT) * step) / Math.max(last, LEAST_STEPS);
 const y = (loss) => TOP + ((HEIGHT - TOP - BOTTOM) * Math.max(Math.log10(loss), LOWEST)) / LOWEST;
 
-/** An empty chart in `svg`; `add(step)` draws one more {loss, stage}; a new stage begins a new line. */
-export function lossChart(svg) {
+/** An empty chart in `svg`, with a line at the loss that counts as solved (null: none). `add(step)` draws one more
+ *  {loss, stage}; a new stage begins a new line. */
+export function lossChart(svg, tolerance) {
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${WIDTH} ${HEIGHT}`);
   for (let decade = 0; decade >= LOWEST; decade -= 8) {
@@ -20,9 +20,11 @@ export function lossChart(svg) {
     const label = add(svg, "text", { x: LEFT - 6, y: height + 4, "text-anchor": "end" }, decade ? "10" : "1");
     if (decade) add(label, "tspan", { dy: -4, class: "pg-exponent" }, `−${-decade}`);
   }
-  const solved = y(TOLERANCE);
-  add(svg, "line", { x1: LEFT, x2: WIDTH - RIGHT, y1: solved, y2: solved, class: "pg-tolerance" });
-  add(svg, "text", { x: LEFT + 4, y: solved + 13, class: "pg-solved" }, "solved below this line");
+  if (tolerance) {
+    const solved = y(tolerance);
+    add(svg, "line", { x1: LEFT, x2: WIDTH - RIGHT, y1: solved, y2: solved, class: "pg-tolerance" });
+    add(svg, "text", { x: LEFT + 4, y: solved + 13, class: "pg-solved" }, "solved below this line");
+  }
   add(svg, "text", { x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, "step");
   const turned = { transform: `translate(10 ${TOP + 70}) rotate(-90)`, "text-anchor": "middle" };
   add(svg, "text", turned, "loss");

@@ -27,3 +27,11 @@ export function fit(X, y, V, n, d, phi) {
   }
   return theta;
 }
+
+/** Φ(X)ᵀα, p numbers: what pictures and coefficients say that θ is. */
+export function combine(X, alpha, V, d, phi) {
+  const n = alpha.length, p = V.length / d, theta = new Float64Array(p);
+  const Phi = featureMap(X, V, n, d, phi);
+  for (let i = 0; i < n; i++) addScaled(theta, alpha[i], Phi.subarray(i * p, (i + 1) * p));
+  return theta;
+}

@@ -3,13 +3,17 @@
 
 const SIGN_PREFERENCE = 0.01; // as in reconlaw.match: the price of choosing the farther sign
 
-/** The pairing of originals with estimates that minimises the sum of min(‖x̂ − x‖, ‖x̂ + x‖) + 0.01 ‖x̂ − x‖,
- *  among all n! (n is at most six): for each original {index, error, errorUpToSign, sign}, errors relative to
- *  √d. */
-export function match(estimates, originals, d) {
-  const n = originals.length / d;
+/** An estimate for each original, no one twice; where there are fewer, the rest are matched with nothing (zero).
+ *
+ *  The pairing is the one that minimises the sum of min(‖x̂ − x‖, ‖x̂ + x‖) + 0.01 ‖x̂ − x‖,
+ *  among all (there are at most six of each): for each original {index, error, errorUpToSign, sign}, errors relative
+ *  to √d. */
+export function match(found, originals, d) {
+  const n = originals.length / d, count = Math.max(n, found.length / d);
+  const estimates = new Float64Array(count * d);
+  estimates.set(found);
   const pairs = Array.from({ length: n }, (_, i) =>
-    Array.from({ length: n }, (_, index) => {
+    Array.from({ length: count }, (_, index) => {
       const plus = gap(estimates, index * d, originals, i * d, d, 1);
       const minus = gap(estimates, index * d, originals, i * d, d, -1);
       const errorUpToSign = Math.min(plus, minus);

@@ -7,6 +7,7 @@
 // 4. Read the signs off the coefficients, and descend once more with one column an atom.
 // 5. Nudge what was found and let go: does the search come back, or do other pictures fit θ as well?
 import { addScaled, choleskySolve, dot } from "./linalg.js";
+import { standardErrors } from "./precision.js";
 import { Problem, SpanError } from "./projection.js";
 import { generator } from "./random.js";
 import { directions, withoutLinearPart } from "./spectral.js";
@@ -18,10 +19,17 @@ const ROUNDINGS = Array.from({ length: 9 }, (_, k) => 0.3 / 2 ** k); // widths o
 const NUDGE = 0.05; // relative to a picture's norm
 const SAME = 1e-6; // relative distance below which two pictures are one
 
-/** Runs `search` to its end. onProgress gets {loss, X, stage} after every step; shouldStop() true ends it
+/** The loss that counts as a solution for p numbers, each off by about `noise`, of squared length `scale`. */
+export function toleranceOf(p, unknowns, noise, scale) {
+  // At the truth ‖r‖²/noise² is χ² with the spare equations as its degrees of freedom: four deviations above.
+  const spare = Math.max(p - unknowns, 0);
+  return Math.max(TOLERANCE, (noise ** 2 * (spare + 4 * Math.sqrt(2 * spare))) / scale);
+}
+
+/** Runs `search` to its end. onProgress gets {loss, X, stage, start} after every step; shouldStop() true ends it
  *  early. */
-export function reconstruct(theta, V, { n, phi, seed = 0, budget = 20, onProgress, shouldStop }) {
-  const steps = search(theta, V, { n, phi, seed, budget, shouldStop });
+export function reconstruct(theta, V, { onProgress, ...options }) {
+  const steps = search(theta, V, options);
   for (;;) {
     const { value, done } = steps.next();
     if (done) return value;
@@ -29,21 +37,21 @@ export function reconstruct(theta, V, { n, phi, seed = 0, budget = 20, onProgres
   }
 }
 
-/** The same as a generator, for a thread that has other things to do: it yields {loss, X, stage} after every
- *  step, and null between two products. Returns {X, loss, converged, determined, signIdentifiable, unique,
- *  other, …}. */
-export function* search(theta, V, { n, phi, seed = 0, budget = 20, shouldStop = () => false }) {
+/** The same as a generator, for a thread that has other things to do: it yields {loss, X, stage, start} after every
+ *  step, and null between two products. `noise` is the standard deviation of what was done to a number of θ. Returns
+ *  {X, loss, converged, determined, signIdentifiable, unique, other, …}. */
+export function* search(theta, V, { n, phi, seed = 0, budget = 20, noise = 0, shouldStop = () => false }) {
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
-  const attack = new Search(new Problem(theta, V, phi), n, seed, () => seconds() > budget || shouldStop());
-  const { problem, determined } = attack;
+  const attack = new Search(new Problem(theta, V, phi), n, seed, noise, () => seconds() > budget || shouldStop());
+  const { problem, determined, tolerance } = attack;
   let point = yield* attack.atoms();
   let signed = yield* attack.signed(point);
-  if (point.lifted && point.loss <= TOLERANCE && signed.loss > TOLERANCE) {
+  if (point.lifted && point.loss <= tolerance && signed.loss > tolerance) {
     attack.lifted = false; // two columns an atom had room to fit θ otherwise: go on with one
     signed = point = yield* attack.atoms(signed.U);
   }
-  const converged = signed.loss <= TOLERANCE;
+  const converged = signed.loss <= tolerance;
   const found = seconds();
   const other = converged ? yield* attack.other(signed) : null;
   const mixed = phi.parity === "mixed";
@@ -57,7 +65,8 @@ export function* search(theta, V, { n, phi, seed = 0, budget = 20, shouldStop = 
     unknowns: attack.unknowns,
     signIdentifiable: mixed ? (converged && determined ? true : null) : false,
     other: other && { X: other.U, loss: other.loss },
-    unique: other && determined ? distance(other.U, signed.U, problem.d) < SAME : null,
+    unique: other && determined ? distance(other.U, signed.U, problem.d) < attack.same : null,
+    standardErrors: converged && determined ? standardErrors(signed) : null,
     seconds: found,
   };
 }
@@ -74,10 +83,12 @@ function distance(A, B, d) {
 }
 
 class Search {
-  constructor(problem, n, seed, expired) {
-    const { p, d, phi } = problem;
-    Object.assign(this, { problem, n, expired, random: generator("attack", seed) });
+  constructor(problem, n, seed, noise, expired) {
+    const { p, d, phi, scale } = problem;
+    Object.assign(this, { problem, n, expired, starts: 0, random: generator("attack", seed) });
     this.unknowns = n * d; // d − 1 coordinates on the sphere and one coefficient for each picture
+    this.tolerance = toleranceOf(p, this.unknowns, noise, scale);
+    this.same = Math.max(SAME, 0.3 * noise * Math.sqrt(p / scale)); // minima of noisy losses are flat
     this.determined = p >= this.unknowns;
     this.lifted = phi.parity === "mixed" && p > 2 * n && p >= this.unknowns + n;
   }
@@ -102,7 +113,7 @@ class Search {
       if (done || (this.expired() && last)) return last;
       // Atoms beyond n, and losses of another activation, are scaffolding: they are not shown.
       const shown = value && value.n === this.n && problem === this.problem;
-      yield shown ? { loss: value.loss, X: signedAtoms(value), stage } : null;
+      yield shown ? { loss: value.loss, X: signedAtoms(value), stage, start: this.starts } : null;
     }
   }
 
@@ -130,9 +141,10 @@ class Search {
     let best = null;
     const enough = (point) => {
       if (!best || point.loss < best.loss) best = point;
-      return best.loss <= TOLERANCE || this.expired();
+      return best.loss <= this.tolerance || this.expired();
     };
     for (;;) {
+      this.starts += 1;
       let point = yield* this.descend(U, this.lifted, stage);
       if (enough(point)) return best;
       if (this.problem.phi.softened) {
@@ -146,7 +158,7 @@ class Search {
 
   *respawns(point, stage) {
     let fruitless = 0;
-    for (let round = 0; fruitless < FRUITLESS && point.loss > TOLERANCE && !this.expired(); round++) {
+    for (let round = 0; fruitless < FRUITLESS && point.loss > this.tolerance && !this.expired(); round++) {
       const trial = yield* this.respawn(point, 1 + (round % 3), stage);
       fruitless = trial && trial.loss < 0.9 * point.loss ? 0 : fruitless + 1;
       if (trial && trial.loss < point.loss) point = trial;
@@ -181,12 +193,12 @@ class Search {
   *other({ U }) {
     if (!this.determined) {
       const found = yield* this.atoms(this.randomAtoms(this.n), "another set");
-      return found.loss <= TOLERANCE ? found : null;
+      return found.loss <= this.tolerance ? found : null;
     }
     const nudge = this.random.normals(U.length).map((z) => NUDGE * z);
     const near = toSphere(addScaled(nudge, 1, U), this.problem.d);
     const found = yield* this.descend(near, false, "nudged");
-    return found.loss <= TOLERANCE ? found : null;
+    return found.loss <= this.tolerance ? found : null;
   }
 }
 

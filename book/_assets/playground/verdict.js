@@ -1,6 +1,9 @@
 // What an attack has shown, in words, and what to lay beside the drawings.
+import { activations } from "./activations.js";
 
 export const FOUND = 1e-2; // relative error below which a picture counts as recovered
+const NEGLIGIBLE = 1e-8; // an expected error that nobody needs to hear of
+const HONEST = 5; // times its expected error that an error may be and still be the noise's
 
 export const whole = (number) => number.toLocaleString("en");
 
@@ -13,17 +16,26 @@ export function small(number) {
 }
 
 const found = { name: "found", X: (result) => result.X };
-const signed = ({ error }) => `error ${small(error)}`;
-const upToSign = ({ errorUpToSign }) => `error up to sign ${small(errorUpToSign)}`;
+const expected = ({ index }, { standardErrors }) =>
+  standardErrors && standardErrors[index] > NEGLIGIBLE ? `, expected about ${small(standardErrors[index])}` : "";
+const signed = (pair, result) => `error ${small(pair.error)}${expected(pair, result)}`;
+const upToSign = (pair, result) => `error up to sign ${small(pair.errorUpToSign)}${expected(pair, result)}`;
 
-/** {title, lines, columns} for a result and its pairs with the originals; a column is laid beside the
- *  drawings. */
-export function verdict(result, pairs, phi) {
+/** {title, lines, columns} for a result and its pairs with the originals; a column is laid beside the drawings. `task`
+ *  tells what the attack was given: what was withheld, and how large the noise on θ was. */
+export function verdict(result, pairs, phi, task) {
+  const { title, lines, columns, flip } = judged(result, pairs, phi, task);
+  return { title, lines: [...lines, ...tried(result, pairs, task)], columns, flip };
+}
+
+function judged(result, pairs, phi, { noise = 0 }) {
   if (!result.determined) return notThere(result);
   if (!result.converged) return notFound(result, phi);
   const odd = !result.signIdentifiable;
   const errors = pairs.map((pair) => (odd ? pair.errorUpToSign : pair.error));
   const back = errors.filter((error) => error < FOUND).length;
+  const blurred = noise > 0 && back < errors.length && result.standardErrors !== null &&
+    pairs.every(({ index }, i) => errors[i] < HONEST * result.standardErrors[index]);
   const all = back === errors.length ? `All ${back} pictures` : `${back} of the ${errors.length} pictures`;
   const solved = `Loss ${small(result.loss)} after ${result.seconds.toFixed(2)} s.`;
   const nudged = result.unique ? " Nudged and let go, the search comes back to the same pictures." : "";
@@ -43,8 +55,23 @@ export function verdict(result, pairs, phi) {
       ],
     };
   }
+  if (blurred) {
+    return {
+      title: "Found, as sharp as the noise lets",
+      lines: [
+        `${solved}${nudged} θ is met as well as its noise lets any pictures meet it. How far off each picture may be ` +
+          "is told without looking at the drawings; it stands below the picture.",
+        compared,
+      ],
+      columns: [{ ...found, error: odd ? upToSign : signed }],
+    };
+  }
+  if (odd && back < errors.length) {
+    return { title: "θ is met by other pictures", lines: [solved, compared], columns: [{ ...found, error: upToSign }] };
+  }
   if (odd) {
     return {
+      flip: true,
       title: "Recovered, up to sign",
       lines: [
         `${solved}${nudged} ${phi.label} is odd: a picture with coefficient a and its negative with −a ` +
@@ -59,6 +86,17 @@ export function verdict(result, pairs, phi) {
     lines: [`${all} came back out of θ. ${solved}${nudged}`, compared],
     columns: [{ ...found, error: signed }],
   };
+}
+
+/** What it did where it was not told how many pictures there were, or which activation. */
+function tried(result, pairs, { n, activation }) {
+  if (n && activation) return [];
+  const what = [n ? "" : "how many pictures there were", activation ? "" : "the activation"];
+  const told = `Nobody told it ${what.filter(Boolean).join(", or ")}. `;
+  if (!result.converged) return [`${told}None of the ${result.tried} combinations that it tried fits θ.`];
+  const which = `${result.n} ${result.n > 1 ? "pictures" : "picture"} and ${activations[result.activation].label}`;
+  const right = result.n === pairs.length ? "" : ` There were ${pairs.length} pictures.`;
+  return [`${told}It tried ${result.tried} of the combinations, until ${which} fitted.${right}`];
 }
 
 function notThere({ equations, unknowns, loss, converged, other }) {
