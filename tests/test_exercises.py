@@ -9,8 +9,10 @@ import inspect
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
+from nbclient import NotebookClient
 
 from reconlaw import exercises
 
@@ -69,6 +71,18 @@ def test_an_error_of_the_readers_own_shows_the_readers_lines_and_not_the_checker
     source = inspect.getsource(inspect.unwrap(exercises.check_int8_noise))
     lines = [line.strip() for line in source.splitlines() if len(line.strip()) > 20]
     assert not [line for line in lines if line in shown]
+
+
+def test_a_notebook_that_is_executed_keeps_the_message_alone():
+    """What a reader's file holds after a wrong answer, and so what is printed and shared."""
+    source = (
+        "import reconlaw as rl\n\ndef length(theta):\n    return theta.norm()\n\nrl.exercises.check_int8_noise(length)"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    NotebookClient(notebook, timeout=300, kernel_name="python3", allow_errors=True).execute()
+    (output,) = notebook.cells[0].outputs
+    assert output.output_type == "error" and output.ename == "NotYet"
+    assert len(output.traceback) == 1 and output.traceback[0].startswith("not yet: your answer is off by")
 
 
 def test_what_is_no_function_and_what_cannot_be_used_are_said(capsys):

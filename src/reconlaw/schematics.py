@@ -100,8 +100,8 @@ def unknowns_and_equations(n: int = 2, d: int = 3, cases=(4, 6, 7)):
     """
     import matplotlib.pyplot as plt
 
-    unknowns = [[f"$x_{{{i}{k}}}$" for k in range(1, d)] + [f"$a_{i}$"] for i in range(1, n + 1)]
-    unknowns = [name for sample in unknowns for name in sample]
+    samples = [[f"$x_{{{i}{k}}}$" for k in range(1, d)] + [f"$a_{i}$"] for i in range(1, n + 1)]
+    unknowns = [name for sample in samples for name in sample]
     count = len(unknowns)
     width = max(count, *cases)
     figure, axes = plt.subplots(len(cases), 1, figsize=(6.6, 1.35 * len(cases)))

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from .gram import StepError
+from .passes import opened
 
 # What is made once for all later steps (directions, metric, rank) may take this share of the time that is left.
 _SHARE = 0.5
@@ -43,14 +44,9 @@ RANK, METRIC, DIRECTIONS = "the rank of the features", "the metric of the featur
 _OPEN: ContextVar[Budget | None] = ContextVar("budget", default=None)
 
 
-@contextlib.contextmanager
-def within(budget: Budget | None):
+def within(budget: Budget | None) -> contextlib.AbstractContextManager[Budget | None]:
     """What is inside looks at this budget; None for none."""
-    token = _OPEN.set(budget)
-    try:
-        yield budget
-    finally:
-        _OPEN.reset(token)
+    return opened(_OPEN, budget)
 
 
 def over() -> bool:

@@ -19,8 +19,12 @@ The kernels call ``count_passes``; a run listens by ``counted``.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
+
+_Held = TypeVar("_Held")
 
 
 @dataclass
@@ -41,10 +45,15 @@ def count_passes(rows: int) -> None:
 
 
 @contextlib.contextmanager
-def counted(passes: Passes | None):
-    """Add what is counted inside to ``passes`` (None: to nothing); the innermost alone counts."""
-    token = _LISTENING.set(passes)
+def opened(place: ContextVar[_Held], value: _Held) -> Iterator[_Held]:
+    """What is inside finds ``value`` in ``place``, and what comes after it what was there before."""
+    token = place.set(value)
     try:
-        yield passes
+        yield value
     finally:
-        _LISTENING.reset(token)
+        place.reset(token)
+
+
+def counted(passes: Passes | None) -> contextlib.AbstractContextManager[Passes | None]:
+    """Add what is counted inside to ``passes`` (None: to nothing); the innermost alone counts."""
+    return opened(_LISTENING, passes)
