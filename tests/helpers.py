@@ -159,6 +159,8 @@ FEATURE_MAPS = {
     "known of a layer": lambda: rl.known(FEATURE_MAPS["layer in a span"](), range(50)),
     "known of a body": lambda: rl.known(features_of("mlp"), range(0, 60, 2)),
     "known of known": lambda: rl.known(FEATURE_MAPS["known of a body"](), range(25)),
+    "apart of random": lambda: rl.apart(rl.RandomFeatures(8, 60, "gelu", seed=1, device="cpu"), normal(3, 60, seed=2)),
+    "apart of a body": lambda: rl.apart(features_of("mlp"), normal(2, 60, seed=2)),
     "one's own": _own,
 }
 

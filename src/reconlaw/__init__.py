@@ -16,6 +16,8 @@ from .attack.run import CheckpointError
 from .auditing.audit import AuditError, audit
 from .auditing.outcome import Audit
 from .features.activations import ACTIVATIONS, Activation, get_activation
+from .features.apart import apart
+from .features.below import LayerError, below
 from .features.feature_map import FeatureMap
 from .features.gram import SpanError, StepError
 from .features.hermite import hermite_coefficients, hermite_polynomials
@@ -41,6 +43,7 @@ __all__ = [
     "CheckpointError",
     "FeatureMap",
     "Flag",
+    "LayerError",
     "Lift",
     "MatchReport",
     "ModuleFeatures",
@@ -54,7 +57,9 @@ __all__ = [
     "StoreError",
     "SweepError",
     "__version__",
+    "apart",
     "audit",
+    "below",
     "counting",
     "data",
     "device_note",

@@ -31,6 +31,8 @@ _FINE = 1e-7
 def affordable(point: Projection) -> bool:
     """Whether the Jacobians of the columns, and their Gram matrix, are small enough to be formed."""
     (m, p), k = point.lift.columns.shape, point.U.shape[1]
+    if point.features.positions > 1:  # of the samples' columns only their sum for each output is multiplied out
+        return m * k * p <= MOST_NUMBERS and (point.lift.n * k) ** 2 * p * point.alpha.shape[1] <= MOST_COST
     return m * k * p <= MOST_NUMBERS and (m * k) ** 2 * p <= MOST_COST
 
 
@@ -69,21 +71,36 @@ class BoundedStep:
         self.point, self.inputs, lift = point, inputs, point.lift
         lift.linearise(point.alpha)
         self.gradient = lift.vjp(point.residual)
-        (n, k), B, alpha = point.U.shape, lift.columns, point.alpha
-        lifted = len(B) > n
-        W = torch.cat([point.U, -point.U]) if lifted else point.U
-        J = point.features.jacobians(W, dtype=B.dtype if fine or point.loss <= _FINE else None)[1].reshape(
-            len(B) * k, -1
-        )
+        n, k = point.U.shape
+        W = torch.cat([point.U, -point.U]) if lift.lifted else point.U
+        dtype = lift.columns.dtype if fine or point.loss <= _FINE else None
+        J = point.features.jacobians(W, dtype=dtype)[1]
+        H = self._of_one_column(J) if point.features.positions == 1 else self._of_several(J)
+        H = H.reshape(n * k, n * k)
+        self.H = (H + H.T) / 2
+        self.D = self.H.diagonal().reshape(n, k).mean(1)
+        self.D = self.D.clamp_min(1e-12 * self.D.max() + torch.finfo(self.D.dtype).tiny)
+
+    def _of_one_column(self, J):
+        point, B, alpha, k = self.point, self.point.lift.columns, self.point.alpha, self.point.U.shape[1]
+        J, n = J.reshape(len(B) * k, -1), len(point.U)
         BJ = (B.to(J) @ J.T).to(B)
         gram = (J @ J.T).to(B) - BJ.T @ torch.cholesky_solve(BJ, point.factor)
         H = gram.reshape(len(B), k, len(B), k) * (alpha @ alpha.T)[:, None, :, None]
-        if lifted:  # f(−u) moves against u
+        if point.lift.lifted:  # f(−u) moves against u
             H = H[:n, :, :n] - H[:n, :, n:] - H[n:, :, :n] + H[n:, :, n:]
-        self.H = H.reshape(n * k, n * k)
-        self.H = (self.H + self.H.T) / 2
-        self.D = self.H.diagonal().reshape(n, k).mean(1)
-        self.D = self.D.clamp_min(1e-12 * self.D.max() + torch.finfo(self.D.dtype).tiny)
+        return H
+
+    def _of_several(self, J):
+        """Σ_k A_kᵀ P⊥ A_k with A_k = Σ_t α_itk J_it, the columns of a sample together."""
+        point, B, T, H = self.point, self.point.lift.columns, self.point.features.positions, 0
+        scale = float(point.alpha.abs().max()) or 1.0  # in float32 J must stay within range
+        J = J.unflatten(2, (T, -1))  # (m, k, T, p)
+        for alpha in (point.alpha / scale).to(J).unflatten(0, (T, -1)).unbind(2):  # (T, m)
+            A = point.lift.fold(torch.einsum("tm,mktp->mkp", alpha, J)).flatten(0, 1)
+            BA = (B.to(A) @ A.T).to(B)
+            H = H + (A @ A.T).to(B) - BA.T @ torch.cholesky_solve(BA, point.factor)
+        return scale**2 * H
 
     def solve(self, mu, tolerance, limit):
         """δ, and the fall of ‖r‖² that the linear model promises for it, a tensor."""

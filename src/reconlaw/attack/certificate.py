@@ -95,7 +95,8 @@ def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
     n, (R, p) = len(X), theta.shape
     k = features.d
     cost, near = R * p * (n * k) ** 2, (R * p) <= _NEAR * (R * p - spare)
-    if n * features.d * R * p <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
+    numbers = n * features.d * max(R, features.positions) * p
+    if numbers <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
         return _dense(features, theta, X, spare, inputs)
     return _matrix_free(features, theta, X, spare, inputs)
 
@@ -103,6 +104,11 @@ def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
 def _sphere(X):
     """Orthonormal bases of the tangent spaces at the rows of X, (n, d, d − 1)."""
     return torch.linalg.qr(within_reach(X[:, :, None]), mode="complete").Q[:, :, 1:].to(X)
+
+
+def _of_sample(alpha, n):
+    """(n,): norms of the coefficients of each sample, of all of its columns."""
+    return alpha.norm(dim=1).reshape(-1, n).norm(dim=0)
 
 
 def _working(theta, X):
@@ -119,7 +125,8 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     theta, X, eps = _working(theta, X)
     n, (R, p) = len(X), theta.shape
     cut = _SINGULAR[X.dtype]
-    Phi = features.apply(X).detach()
+    several = features.positions > 1
+    Phi = features.columns(features.apply(X).detach())
     T = features.jacobians(X, dtype=X.dtype)[1].detach()  # (n, k, p)
     if isinstance(inputs, Sphere):
         T = _sphere(X).transpose(1, 2) @ T
@@ -138,14 +145,19 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
         raise SpanError("the features of the candidates, or their derivatives, are not finite")
     left, s, Q = svd(Phi / norms[:, None])
     held = s > cut * s[0]
-    loose = left[:, ~held].norm(dim=1) > _TAKES_PART
+    # Columns of one sample may depend on one another, as blank patches do, and leave it where it is.
+    loose = torch.zeros(n, dtype=torch.bool, device=X.device) if several else left[:, ~held].norm(dim=1) > _TAKES_PART
     left, s, Q = left[:, held], s[held], Q[held]
     alpha = (left / s) @ (Q @ theta.T)
     residual, alpha = theta - (Q.T @ (Q @ theta.T)).T, alpha / norms[:, None]
     # Columns of M, of unit size before projection; those of a sample without weight stay zero.
-    size = T.flatten(1).norm(dim=1) * alpha.norm(dim=1)
+    size = T.flatten(1).norm(dim=1) * _of_sample(alpha, n)
     unit = torch.where(size > 0, 1 / size, torch.zeros_like(size))
-    M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
+    if several:
+        a = alpha.unflatten(0, (-1, n)) * unit[:, None]
+        M = torch.einsum("tnr,nktp->nkrp", a, T.unflatten(2, (features.positions, -1)))
+    else:
+        M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
     M = M - (M @ Q.T) @ Q
     M = M.flatten(2)[moving]  # (columns, R p)
     U, S, V = svd(M)
@@ -168,9 +180,11 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     spread = of_samples((U / S).square().sum(1)) * unit.square() * noise / max(1, spare)
     errors = torch.where(loose, math.inf, (spread + short.square()).sqrt() / X.norm(dim=1))
     gram_inverse = ((left / s) @ (left / s).T).diagonal().clamp_min(torch.finfo(X.dtype).tiny)
-    costs = (alpha * norms[:, None]).square().sum(1) / gram_inverse / scale
-    errors, loose, unchecked, costs, weights = (v.cpu() for v in (errors, loose, unchecked, costs, alpha.norm(dim=1)))
-    speaking = R * int(((Phi != 0).any(0) | (T != 0).any(0).any(0)).sum())
+    costs = ((alpha * norms[:, None]).square().sum(1) / gram_inverse / scale).reshape(-1, n).sum(0)
+    weights = _of_sample(alpha, n)
+    errors, loose, unchecked, costs, weights = (v.cpu() for v in (errors, loose, unchecked, costs, weights))
+    moves = (T != 0).flatten(0, 1).any(0).reshape(features.positions, -1).any(0)
+    speaking = R * int(((Phi != 0).any(0) | moves).sum())
     return Certificate(errors, loose, unchecked, costs, weights, speaking, noise / scale, smallest)
 
 
@@ -203,14 +217,16 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     values, vectors = eigh(B @ B.T)
     cut = _SINGULAR_GRAM[X.dtype]
     loose = vectors[:, values <= cut * values[-1]].norm(dim=1) > _TAKES_PART
+    if features.positions > 1:  # as in the dense road
+        loose = torch.zeros(n, dtype=torch.bool, device=X.device)
     if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
         z = z * step.D.sqrt()[:, None]
         loose |= z.norm(dim=1) > _TAKES_PART * z.norm()
     spread = traces.clamp_min(0) * noise / max(1, spare)
     errors = torch.where(loose, math.inf, (spread + short.square().sum(1)).sqrt() / X.norm(dim=1))
     inverse = torch.cholesky_inverse(point.factor).diagonal()
-    costs = alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale
-    errors, loose, costs, weights = (v.cpu() for v in (errors, loose, costs, alpha.norm(dim=1)))
+    costs = (alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale).reshape(-1, n).sum(0)
+    errors, loose, costs, weights = (v.cpu() for v in (errors, loose, costs, _of_sample(alpha, n)))
     return Certificate(errors, loose, torch.zeros_like(loose), costs, weights, theta.numel(), noise / scale, smallest)
 
 

@@ -17,7 +17,7 @@ class Coordinates(FeatureMap):
 
     def __init__(self, features: FeatureMap, decoder: nn.Module, k: int):
         super().__init__(k, features.p, features.dtype, features.device)
-        self.features = features
+        self.features, self.positions = features, features.positions
         self._decoders: dict[torch.dtype, nn.Module] = {}
         with torch.inference_mode(False):
             self._decoder = copy.deepcopy(decoder).to(self.device, self.dtype).eval().requires_grad_(False)

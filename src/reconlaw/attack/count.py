@@ -1,9 +1,11 @@
 r"""Equations and unknowns: what θ could say of n samples, counted in one place.
 
 θ = AᵀΦ(X) ∈ R^{K×p} has R independent rows, and its features span m ≤ p dimensions: it holds R·m numbers that do not
-follow from one another. Behind them stand n samples of k coordinates each, k = d − 1 on their sphere, and n·R
-coefficients. With fewer equations than unknowns other sets of samples fit θ as well. With as many they may be
-determined, and whether they are is asked of what was found: :mod:`reconlaw.attack.certificate`.
+follow from one another. Behind them stand n samples of k coordinates each, k = d − 1 on their sphere, and n·T·R
+coefficients, T the columns of a sample: 1, but for layers that see several positions of it. Where n·T columns fill the
+space of p dimensions the count is empty: there are as many coefficients as equations. With fewer equations than
+unknowns other sets of samples fit θ as well. With as many they may be determined, and whether they are is asked of what
+was found: :mod:`reconlaw.attack.certificate`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,7 @@ class Count:
 def count(features, n: int, outputs: int, dimension: int | None = None) -> Count:
     r"""Equations in θ of so many independent outputs, and unknowns of n samples with their coefficients.
 
-    Outputs beyond n are not independent, and count for nothing; nor do features that depend linearly on others.
+    Outputs beyond n·T are not independent, and count for nothing; nor do features that depend linearly on others.
 
     Args:
         features: the feature map.
@@ -52,10 +54,11 @@ def count(features, n: int, outputs: int, dimension: int | None = None) -> Count
         outputs: R, the rank of θ (:func:`independent_rows`).
         dimension: k, unknown coordinates of a sample; d − 1 where None, those of a point of the sphere in R^d.
     """
-    R = max(1, min(n, outputs))
+    columns = n * features.positions
+    R = max(1, min(columns, outputs))
     dimension = features.d - 1 if dimension is None else dimension
-    unknowns = n * dimension + n * R
-    equations = R * features.rank(-(-unknowns // R) + n)
+    unknowns = n * dimension + columns * R
+    equations = R * features.rank(-(-unknowns // R) + columns)
     return Count(equations, unknowns, shared=R == 1 and n > features.most_samples())
 
 

@@ -1,8 +1,8 @@
 r"""``method="varpro"`` off the sphere: the search for samples in a box, in free space or in a family.
 
-1. Where θ has as many rows above its noise as there are samples, and these are many, look for each by itself first
-   (:mod:`reconlaw.attack.span`). Start from what that found and from points of the domain, the first time along the
-   spectral directions of θ where there are any.
+1. Where θ has as many rows above its noise as there are samples, and these are many or have several columns each, look
+   for each by itself first (:mod:`reconlaw.attack.span`). Start from what that found and from points of the domain, the
+   first time along the spectral directions of θ where there are any.
 2. Descend on the whitened rows of θ (:mod:`reconlaw.attack.subspace`), steps bounded
    (:mod:`reconlaw.attack.bounded`).
 3. Where that ends above what noise leaves: one atom, the cheapest first, gives way to the point of the domain that the
@@ -50,11 +50,11 @@ class DomainSearch:
         self.features, self.theta, self.n, self.run, self.tol = features, theta, n, run, tol
         self.inputs, self.start = inputs, start
         self.generator = seeded_generator("attack", seed)
-        self.space: Subspace = subspace(theta, n, tol)
+        self.space: Subspace = subspace(theta, n * features.positions, tol)
         self.whitened = self.space.theta
         self.floor = max(tol, self.space.tol)  # of the whitened loss
         self.least = 1e-29 if theta.dtype == torch.float64 else 1e-12
-        columns_left = features.p > 2 * n and len(self.whitened) == 1
+        columns_left = features.p > 2 * n and len(self.whitened) == 1 and features.positions == 1
         self.lifted = inputs.signs and features.parity == "mixed" and columns_left
 
     def starts(self, count):
@@ -100,14 +100,15 @@ class DomainSearch:
         """Atoms with one replaced: the ``turn``-th cheapest by the point drawn that the residual likes best."""
         leaves = int(pair_costs(point).argsort()[turn % self.n])
         keep = [i for i in range(self.n) if i != leaves]
-        drawn = self.starts(min(_DRAWN, max(16, _NUMBERS // self.features.p)))
+        drawn = self.starts(min(_DRAWN, max(16, _NUMBERS // self.features.width)))
         count_passes(len(drawn))
-        F = self.features(drawn).to(self.theta)
+        F = self.features.columns(self.features(drawn).to(self.theta))
         R = point.residual
         if keep:
             rest = Projection(self.features, self.whitened, point.U[keep], self.lifted)
             R, F = rest.residual, rest.project_out(F)
-        score = (F @ R.T).square().sum(1) / F.square().sum(1).clamp_min(1e-300)
+        alike, size = ((v.square().sum(1).reshape(-1, len(drawn)).sum(0)) for v in (F @ R.T, F))
+        score = alike / size.clamp_min(1e-300)
         return torch.cat([point.U[keep], drawn[score.argmax()][None]])
 
     def atoms(self):
@@ -159,7 +160,8 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
     search = DomainSearch(features, theta, n, run, seed, start, tol, inputs)
     interrupted = False
     try:
-        if n >= _MANY and applies(search.space, n):
+        T = features.positions
+        if (n >= _MANY or T > 1) and applies(search.space, n * T):
             Span(features, theta, n, run, seed, tol, inputs).search()
         search.atoms()
     except StepError as error:

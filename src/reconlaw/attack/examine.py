@@ -78,8 +78,9 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
         dimension: unknown coordinates of a sample, as of :func:`~reconlaw.attack.count.count`.
     """
     n, lost, start = len(point.U), {}, point
-    whole, sphere = count(features, n, len(theta), dimension), isinstance(inputs, Sphere)
-    X, alpha, kept = point.U.clone(), torch.zeros_like(point.alpha), list(range(n))
+    whole, sphere = count(features, n, len(theta), dimension), isinstance(inputs, Sphere) and features.positions == 1
+    X, kept = point.U.clone(), list(range(n))
+    alpha = point.alpha.new_zeros(point.alpha.shape)
     try:
         while True:
             counted = count(features, len(kept), len(theta), dimension)
@@ -92,7 +93,8 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
             X[kept] = point.U
     except StepError as error:
         return unexamined(start, f"it could not be asked whether theta holds these samples ({error})")
-    alpha[kept] = point.alpha
+    T = features.positions
+    alpha.view(T, n, -1)[:, kept] = point.alpha.reshape(T, len(kept), -1)
     errors = certificate.errors.double()
     if lost:
         errors = torch.maximum(errors, _linear_reach(features, X[kept]))

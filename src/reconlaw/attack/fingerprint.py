@@ -22,7 +22,7 @@ def fingerprint(theta: torch.Tensor, features, n, method: str, seed: int) -> dic
     """
     generator = seeded_generator("fingerprint", 0)
     x = torch.randn(_PROBES, features.d, generator=generator, device="cpu", dtype=torch.float64)
-    vectors = torch.cat([theta.detach().cpu().double(), features(x).detach().cpu().double()])
+    vectors = torch.cat([theta.detach().cpu().double(), features.columns(features(x)).detach().cpu().double()])
     numbers = [vectors.norm(dim=1)]
     for _ in range(_PROJECTIONS):
         numbers.append(vectors @ torch.randn(features.p, generator=generator, device="cpu", dtype=torch.float64))

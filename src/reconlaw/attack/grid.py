@@ -27,7 +27,7 @@ _SURE = 5.0
 def on_grid(features, theta, point: Projection, inputs: Inputs, tol: float):
     """The samples on their grid where θ bears it, else ``point``; and (n,) bool, which of them are exact."""
     none = torch.zeros(len(point.U), dtype=torch.bool, device=point.U.device)
-    if point.loss > tol or len(point.lift.columns) != len(point.U) or not affordable(point):
+    if point.loss > tol or point.lift.lifted or not affordable(point):
         return point, none
     try:
         with as_step():

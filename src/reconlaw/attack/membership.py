@@ -3,6 +3,8 @@ r"""ℓ(x) = ‖P f(x)‖²/‖D f(x)‖² for many x at once: how far features 
 With h = Df/‖Df‖ and g = Pf/‖Df‖, ℓ = ‖g‖², and with J the derivative of f (k × p), u = J g and w = J h,
 
     grad ℓ/2 = (u − ℓ w)/‖Df‖,        H = (J P Jᵀ − u wᵀ − w uᵀ + ℓ w wᵀ)/‖Df‖².
+
+Of a sample with T columns f(x) are all of them, one after the other, and P and D act on each.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ _FLAT = 1e-6
 
 def batch_size(features, wanted: int, device) -> int:
     """How many starts to take at once: twice what is wanted, within memory."""
-    room = _NUMBERS // (features.d * max(features.p, 4 * features.d))
+    room = _NUMBERS // (features.d * max(features.width, 4 * features.d))
     return max(1, min(max(_LEAST_STARTS, 2 * wanted), _MOST_STARTS, room))
 
 
@@ -45,15 +47,17 @@ class Membership:
         self.features, self.Q = features, Q
         self.found = found if found is not None and len(found) else None
 
-    def _off(self, F):
-        return F - (F @ self.Q.T) @ self.Q
+    def _off(self, F, Q):
+        """Rows F (S, T·p) without the parts of their columns in the span of Q."""
+        C = F.unflatten(1, (self.features.positions, -1))
+        return (C - (C @ Q.T) @ Q).flatten(1)
 
     def values(self, X):
-        """ℓ, g (S, p), h (S, p) and ‖Df‖ at the rows of X (S, k)."""
+        """ℓ, g (S, T·p), h (S, T·p) and ‖Df‖ at the rows of X (S, k)."""
         count_passes(len(X))
         F = self.features(X).to(self.Q)
-        G = self._off(F)
-        D = F if self.found is None else F - (F @ self.found.T) @ self.found
+        G = self._off(F, self.Q)
+        D = F if self.found is None else self._off(F, self.found)
         size = D.norm(dim=1, keepdim=True).clamp_min(torch.finfo(F.dtype).tiny)
         G, h = G / size, D / size
         return G.square().sum(1), G, h, size
@@ -62,7 +66,7 @@ class Membership:
         """H (S, k, k) and minus the gradient (S, k) at rows where :meth:`values` are known."""
         fine = bool((loss <= _FINE).any())
         J = self.features.jacobians(X, dtype=self.Q.dtype if fine else None)[1]
-        JQ = (J @ self.Q.T.to(J)).to(self.Q)
+        JQ = (J.unflatten(2, (self.features.positions, -1)) @ self.Q.T.to(J)).flatten(2).to(self.Q)
         gram = (J @ J.transpose(1, 2)).to(self.Q) - JQ @ JQ.transpose(1, 2)
         u, w = (torch.einsum("skp,sp->sk", J, v.to(J)).to(self.Q) for v in (G, h))
         cross = u[:, :, None] * w[:, None, :]

@@ -112,8 +112,16 @@ def reconstruct(
             f"method={method!r} needs n, the number of training samples; method='sparse' and 'span' estimate it"
         )
     n = None if n is None else check_count("n", n)
-    if n is not None and n > features.p:
+    T = features.positions
+    if n is not None and T == 1 and n > features.p:
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
+    if n is not None and T > 1 and n * T >= features.p:
+        raise ValueError(
+            f"the count is empty: {n} samples of T = {T} columns each (tokens, patches) are {n * T}, and span all of "
+            f"the p = {features.p} dimensions that the layer sees; nothing can be read out of its change"
+        )
+    if T > 1 and method == "sparse":
+        raise ValueError(f"method='sparse' takes one column a sample, these have {T}; pass n, or use method='span'")
     inputs = Sphere() if inputs is None else inputs
     if not isinstance(inputs, Inputs):
         raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
@@ -187,7 +195,7 @@ def reconstruct(
         exact=exact,
         segments={row: decoded(over, ends) for row, ends in run.segments.items()} or None,
         at_bounds=None if inputs.bounds(U) is None else inputs.active(U),
-        coefficients=(alpha[:, 0] if vector else alpha) * unit,
+        coefficients=_by_sample(alpha[:, 0] if vector else alpha, T) * unit,
         loss=examined.loss,
         history=run.history,
         converged=converged,
@@ -202,3 +210,8 @@ def reconstruct(
         flags=examined.flags,
         standard_errors=examined.errors,
     )
+
+
+def _by_sample(alpha, T):
+    """Coefficients (T·n, …) as (n, T, …); as they are of one column a sample."""
+    return alpha if T == 1 else alpha.unflatten(0, (T, -1)).transpose(0, 1)

@@ -8,6 +8,8 @@ one search in d numbers, whatever n, the labels and the coefficients; the count 
 rank.
 
 1. Many starts at once (:mod:`reconlaw.attack.membership`): batched Gauss–Newton with a damping each, within the domain.
+   A sample of T columns (tokens, patches) lies in the span with all of them, r = n·T, and the count is p ≥ d/T + n·T or
+   so.
 2. Deflation: D = I − (projector on the features found), so that P D = P. A sample that was found is a zero of ℓ no
    more, since there the denominator vanishes as well; starts go on to the others, until the span is used up.
 3. At a zero the rank of P J tells a point from a segment: a network that is linear between two samples has a whole
@@ -45,10 +47,12 @@ class Span:
 
     def __init__(self, features, theta, n, run: Run, seed: int, tol: float, inputs: Inputs):
         self.features, self.theta, self.run, self.seed, self.inputs = features, theta, run, seed, inputs
-        self.space: Subspace = subspace(theta, n, tol)
-        self.n = self.space.rank
-        self.Q = self.space.Q[: self.n]
-        self.noise = float(self.space.floor / self.space.s[self.n - 1]) if self.n else 1.0
+        T = features.positions
+        self.space: Subspace = subspace(theta, None if n is None else n * T, tol)
+        self.rank = self.space.rank
+        self.n = -(-self.rank // T) if n is None else n
+        self.Q = self.space.Q[: self.rank]
+        self.noise = float(self.space.floor / self.space.s[self.rank - 1]) if self.rank else 1.0
         # Twice the noise of the weakest direction, squared: a true sample leaves no more.
         self.tol = max(tol, 4 * self.noise**2)
         self.found = theta.new_zeros(0, features.d)
@@ -60,16 +64,26 @@ class Span:
 
     def _add(self, X):
         """Add the rows of X whose features are new; how many were."""
-        F = self.features(X).to(self.theta)
+        F = self.features(X).to(self.theta).unflatten(1, (self.features.positions, -1))
         before = len(self.found)
-        for x, f in zip(X, F, strict=True):
-            rest = f
-            for _ in range(2):  # twice is enough
-                rest = rest - (rest @ self.basis.T) @ self.basis
-            if len(self.found) < self.n and float(rest.norm()) > _NEW * float(f.norm()):
+        for x, columns in zip(X, F, strict=True):
+            held, size = len(self.basis), float(columns.norm(dim=1).max())
+            if self.full:
+                break
+            for f in columns:
+                rest = f
+                for _ in range(2):  # twice is enough
+                    rest = rest - (rest @ self.basis.T) @ self.basis
+                if len(self.basis) < self.rank and float(rest.norm()) > _NEW * size:
+                    self.basis = torch.cat([self.basis, (rest / rest.norm())[None]])
+            if len(self.basis) > held:
                 self.found = torch.cat([self.found, x[None]])
-                self.basis = torch.cat([self.basis, (rest / rest.norm())[None]])
         return len(self.found) - before
+
+    @property
+    def full(self):
+        """Whether the span is used up, or all samples found."""
+        return len(self.found) >= self.n or len(self.basis) >= self.rank
 
     def left(self):
         """The share of θ that the samples found do not explain."""
@@ -79,7 +93,7 @@ class Span:
     def search(self):
         """Rounds of starts until the span is used up, the time is spent, or rounds find nothing."""
         fruitless = 0
-        while len(self.found) < self.n and fruitless < _FRUITLESS and not self.run.expired:
+        while not self.full and fruitless < _FRUITLESS and not self.run.expired:
             starts = batch_size(self.features, self.n - len(self.found), self.theta.device)
             generator = seeded_generator(f"attack, round {self.round} of the span", self.seed)
             X = self.inputs.starts(starts, self.features.d, generator).to(self.theta)
@@ -117,16 +131,18 @@ class Span:
     def polished(self):
         """All samples found, moved together on θ itself where they are all, and few."""
         U = self.found
-        if len(U) == self.n and U.numel() <= _POLISHED and not self.run.expired:
+        if self.full and U.numel() <= _POLISHED and not self.run.expired:
             least = 1e-29 if self.theta.dtype == torch.float64 else 1e-12
             stop = {"on_step": lambda point: self.run.tick("polish"), "inputs": self.inputs}
             return descend(self.features, self.theta, U, False, least, 50, (4, 0.5), **stop).point
         return Projection(self.features, self.theta, U)
 
 
-def applies(space: Subspace, n: int | None) -> bool:
-    """Whether the rank of θ is that of n samples, each direction of it well above the noise."""
-    return n is not None and n > 1 and space.rank == n and float(space.floor / space.s[n - 1]) < _MOST_NOISE
+def applies(space: Subspace, columns: int | None) -> bool:
+    """Whether the rank of θ is that of so many columns, n·T, each direction of it well above the noise."""
+    if columns is None or columns < 2 or space.rank != columns:
+        return False
+    return float(space.floor / space.s[columns - 1]) < _MOST_NOISE
 
 
 def solve(features, theta, n, run, seed, tol, inputs):
@@ -136,18 +152,19 @@ def solve(features, theta, n, run, seed, tol, inputs):
         ValueError: θ has fewer independent rows than n samples have; or its weakest direction is noise.
     """
     search = Span(features, theta, n, run, seed, tol, inputs)
-    if n is not None and search.n < n:
+    if n is not None and search.rank < n:
         raise ValueError(
-            f"theta has rank {search.n} above its noise, less than n={n} samples: no single one of them lies in its "
+            f"theta has rank {search.rank} above its noise, less than n={n} samples: no single one of them lies in its "
             "span; use method='varpro'"
         )
     if search.noise > _MOST_NOISE:
         raise ValueError(
-            f"the weakest of the {search.n} directions of theta is only {1 / search.noise:.0f} times its noise, too "
+            f"the weakest of the {search.rank} directions of theta is only {1 / search.noise:.0f} times its noise, too "
             "little to tell a single sample by; use method='varpro', or a smaller n"
         )
-    if features.p <= search.n + inputs.unknowns(features.d):
-        run.remark(f"p = {features.p} is no more than n + d: every input may lie near the span")
+    if features.positions * (features.p - search.rank) <= inputs.unknowns(features.d):
+        least = "n + d" if features.positions == 1 else "n·T + d/T"
+        run.remark(f"p = {features.p} is no more than {least}: every input may lie near the span")
     interrupted = False
     try:
         search.search()
@@ -161,10 +178,11 @@ def solve(features, theta, n, run, seed, tol, inputs):
             run.remark(f"the search ended because its next step could not be computed ({error})")
     if not len(search.found):
         raise RuntimeError(
-            f"no input was found whose features lie in the span of theta's {search.n} rows; there may be more samples "
-            "than that, the inputs may lie elsewhere, or more time is needed: try method='varpro', or another inputs="
+            f"no input was found whose features lie in the span of theta's {search.rank} rows; there may be more "
+            "samples than that, the inputs may lie elsewhere, or more time is needed: try method='varpro', or "
+            "another inputs="
         )
-    if len(search.found) < search.n:
+    if not search.full:
         run.remark(f"{len(search.found)} of {search.n} samples were found")
     try:
         point = search.polished()

@@ -33,7 +33,7 @@ def pair_costs(point: Projection) -> torch.Tensor:
     """
     n = point.U.shape[0]
     G_inverse = torch.cholesky_inverse(point.factor)
-    columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1 or 2)
+    columns = torch.arange(len(point.alpha), device=point.U.device).reshape(-1, n).T  # (n, 1, 2 or T)
     blocks = G_inverse[columns[:, :, None], columns[:, None, :]]
     alpha = point.alpha[columns]
     solved, info = torch.linalg.solve_ex(blocks, alpha)
@@ -70,7 +70,7 @@ def with_fewer(point: Projection, descend, allowed):
 def room_to_lift(features, n: int, outputs: int) -> bool:
     """Whether the equations determine n atoms of two columns each, which cost n unknowns an output more."""
     counted = count(features, n, outputs)
-    return features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, outputs)
+    return features.positions == 1 and features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, outputs)
 
 
 class Tools:

@@ -39,7 +39,7 @@ _RANK_COST = 1 << 35
 
 
 def in_batches(features, X: torch.Tensor) -> torch.Tensor:
-    """f(X), (n, p), without a graph, some rows at a time."""
+    """f(X), (n, T·p), without a graph, some rows at a time."""
     made: list[torch.Tensor] = []
     for rows in X.split(ROWS):
         if made:
@@ -67,7 +67,7 @@ def _tangents(graph, delta):
 
 def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
     """See :meth:`~reconlaw.features.feature_map.FeatureMap.jacobians`."""
-    out = torch.empty(len(W), features.d, features.p, dtype=dtype, device=W.device)
+    out = torch.empty(len(W), features.d, features.width, dtype=dtype, device=W.device)
     places, stale = W.clone(), list(range(len(W)))
     if taken is not None:
         distance, nearest = torch.cdist(W, taken[0]).min(1)
@@ -78,7 +78,7 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
     if stale:
         count_passes((1 + features.d) * len(stale))
         graph = _graph(features, W[stale].to(dtype))
-        fresh = torch.empty(len(stale), features.d, features.p, dtype=dtype, device=W.device)
+        fresh = torch.empty(len(stale), features.d, features.width, dtype=dtype, device=W.device)
         for axes in torch.arange(features.d, device="cpu").split(_DENSE_BATCH):
             look()
             unit = torch.zeros(len(axes), len(stale), features.d, dtype=dtype, device=W.device)
@@ -97,7 +97,7 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
     C = torch.zeros(d, d, dtype=U.dtype, device=U.device)
     for rows in U.split(ROWS):
         look()
-        w = torch.randn(len(rows), features.p, device="cpu", generator=generator, dtype=U.dtype)
+        w = torch.randn(len(rows), features.width, device="cpu", generator=generator, dtype=U.dtype)
         rows = rows.requires_grad_(True)
         with torch.enable_grad():
             (g,) = torch.autograd.grad(features.apply(rows), rows, w.to(U.device))
@@ -125,14 +125,17 @@ def most_inputs(features, count: int) -> int:
 def rank(features, inputs: int) -> int:
     """The rank of f at so many random inputs, in float64; p where it is full, or where there is no float64."""
     try:
-        F = in_batches(features, features.probes(inputs, "rank").double())
+        # Columns of one sample may depend on one another, so twice as many are taken where a sample has several.
+        T = features.positions
+        samples = inputs if T == 1 else 2 * -(-inputs // T) + 1
+        F = features.columns(in_batches(features, features.probes(samples, "rank").double()))
     except StepError:
         raise
     except (RuntimeError, TypeError):  # no float64 on this device, or in this map
         return features.p
     s = patiently(torch.linalg.svdvals, F)
     found = int((s > 10 * inputs * torch.finfo(s.dtype).eps * s[0]).sum())
-    return features.p if found == inputs else found
+    return features.p if found >= inputs else found
 
 
 class AutogradLift(Lift):
@@ -149,7 +152,7 @@ class AutogradLift(Lift):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._W = (torch.cat([U, -U]) if lifted else U).detach().to(dtype)
         count_passes(len(self._W))
-        self.columns = in_batches(features, self._W)
+        self.columns = features.columns(in_batches(features, self._W))
         self._at = None
 
     def _shared(self):
@@ -166,13 +169,13 @@ class AutogradLift(Lift):
         count_passes(len(self._W))
         with self._shared():
             tangents = _tangents(self._at, delta)
-        return self.alpha.T @ tangents
+        return self.alpha.T @ self.features.columns(tangents)
 
     def vjp(self, R):
         W, Y, _, _ = self._at
         count_passes(len(W))
         with self._shared():
-            (pulled,) = torch.autograd.grad(Y, W, self.alpha @ R, retain_graph=True)
+            (pulled,) = torch.autograd.grad(Y, W, self.features.joined(self.alpha @ R), retain_graph=True)
         return self.fold(pulled)
 
     def metric(self):
@@ -181,7 +184,7 @@ class AutogradLift(Lift):
     def jacobians(self, taken=None):
         """Those of the feature map at the columns' atoms, or None where they would be too large."""
         (n, d), (m, p) = self.U.shape, self.columns.shape
-        if m * d * p > _DENSE_NUMBERS or (n * d) ** 2 * p > _DENSE_COST:
+        if self.features.positions > 1 or m * d * p > _DENSE_NUMBERS or (n * d) ** 2 * p > _DENSE_COST:
             return None
         return self.features.jacobians(self._W, taken)
 
@@ -193,8 +196,8 @@ class AutogradLift(Lift):
             look()
             draw = torch.randn(self.features.d, device="cpu", generator=generator, dtype=torch.float64).to(self.columns)
             with self._shared():
-                T = _tangents(self._at, draw.expand(len(self._W), -1))
+                T = self.features.columns(_tangents(self._at, draw.expand(len(self._W), -1)))
             for alpha in self.alpha.T:
-                A = self.fold(alpha[:, None] * T)
+                A = self.fold((alpha[:, None] * T).unflatten(0, (self.features.positions, -1)).sum(0))
                 total = total + A @ A.T
         return total / (_BLOCK_TANGENTS * self.features.d)

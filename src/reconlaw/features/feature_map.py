@@ -54,6 +54,8 @@ class FeatureMap(ABC):
     Attributes:
         d: dimension of a sample.
         p: number of features.
+        positions: T, columns of p features that a sample has: 1, or as many as a layer sees positions of it (tokens,
+            patches). The training of the layer leaves θ = Σ_i Σ_t a_it φ_t(x_i)ᵀ, a coefficient for each.
         dtype: of θ and of the arithmetic.
         device: of all tensors.
         activation: φ, where Φ(X) = φ(XVᵀ) and the rows of V are like draws from N(0, I/d); None for other maps.
@@ -62,6 +64,7 @@ class FeatureMap(ABC):
 
     d: int
     p: int
+    positions: int = 1
     dtype: torch.dtype
     device: torch.device
     activation: Activation | None = None
@@ -76,7 +79,7 @@ class FeatureMap(ABC):
 
     @abstractmethod
     def apply(self, X: torch.Tensor) -> torch.Tensor:
-        """Φ(X), (n, p), of rows that are trusted, (n, d).
+        """Φ(X), (n, T·p), of rows that are trusted, (n, d): (n, p) where a sample has one column.
 
         By operations of torch that autograd differentiates twice, each row by itself, without randomness, and in the
         dtype that X has, which may be float32 where the features' own is float64.
@@ -89,7 +92,7 @@ class FeatureMap(ABC):
             X: (n, d), finite.
 
         Returns:
-            (n, p), on the features' device and in their dtype, without a graph.
+            (n, p), on the features' device and in their dtype, without a graph; (n, T·p) of T columns a sample.
 
         Raises:
             TypeError, ValueError: X is no floating (n, d) tensor of finite numbers.
@@ -98,6 +101,19 @@ class FeatureMap(ABC):
 
     def _to(self, X: torch.Tensor) -> torch.Tensor:
         return X.to(self.device, self.dtype)
+
+    @property
+    def width(self) -> int:
+        """T·p: what a sample's columns hold together."""
+        return self.positions * self.p
+
+    def columns(self, F: torch.Tensor) -> torch.Tensor:
+        """Columns (T·n, p) of features (n, T·p): the first column of every sample, then the second of every one."""
+        return F if self.positions == 1 else F.reshape(len(F), self.positions, self.p).transpose(0, 1).flatten(0, 1)
+
+    def joined(self, C: torch.Tensor) -> torch.Tensor:
+        """The inverse of :meth:`columns`: (n, T·p) of (T·n, p)."""
+        return C if self.positions == 1 else C.unflatten(0, (self.positions, -1)).transpose(0, 1).flatten(1)
 
     def probes(self, count: int, purpose: str = "probes") -> torch.Tensor:
         """Random points of the sphere of radius √d, (count, d): for one purpose the same for all maps of one d."""
@@ -166,11 +182,13 @@ class FeatureMap(ABC):
 
         Args:
             R: (K, p).
-            k: how many at most.
+            k: how many at most; none are made where a sample has several columns.
             generator: of the random starts that a method may need.
 
         See :mod:`reconlaw.features.moment_regression`.
         """
+        if self.positions > 1:
+            return R.new_zeros(0, self.d), R.new_zeros(0)
         return self._moments.directions(R, k, generator)
 
     def without_linear_part(self, R: torch.Tensor) -> torch.Tensor:
@@ -194,7 +212,7 @@ class FeatureMap(ABC):
     def jacobians(
         self, W: torch.Tensor, taken: Any = None, dtype: torch.dtype | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The derivatives of Φ at the rows of W, (m, d, p).
+        """The derivatives of Φ at the rows of W, (m, d, p); (m, d, T·p) of T columns a sample.
 
         Args:
             W: (m, d).
@@ -283,6 +301,8 @@ class FeatureMap(ABC):
                 f"n = {X.shape[0]} samples cannot be interpolated by p = {self.p} < n features; raise p, or set "
                 "ridge > 0"
             )
+        if self.positions > 1:
+            raise ValueError("each sample has several columns here: a layer is not fitted by regression on them")
         Phi = self(X)
         targets = y.reshape(X.shape[0], -1)
         if theta0 is not None:
@@ -333,10 +353,13 @@ class Selected(FeatureMap):
 
     def __init__(self, features: FeatureMap, index: torch.Tensor):
         super().__init__(features.d, len(index), features.dtype, features.device)
-        self.features, self.index = features, index
+        self.features, self.index, self.positions = features, index, features.positions
 
     def __repr__(self):
         return f"known({self.features!r}, {self.p} coordinates, fingerprint='{fingerprint_of(self.index)}')"
 
     def apply(self, X: torch.Tensor) -> torch.Tensor:
-        return self.features.apply(X)[:, self.index]
+        F = self.features.apply(X)
+        if self.positions == 1:
+            return F[:, self.index]
+        return F.unflatten(1, (self.positions, -1))[:, :, self.index].flatten(1)

@@ -77,10 +77,13 @@ class ModuleFeatures(FeatureMap):
         input_shape: of one input, such as (3, 32, 32); its product is d.
         dtype: torch.float64 or torch.float32, of parameters and arithmetic.
         device: "auto" (CUDA, else MPS for float32, else CPU) or any torch device.
+        several: the module gives (n, T, p), T columns a sample, each of which a layer above it saw, as it sees the
+            tokens of a sequence. :func:`reconlaw.below` makes such a module of any layer.
 
     Attributes:
         d: dimension of an input, the product of ``input_shape``.
-        p: number of features of one input.
+        p: number of features of one input, of one column where there are several.
+        positions: T, columns a sample; 1 unless ``several``.
 
     Warns:
         UserWarning: the body was handed over in training mode and holds dropout or batch norm, whose features in
@@ -100,6 +103,7 @@ class ModuleFeatures(FeatureMap):
         input_shape: int | Sequence[int],
         dtype: torch.dtype = torch.float64,
         device: str | torch.device = "auto",
+        several: bool = False,
     ) -> None:
         if not isinstance(module, nn.Module):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module, the body below the head")
@@ -115,13 +119,15 @@ class ModuleFeatures(FeatureMap):
         self._modules = {self.dtype: self._copy(module, self.dtype)}
         self.fingerprint = _fingerprint(self._modules[self.dtype])
         probes = self.probes(3)
-        self.p = self._try(probes).shape[1]
+        self.several = several
+        self.positions, self.p = self._try(probes)[1]
         self._check_rows(probes)
 
     def __repr__(self):
+        columns = f"p={self.p}, positions={self.positions}" if self.several else f"p={self.p}"
         return (
-            f"ModuleFeatures({self.name}, input_shape={self.input_shape}, d={self.d}, p={self.p}, dtype={self.dtype}, "
-            f"device='{self.device}', fingerprint='{self.fingerprint}')"
+            f"{type(self).__name__}({self.name}, input_shape={self.input_shape}, d={self.d}, {columns}, "
+            f"dtype={self.dtype}, device='{self.device}', fingerprint='{self.fingerprint}')"
         )
 
     def _copy(self, module, dtype):
@@ -148,7 +154,7 @@ class ModuleFeatures(FeatureMap):
             return module(X.reshape(-1, *self.input_shape).clone()).flatten(1)
 
     def _try(self, probes):
-        """f at the probes, or an error that says what is wrong with f."""
+        """f at the probes, flat, and (T, p); or an error that says what is wrong with f."""
         try:
             module = self._modules[self.dtype]
             with torch.no_grad(), _plain_kernels(module):
@@ -170,15 +176,20 @@ class ModuleFeatures(FeatureMap):
             raise ValueError(f"the module gives {out.dtype} for {self.dtype}; it must keep the dtype of its input")
         if not bool(torch.isfinite(out).all()):
             raise ValueError("the module gives NaN or infinity at random inputs of norm √d; check its parameters")
-        return out.reshape(len(probes), -1)
+        if self.several and out.ndim != 3:
+            raise ValueError(
+                f"the module gives {tuple(out.shape)}; with several=True it must give (n, T, p), T columns a sample"
+            )
+        made = out.reshape(len(probes), -1)
+        return made, (out.shape[1], out.shape[2]) if self.several else (1, made.shape[1])
 
     def _check_rows(self, probes):
         """Each row of features belongs to one sample, is the same every time, and moves with it."""
-        whole = self._try(probes)
+        whole = self._try(probes)[0]
         rounding = 1e-9 if self.dtype == torch.float64 else 1e-3
-        if float((self._try(probes) - whole).norm()) > rounding * float(whole.norm()):
+        if float((self._try(probes)[0] - whole).norm()) > rounding * float(whole.norm()):
             raise ValueError("the module gives different features for the same input; it must not draw at random")
-        fewer = self._try(probes[:2])
+        fewer = self._try(probes[:2])[0]
         if fewer.shape[1:] != whole.shape[1:] or float((fewer - whole[:2]).norm()) > rounding * float(whole.norm()):
             raise ValueError(
                 "the module mixes the samples of a batch (batch norm without running statistics, say); the features "
@@ -188,9 +199,9 @@ class ModuleFeatures(FeatureMap):
             raise ValueError("the module gives the same features for every input; there is nothing to read back")
         lift = self.lift(probes, lifted=False)
         try:
-            lift.linearise(torch.ones(len(probes), 1, dtype=self.dtype, device=self.device))
+            lift.linearise(torch.ones(len(lift.columns), 1, dtype=self.dtype, device=self.device))
             lift.jvp(probes)
-            lift.vjp(whole[:1])
+            lift.vjp(lift.columns[:1])
         except RuntimeError as error:
             raise ValueError(
                 f"the module cannot be differentiated twice in its input ({error}); the attack needs its derivative, "
