@@ -3,6 +3,9 @@
 A benchmark is a list of cells, each a dictionary of settings, and a function from settings to a dictionary of figures.
 ``rl.sweep`` computes them and keeps each finished one in a store beside the results file, a JSON that is written anew,
 atomically, every few seconds and at the end. The JSON is what is committed: cells that the store lacks come from there.
+
+Budgets are steps of the search (``max_steps``), so that a verdict is the same on a slow machine and on a fast one.
+Seconds are measured beside, and end nothing, but in race.py, which is about them.
 """
 
 from __future__ import annotations
@@ -164,8 +167,8 @@ def write_json(path: Path, content: dict) -> None:
         raise
 
 
-def _previous(path: Path, now: dict) -> dict | None:
-    """The results that are there, if they may be added to."""
+def _previous(path: Path, now: dict, settings: set[str]) -> dict | None:
+    """The results that are there, if they may be added to by cells that have these settings."""
     if not path.exists():
         return None
     try:
@@ -177,6 +180,9 @@ def _previous(path: Path, now: dict) -> dict | None:
         assert isinstance(cells, list) and isinstance(commands, list)
     except (ValueError, KeyError, TypeError, AssertionError) as error:
         raise SystemExit(f"{path} is no results file ({type(error).__name__}); --fresh starts it anew") from error
+    retired = {"budget"} & {key for cell in cells for key in cell["settings"]} - settings
+    if retired:
+        raise SystemExit(f"{path} was measured with budgets in seconds; --fresh starts it anew, --out writes another")
     if any(there.get(name) != now[name] for name in MACHINE):
         was = ", ".join(f"{name} {there.get(name)}" for name in MACHINE)
         raise SystemExit(f"{path} was measured elsewhere ({was}); --fresh starts it anew, --out writes another")
@@ -198,7 +204,7 @@ def run(name: str, args, cells: list[dict], work, summarise, isolate: bool = Fal
     store = path.with_name(f".{path.stem}.sqlite")
     here = {"name": name, "version": ", ".join(str(now[part]) for part in ("reconlaw", *MACHINE))}
     cells = [{**settings, "device": args.device} for settings in cells]
-    old = None if args.fresh else _previous(path, now)
+    old = None if args.fresh else _previous(path, now, {key for cell in cells for key in cell})
     known = old or {"commands": [], "cells": []}
     content = {"benchmark": name, "commands": [*(c for c in known["commands"] if c != command()), command()]}
     written = 0.0
@@ -255,7 +261,8 @@ def _gather(store: Path, here: dict, published: list[dict], fresh: bool) -> dict
 
 
 def attack(theta, features, n, **options) -> rl.Result:
-    """``rl.reconstruct``, measured as :func:`measure` does."""
+    """``rl.reconstruct``, measured as :func:`measure` does, and ended by no clock but a given ``max_seconds``."""
+    options = {"max_seconds": None, **options}
     return measure(lambda clock: rl.reconstruct(theta, features, n, clock=clock, **options), features.device.type)[0]
 
 
@@ -284,7 +291,7 @@ def measure(run, device="cpu"):
 
 
 def scores(result, X) -> dict:
-    """What the recovered set is worth, by the truth X: counts, errors, loss and seconds."""
+    """What the recovered set is worth, by the truth X: counts, errors, loss, seconds and steps."""
     report = rl.match(result.X, X)
     return {
         "samples": len(X),
@@ -295,6 +302,7 @@ def scores(result, X) -> dict:
         "worst_error": short(report.error.max()),
         "loss": short(result.loss),
         "seconds": short(result.seconds),
+        "steps_made": short(result.steps),
         "converged": result.converged,
     }
 
@@ -323,6 +331,27 @@ def wilson(successes: int, trials: int) -> list[float]:
 def median(values) -> float | None:
     values = [v for v in values if v is not None]
     return short(np.median(values)) if values else None
+
+
+def whole(results: list[dict], count: str) -> int:
+    """Sets all of whose samples are counted under ``count``, below_1e-6 say."""
+    return sum(r[count] == r["samples"] for r in results)
+
+
+def medians(results: list[dict], names: tuple[str, ...], prefix: str = "") -> dict:
+    """The median of each of these figures, None where no set has it."""
+    return {prefix + name: median(r.get(name) for r in results) for name in names}
+
+
+def table(cells: list[dict], names: tuple[str, ...], figures, order=None) -> list[dict]:
+    """A summary: a row for each group of cells that agree in ``names``, with what ``figures`` makes of their results.
+
+    Args:
+        figures: (results, settings) → dict.
+        order: sorts the rows; by the settings where None.
+    """
+    rows = [settings | figures([c["result"] for c in same], settings) for settings, same in groups(cells, names)]
+    return rows if order is None else sorted(rows, key=order)
 
 
 def groups(cells: list[dict], names: tuple[str, ...]) -> list[tuple[dict, list[dict]]]:

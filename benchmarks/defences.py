@@ -98,7 +98,7 @@ def work(s: dict) -> dict:
     right = [(features.predict(test_X, one).cpu() * test_y > 0).double().mean() for one in published]
     off = float(rl.projection_loss(X, features, theta))
     options = {"tol": off} if size else {}
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"], **options)
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **options)
     errors = rl.match(result.X, X).error_up_to_sign
     return {
         "accuracy": common.short(sum(right) / draws),
@@ -113,30 +113,23 @@ def work(s: dict) -> dict:
     }
 
 
+def figures(results: list[dict], _) -> dict:
+    samples = sum(r["samples"] for r in results)
+    shares = {name: common.short(sum(r[name] for r in results) / samples) for name in ("within_0.1", "below_1e-2")}
+    names = ("accuracy", "error", "epsilon", "relative_noise", "local_error", "seconds")
+    return {"sets": len(results), **common.medians(results, names), **shares}
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("defence", "level", "d", "n", "p", "budget")):
-        results = [cell["result"] for cell in members]
-        rows.append(
-            settings
-            | {
-                "sets": len(results),
-                **{
-                    name: common.median(r[name] for r in results)
-                    for name in ("accuracy", "error", "epsilon", "relative_noise", "local_error", "seconds")
-                },
-                "within_0.1": common.short(sum(r["within_0.1"] for r in results) / sum(r["samples"] for r in results)),
-                "below_1e-2": common.short(sum(r["below_1e-2"] for r in results) / sum(r["samples"] for r in results)),
-            }
-        )
-    return sorted(rows, key=lambda row: (list(DEFENCES).index(row["defence"]), row["level"]))
+    names = ("defence", "level", "d", "n", "p", "max_steps")
+    return common.table(cells, names, figures, lambda row: (list(DEFENCES).index(row["defence"]), row["level"]))
 
 
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES), metavar="DEFENCE")
     options.add_argument("--seeds", type=int, help="sets (4)")
-    options.add_argument("--seconds", type=float, help="an attack (6; 30 where there are more samples)")
+    options.add_argument("--steps", type=int, help="an attack (6,000)")
     args = common.parse(options)
     cells, d = [], 64
     for seed in range(args.seeds or (1 if args.tiny else 4)):
@@ -147,7 +140,7 @@ def main() -> None:
                 cells.append(
                     {
                         **{"defence": defence, "level": level, "d": d, "n": n, "p": p, "seed": seed},
-                        "budget": args.seconds or (0.3 if args.tiny else 30.0 if defence == "more samples" else 6.0),
+                        "max_steps": args.steps or (300 if args.tiny else 6_000),
                     }
                 )
     common.run("defences", args, cells, work, summarise)

@@ -39,20 +39,11 @@ def network(s: dict, data) -> networks.ResNet:
 
 def weakest(features, X, a, theta, lifted) -> float:
     """Smallest singular value of P⊥𝒥/‖θ‖: 𝒥 along tangent directions of the samples, in units of √d."""
-    B = features(torch.cat([X, -X]) if lifted else X)
-    Q = torch.linalg.qr(B.T).Q
-    eye, rows = torch.eye(features.d).to(X), []
-    W = X.clone().requires_grad_(True)
-    Y = features.apply(W)
-    c = torch.zeros_like(Y, requires_grad=True)
-    (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
-    J = torch.stack([torch.autograd.grad(pulled, c, e.expand_as(X), retain_graph=True)[0] for e in eye], 1)
-    for x, weight, derivative in zip(X, a, J, strict=True):
-        frame = torch.linalg.svd(x[None]).Vh[1:]
-        rows.append(math.sqrt(features.d) * weight * (frame @ derivative))
-    rows = torch.cat(rows)
-    rows = rows - (rows @ Q) @ Q.T
-    return float(torch.linalg.svdvals(rows)[-1] / theta.norm())
+    Q = torch.linalg.qr(features(torch.cat([X, -X]) if lifted else X).T).Q
+    frames = torch.linalg.qr(X[:, :, None], mode="complete").Q[:, :, 1:]
+    J = features.jacobians(X, dtype=X.dtype)[1]  # (n, d, p)
+    rows = (math.sqrt(features.d) * a[:, None, None] * (frames.mT @ J)).flatten(0, 1)
+    return float(torch.linalg.svdvals(rows - (rows @ Q) @ Q.T)[-1] / theta.norm())
 
 
 def geometry(made, features, X, theta) -> dict:
@@ -93,7 +84,7 @@ def work(s: dict) -> dict:
     theta = features.fit(data.X, data.y, theta0=theta0) - theta0
     figures = geometry(made, features, data.X.to(theta), theta)
     begun = time.process_time()
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"])
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"])
     report = rl.match(result.X, data.X)
     return figures | {
         **common.scores(result, data.X),
@@ -103,23 +94,18 @@ def work(s: dict) -> dict:
     }
 
 
+def figures(results: list[dict], _) -> dict:
+    names = ("weakest", "weakest_lifted", "cosine", "odd_share", "growth", "steps", "cpu_seconds", "seconds")
+    return {
+        "sets": len(results),
+        "recovered": sum(r["worst_error"] < 1e-4 for r in results),
+        "recovered_up_to_sign": sum(r["worst_up_to_sign"] < 1e-4 for r in results),
+        **common.medians(results, names, "median_"),
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(
-        cells, ("pictures", "activation", "scaled", "ratio", "n", "blocks", "budget")
-    ):
-        results = [cell["result"] for cell in members]
-        names = ("weakest", "weakest_lifted", "cosine", "odd_share", "growth", "steps", "cpu_seconds", "seconds")
-        rows.append(
-            settings
-            | {
-                "sets": len(results),
-                "recovered": sum(r["worst_error"] < 1e-4 for r in results),
-                "recovered_up_to_sign": sum(r["worst_up_to_sign"] < 1e-4 for r in results),
-            }
-            | {f"median_{name}": common.median(r[name] for r in results) for name in names}
-        )
-    return rows
+    return common.table(cells, ("pictures", "activation", "scaled", "ratio", "n", "blocks", "max_steps"), figures)
 
 
 def grid(args) -> list[dict]:
@@ -134,7 +120,7 @@ def grid(args) -> list[dict]:
         {
             "pictures": "digits",
             **{"activation": activation, "scaled": scaled, "blocks": blocks, "ratio": ratio, "n": n, "seed": seed},
-            "budget": args.seconds or (2.0 if args.tiny else 30.0),
+            "max_steps": args.steps or (500 if args.tiny else 10_000),
         }
         for seed in range(args.seeds or (1 if args.tiny else 5))
         for activation, scaled, blocks, ratio in kinds
@@ -144,7 +130,7 @@ def grid(args) -> list[dict]:
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--seeds", type=int, help="sets (5)")
-    options.add_argument("--seconds", type=float, help="a set (30)")
+    options.add_argument("--steps", type=int, help="a set (10,000)")
     args = common.parse(options)
     common.run("depth", args, grid(args), work, summarise)
 

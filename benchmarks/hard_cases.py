@@ -65,7 +65,7 @@ def work(s: dict) -> dict:
         noise = draws(s, len(theta)).to(theta)
         theta = theta + size * theta.norm() * noise / noise.norm()
         options = {} if "unset" in s["case"] else {"tol": size**2}
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"], **options)
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **options)
     if s["case"] == "unequal norms":
         X = X * (math.sqrt(s["d"]) / X.norm(dim=1, keepdim=True))
     error = rl.match(result.X, X).error
@@ -73,31 +73,24 @@ def work(s: dict) -> dict:
     return {**common.scores(result, X), "worst_marked_error": hard, "message": result.message}
 
 
+def figures(results: list[dict], settings: dict) -> dict:
+    names = ("worst_error", "worst_marked_error", "loss", "seconds")
+    return {
+        "what": CASES[settings["case"]],
+        "sets": len(results),
+        "sets_below_1e-6": common.whole(results, "below_1e-6"),
+        "sets_below_1e-2": common.whole(results, "below_1e-2"),
+        "samples": sum(r["samples"] for r in results),
+        "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
+        "median_error": common.median(r["median_error"] for r in results),
+        **common.medians(results, names, "median_"),
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("case", "ratio", "d", "n", "activation", "budget")):
-        results = [cell["result"] for cell in members]
-
-        def sets(count, results=results):
-            return sum(r[count] == r["samples"] for r in results)
-
-        rows.append(
-            settings
-            | {
-                "what": CASES[settings["case"]],
-                "sets": len(results),
-                "sets_below_1e-6": sets("below_1e-6"),
-                "sets_below_1e-2": sets("below_1e-2"),
-                "samples": sum(r["samples"] for r in results),
-                "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
-                "median_error": common.median(r["median_error"] for r in results),
-                "median_worst_error": common.median(r["worst_error"] for r in results),
-                "median_worst_marked_error": common.median(r["worst_marked_error"] for r in results),
-                "median_loss": common.median(r["loss"] for r in results),
-                "median_seconds": common.median(r["seconds"] for r in results),
-            }
-        )
-    return sorted(rows, key=lambda row: (list(CASES).index(row["case"]), row["activation"], -row["ratio"]))
+    names = ("case", "ratio", "d", "n", "activation", "max_steps")
+    order = lambda row: (list(CASES).index(row["case"]), row["activation"], -row["ratio"])  # noqa: E731
+    return common.table(cells, names, figures, order)
 
 
 def main() -> None:
@@ -106,7 +99,7 @@ def main() -> None:
     options.add_argument("--activations", nargs="+", default=["relu", "relu+tanh"])
     options.add_argument("--ratios", nargs="+", type=float, default=[10, 3], metavar="P/DN")
     options.add_argument("--seeds", type=int, help="sets (5)")
-    options.add_argument("--seconds", type=float, help="a set (30)")
+    options.add_argument("--steps", type=int, help="a set (10,000)")
     args = common.parse(options)
     if args.tiny:
         args.activations, args.ratios = args.activations[:1], args.ratios[:1]
@@ -122,7 +115,7 @@ def main() -> None:
                         {
                             **{"case": case, "activation": activation, "d": d, "n": n, "ratio": ratio},
                             **{"p": round(ratio * d * n), "seed": seed},
-                            "budget": args.seconds or (0.5 if args.tiny else 30.0),
+                            "max_steps": args.steps or (1_000 if args.tiny else 10_000),
                         }
                     )
     common.run("hard_cases", args, cells, work, summarise)

@@ -38,7 +38,7 @@ def work(s: dict) -> dict:
     theta = features.fit(data.X, data.y)
     fitted = seconds_since(start)
     before = common.peak_memory()
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"])
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"])
     peak = common.peak_memory()
     report = rl.match(result.X, data.X)
     pictures, truth = data.to_images(result.X[report.order]), data.to_images(data.X)
@@ -73,7 +73,7 @@ class Located:
 
 def summarise(cells: list[dict]) -> list[dict]:
     rows = []
-    for settings, members in common.groups(cells, ("data", "n", "p", "activation", "budget")):
+    for settings, members in common.groups(cells, ("data", "n", "p", "activation", "max_steps")):
         for cell in members:
             r = cell["result"]
             rows.append(
@@ -91,19 +91,19 @@ def main() -> None:
     options.add_argument("--cifar", type=Path, help="folder, archive or .bin of records of CIFAR-10's binary version")
     options.add_argument("--seeds", type=int, default=1, help="of V and the attack (1)")
     options.add_argument("--activations", nargs="+", default=["relu", "relu+tanh"])
-    options.add_argument("--seconds", type=float, default=600.0, help="budget of an attack (600)")
+    options.add_argument("--steps", type=int, default=4_000, help="budget of an attack (4,000)")
     args = common.parse(options, alone=True)
     setting = {"data": "cifar10", "n": 10, "p": 100_000}
     if args.tiny:
         setting = {"data": "digits", "n": 3, "p": 10 * 3 * 64}
-        args.activations, args.seconds = args.activations[:1], min(args.seconds, 5.0)
+        args.activations = args.activations[:1]
     else:
         try:
             load(setting | {"root": args.cifar})
         except (OSError, ValueError) as error:
             raise SystemExit(f"no images: {error}") from error
     cells = [
-        {**setting, "activation": activation, "seed": seed, "budget": args.seconds}
+        {**setting, "activation": activation, "seed": seed, "max_steps": args.steps}
         for seed in range(args.seeds)
         for activation in args.activations
     ]

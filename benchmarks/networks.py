@@ -90,7 +90,7 @@ def frozen(s, data):
     y = data.y.reshape(s["n"], -1)
     theta = features.fit(data.X, y, theta0=theta0)
     theta = theta if theta0 is None else theta - theta0.to(theta)
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"])
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"])
     return figures(result, result.X, data) | {"p": features.p * len(theta)}
 
 
@@ -112,7 +112,7 @@ def trained(s, data):
         maps = {"inputs": features.inputs}
     else:
         features = rl.ModuleFeatures(middle.body, SIDE**2, device=s["device"])
-    result = common.attack(training.theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"], tol=s["floor"])
+    result = common.attack(training.theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], tol=s["floor"])
     inputs = maps.get("inputs", lambda U: U)
     after = replay(training.theta, features, result.X, network, training.network, **maps, **TRAINING)
     return figures(result, inputs(result.X), data) | {
@@ -129,31 +129,27 @@ def work(s: dict) -> dict:
     return trained(s, data) if s["what"] in ("two-layer", "resnet all") else frozen(s, data)
 
 
+def summary(results: list[dict], _) -> dict:
+    row = {
+        "sets": len(results),
+        "sets_below_1e-4": common.whole(results, "below_1e-4"),
+        "sets_below_0.1": common.whole(results, "below_0.1"),
+        "worst_errors": sorted(r["worst_error"] for r in results),
+        "least_ssim": min(r["least_ssim"] for r in results),
+        "median_seconds": common.median(r["seconds"] for r in results),
+    }
+    if "replayed" not in results[0]:
+        return row
+    again = [r["replayed"] for r in results]
+    return row | {
+        "replayed_worst_errors": sorted(r["worst_error"] for r in again),
+        "replayed_sets_below_0.1": common.whole(again, "below_0.1"),
+        "replayed_least_ssim": min(r["least_ssim"] for r in again),
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("what", "n", "outputs", "ratio", "budget")):
-        results = [cell["result"] for cell in members]
-
-        def whole(figures, count):
-            return sum(r[count] == r["samples"] for r in figures)
-
-        row = settings | {
-            "sets": len(results),
-            "sets_below_1e-4": whole(results, "below_1e-4"),
-            "sets_below_0.1": whole(results, "below_0.1"),
-            "worst_errors": sorted(r["worst_error"] for r in results),
-            "least_ssim": min(r["least_ssim"] for r in results),
-            "median_seconds": common.median(r["seconds"] for r in results),
-        }
-        if "replayed" in results[0]:
-            again = [r["replayed"] for r in results]
-            row |= {
-                "replayed_worst_errors": sorted(r["worst_error"] for r in again),
-                "replayed_sets_below_0.1": whole(again, "below_0.1"),
-                "replayed_least_ssim": min(r["least_ssim"] for r in again),
-            }
-        rows.append(row)
-    return rows
+    return common.table(cells, ("what", "n", "outputs", "ratio", "max_steps"), summary)
 
 
 def main() -> None:
@@ -163,7 +159,7 @@ def main() -> None:
     options.add_argument("--ratios", nargs="+", type=float, help="p/dn (each its own)")
     options.add_argument("--sizes", nargs="+", type=int, help="samples (each its own)")
     options.add_argument("--seeds", type=int, help="sets (5)")
-    options.add_argument("--seconds", type=float, help="a set (60)")
+    options.add_argument("--steps", type=int, help="a set (8,000; two-layer 30,000)")
     args = common.parse(options)
     ratios = {"resnet head": [8, 3], "resnet all": [8, 3], "two-layer": [32, 8, 4]}
     sizes = {"resnet head": [6, 10], "resnet all": [6, 10], "two-layer": [20]}
@@ -174,7 +170,7 @@ def main() -> None:
                 for n in [2] if args.tiny else args.sizes or sizes.get(what, [5]):
                     several = what == "two-layer" and not args.tiny
                     cell = {"what": what, "n": n, "ratio": ratio, "seed": seed, "outputs": 10 if several else 1}
-                    cell["budget"] = args.seconds or (2.0 if args.tiny else 60.0)
+                    cell["max_steps"] = args.steps or (500 if args.tiny else 30_000 if what == "two-layer" else 8_000)
                     if what.startswith("resnet"):
                         cell["blocks"] = 1 if args.tiny else 2
                     if what in ("resnet all", "two-layer"):

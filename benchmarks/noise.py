@@ -104,7 +104,7 @@ class Located:
         theta, seen, published, start = trained(s, features, data.X, data.y)
         noise = float((seen - theta).norm())
         tol = {"tol": min(0.99, (noise / float(seen.norm())) ** 2)} if noise else {}
-        result = common.attack(seen, features, s["n"], seed=s["seed"], max_seconds=s["budget"], **tol)
+        result = common.attack(seen, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **tol)
         report = rl.match(result.X, data.X)
         images = data.to_images(data.X), data.to_images(result.X[report.order])
         fitted = features.predict(data.X, published).cpu() - data.y
@@ -126,23 +126,15 @@ class Located:
         return out
 
 
+def figures(results: list[dict], _) -> dict:
+    names = ("noise", "share", "label_error", "median_error", "worst_error", "median_psnr", "seconds")
+    return common.counts(results) | common.medians(results, (*names, "predicted_median", "predicted_worst"))
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("data", "what", "level", "n", "p", "budget")):
-        results = [cell["result"] for cell in members]
-        rows.append(
-            settings
-            | common.counts(results)
-            | {
-                name: common.median(r.get(name) for r in results)
-                for name in (
-                    *("noise", "share", "label_error", "median_error", "worst_error", "median_psnr", "seconds"),
-                    *("predicted_median", "predicted_worst"),
-                )
-            }
-        )
-    order = list(LEVELS)
-    return sorted(rows, key=lambda r: (list(SIZES).index(r["data"]), order.index(r["what"]), r["level"]))
+    names = ("data", "what", "level", "n", "p", "max_steps")
+    order = lambda r: (list(SIZES).index(r["data"]), list(LEVELS).index(r["what"]), r["level"])  # noqa: E731
+    return common.table(cells, names, figures, order)
 
 
 def main() -> None:
@@ -150,7 +142,7 @@ def main() -> None:
     options.add_argument("--data", choices=SIZES, default="digits")
     options.add_argument("--what", nargs="+", choices=LEVELS, metavar="WHAT")
     options.add_argument("--seeds", type=int, help="sets (2; cifar10 1)")
-    options.add_argument("--seconds", type=float, help="a set (60; digits 20)")
+    options.add_argument("--steps", type=int, help="a set (10,000)")
     options.add_argument("--cifar", type=Path, help=argparse.SUPPRESS)
     args = common.parse(options)
     n, p = SIZES[args.data]
@@ -161,9 +153,9 @@ def main() -> None:
         n, p = 2, round(5 * 2 * {"digits": 64, "faces": 625, "cifar10": 3072}[args.data])
         levels = {what: values[-1:] for what, values in levels.items()} | {"noise": (1e-3,)}
     seeds = args.seeds or (1 if args.tiny or args.data == "cifar10" else 2)
-    budget = args.seconds or (1.0 if args.tiny else 20.0 if args.data == "digits" else 60.0)
+    budget = args.steps or (300 if args.tiny else 10_000)
     cells = [
-        {"data": args.data, "n": n, "p": p, "seed": seed, "what": what, "level": level, "budget": budget}
+        {"data": args.data, "n": n, "p": p, "seed": seed, "what": what, "level": level, "max_steps": budget}
         for seed in range(seeds)
         for what in args.what or levels
         for level in levels.get(what, ())

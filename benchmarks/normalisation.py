@@ -78,7 +78,7 @@ def work(s: dict) -> dict:
     theta, features = (dropped if s["case"] == "dropout" else normalised)(s, data)
     off = float(rl.projection_loss(data.X, features, theta))
     tol = {"tol": min(0.99, off)} if off > 1e-18 else {}
-    result = common.attack(theta, features, s["n"], seed=s["seed"], max_seconds=s["budget"], **tol)
+    result = common.attack(theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **tol)
     report = rl.match(result.X, data.X)
     psnr = rl.psnr(data.to_images(result.X[report.order]), data.to_images(data.X))
     out = {"off_span": common.short(off**0.5), "median_psnr": common.short(torch.as_tensor(psnr).median())}
@@ -90,29 +90,21 @@ def work(s: dict) -> dict:
     return common.scores(result, data.X) | out
 
 
+def figures(results: list[dict], settings: dict) -> dict:
+    what = NORM.get(settings["case"], "dropout before the head, random features")
+    names = ("off_span", "median_error", "worst_error", "median_psnr", "predicted_median", "seconds")
+    return {"what": what, **common.counts(results), **common.medians(results, names)}
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("case", "rate", "step", "n", "p", "budget")):
-        results = [cell["result"] for cell in members]
-        rows.append(
-            settings
-            | {
-                "what": NORM.get(settings["case"], "dropout before the head, random features"),
-                **common.counts(results),
-            }
-            | {
-                name: common.median(r.get(name) for r in results)
-                for name in ("off_span", "median_error", "worst_error", "median_psnr", "predicted_median", "seconds")
-            }
-        )
-    order = [*NORM, "dropout"]
-    return sorted(rows, key=lambda r: (order.index(r["case"]), r["rate"], r["step"]))
+    names, order = ("case", "rate", "step", "n", "p", "max_steps"), [*NORM, "dropout"]
+    return common.table(cells, names, figures, lambda r: (order.index(r["case"]), r["rate"], r["step"]))
 
 
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--seeds", type=int, help="sets (2)")
-    options.add_argument("--seconds", type=float, help="a set (60; dropout 20)")
+    options.add_argument("--steps", type=int, help="a set (20,000)")
     args = common.parse(options)
     rates, steps = (DROPOUT["rate"][:1], DROPOUT["step"][:1]) if args.tiny else DROPOUT.values()
     cases = [
@@ -121,12 +113,12 @@ def main() -> None:
             "rate": 0.0,
             "step": 0.0,
             "n": 2 if args.tiny else 6 if case.startswith("mini") else 4,
-            "budget": 60.0,
+            "max_steps": 20_000,
         }
         for case in (["training, corrected"] if args.tiny else NORM)
     ]
     cases += [
-        {"case": "dropout", "rate": rate, "step": step, "n": 2 if args.tiny else 6, "budget": 20.0}
+        {"case": "dropout", "rate": rate, "step": step, "n": 2 if args.tiny else 6, "max_steps": 20_000}
         for rate in rates
         for step in steps
     ]
@@ -134,7 +126,7 @@ def main() -> None:
     for seed in range(args.seeds or (1 if args.tiny else 2)):
         for case in cases:
             own = {"p": (5 if args.tiny else 10) * case["n"] * 64, "seed": seed}
-            cells.append(case | own | ({"budget": args.seconds or 1.0} if args.tiny or args.seconds else {}))
+            cells.append(case | own | ({"max_steps": args.steps or 300} if args.tiny or args.steps else {}))
     common.run("normalisation", args, cells, work, summarise)
 
 

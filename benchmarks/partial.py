@@ -22,16 +22,23 @@ from reconlaw.perturbation import Perturbation
 SIZES = [1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1]
 BOTH = ["relu", "relu+tanh"]
 RELU = BOTH[:1]
-# case: what it is, its levels, p/dn, activations, sets, seconds a set
+# case: what it is, its levels, p/dn, activations, sets, steps a set
 CASES = {
-    "count": ("n is wrong by the level", [-3, -2, -1, 0, 1, 2, 3], [3], BOTH, 3, 3.0),
-    "blurred": ("V is known up to relative noise", SIZES, [2, 5, 20], RELU, 3, 5.0),
-    "start": ("the start, N(0, level²/p) an entry, is unknown", [1e-4, *SIZES[::2], 1], [2, 5, 20], RELU, 3, 3.0),
-    "random": ("a random choice of coordinates is known", [0.8, 1.25, 1.5, 2, 3, 5], [5], BOTH, 3, 15.0),
-    "zeros": ("the largest weights are known, the others taken for zero", [1.25, 1.5, 2, 3, 4, 4.5], [5], RELU, 3, 3.0),
-    "largest": ("the largest weights are known", [1.25, 1.5, 2, 3], [5], RELU, 3, 8.0),
-    "smallest": ("the smallest weights are known", [1.5, 2, 3, 4], [5], RELU, 3, 8.0),
-    "rows": ("some of six outputs are known", [1, 2, 3, 4, 5, 6], [0.75], RELU, 3, 8.0),
+    "count": ("n is wrong by the level", [-3, -2, -1, 0, 1, 2, 3], [3], BOTH, 3, 4_000),
+    "blurred": ("V is known up to relative noise", SIZES, [2, 5, 20], RELU, 3, 6_000),
+    "start": ("the start, N(0, level²/p) an entry, is unknown", [1e-4, *SIZES[::2], 1], [2, 5, 20], RELU, 3, 4_000),
+    "random": ("a random choice of coordinates is known", [0.8, 1.25, 1.5, 2, 3, 5], [5], BOTH, 3, 25_000),
+    "zeros": (
+        "the largest weights are known, the others taken for zero",
+        [1.25, 1.5, 2, 3, 4, 4.5],
+        [5],
+        RELU,
+        3,
+        4_000,
+    ),
+    "largest": ("the largest weights are known", [1.25, 1.5, 2, 3], [5], RELU, 3, 15_000),
+    "smallest": ("the smallest weights are known", [1.5, 2, 3, 4], [5], RELU, 3, 15_000),
+    "rows": ("some of six outputs are known", [1, 2, 3, 4, 5, 6], [0.75], RELU, 3, 15_000),
 }
 OUTPUTS = 6
 
@@ -77,53 +84,51 @@ def work(s: dict) -> dict:
         moved, _ = Perturbation(seen, X, coefficients).displacement(e)
         extra = {"noise": common.short(noise), "predicted": common.short(moved.norm(dim=1).median() / math.sqrt(d))}
     guess = n + level if case == "count" else n
-    result = common.attack(theta, seen, guess, seed=s["seed"], max_seconds=s["budget"], **options)
+    result = common.attack(theta, seen, guess, seed=s["seed"], max_steps=s["max_steps"], **options)
     if case == "count":
         size = result.coefficients.abs()
         extra = {"needless": int((size < 1e-6 * size.max()).sum())}
     return {**common.scores(result, X), **extra, "equations": theta.numel()}
 
 
+def figures(results: list[dict], settings: dict) -> dict:
+    exact = common.whole(results, "below_1e-6")
+    shown = common.medians(results, ("noise", "predicted", "needless"))
+    return {
+        "what": CASES[settings["case"]][0],
+        "sets": len(results),
+        "recovered": exact,
+        "interval": common.wilson(exact, len(results)),
+        "samples": sum(r["samples"] for r in results),
+        "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
+        "median_error": common.median(r["median_error"] for r in results),
+        **common.medians(results, ("loss", "seconds"), "median_"),
+        **{name: value for name, value in shown.items() if value is not None},
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("case", "ratio", "activation", "level", "d", "n", "budget")):
-        results = [cell["result"] for cell in members]
-        exact = sum(r["below_1e-6"] == r["samples"] for r in results)
-        shown = {name: common.median(r.get(name) for r in results) for name in ("noise", "predicted", "needless")}
-        rows.append(
-            settings
-            | {
-                "what": CASES[settings["case"]][0],
-                "sets": len(results),
-                "recovered": exact,
-                "interval": common.wilson(exact, len(results)),
-                "samples": sum(r["samples"] for r in results),
-                "samples_below_1e-2": sum(r["below_1e-2"] for r in results),
-                "median_error": common.median(r["median_error"] for r in results),
-                "median_loss": common.median(r["loss"] for r in results),
-                "median_seconds": common.median(r["seconds"] for r in results),
-            }
-            | {name: value for name, value in shown.items() if value is not None}
-        )
-    return sorted(rows, key=lambda row: (list(CASES).index(row["case"]), row["activation"], row["ratio"], row["level"]))
+    names = ("case", "ratio", "activation", "level", "d", "n", "max_steps")
+    order = lambda r: (list(CASES).index(r["case"]), r["activation"], r["ratio"], r["level"])  # noqa: E731
+    return common.table(cells, names, figures, order)
 
 
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     options.add_argument("--seeds", type=int, help="sets (3)")
-    options.add_argument("--seconds", type=float, help="a set (3 to 15)")
+    options.add_argument("--steps", type=int, help="a set (each case its own)")
     args = common.parse(options)
     d, n = (12, 4) if args.tiny else (50, 10)
     cells = []
     for case in args.cases:
-        _, levels, ratios, activations, seeds, seconds = CASES[case]
+        _, levels, ratios, activations, seeds, budget = CASES[case]
         if args.tiny:
-            levels, ratios, activations, seeds, seconds = levels[-2:], ratios[-1:], activations[:1], 1, 0.3
+            levels, ratios, activations, seeds, budget = levels[-2:], ratios[-1:], activations[:1], 1, 300
         cells += [
             {
                 **{"case": case, "activation": activation, "d": d, "n": n, "ratio": ratio, "p": round(ratio * d * n)},
-                **{"level": level, "seed": seed, "budget": args.seconds or seconds},
+                **{"level": level, "seed": seed, "max_steps": args.steps or budget},
             }
             for seed in range(args.seeds or seeds)
             for ratio in ratios

@@ -25,7 +25,7 @@ def work(s: dict) -> dict:
     X = X[torch.randperm(len(X), generator=seeded_generator("benchmark", s["seed"]))[: s["n"]]]
     y = torch.randn(s["n"], s["outputs"], generator=seeded_generator("benchmark", 100 + s["seed"]), dtype=torch.float64)
     where = {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
-    options = {"method": "span", "inputs": where, "seed": s["seed"], "max_seconds": s["budget"]}
+    options = {"method": "span", "inputs": where, "seed": s["seed"], "max_steps": s["max_steps"]}
     result = common.attack(features.fit(X, y), features, None, **options)
     nearest = torch.cdist(result.X, X, compute_mode="donot_use_mm_for_euclid_dist").amin(1) / X.norm(dim=1).mean()
     return {
@@ -37,34 +37,25 @@ def work(s: dict) -> dict:
     }
 
 
+def figures(results: list[dict], _) -> dict:
+    totals = {name: sum(r[name] for r in results) for name in ("found", "false", "segments")}
+    return common.counts(results) | totals | common.medians(results, ("seconds", "median_error"))
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("n", "outputs", "in", "budget")):
-        results = [cell["result"] for cell in members]
-        rows.append(
-            settings
-            | common.counts(results)
-            | {
-                "found": sum(r["found"] for r in results),
-                "false": sum(r["false"] for r in results),
-                "segments": sum(r["segments"] for r in results),
-                "median_seconds": common.median(r["seconds"] for r in results),
-                "median_error": common.median(r["median_error"] for r in results),
-            }
-        )
-    return rows
+    return common.table(cells, ("n", "outputs", "in", "max_steps"), figures)
 
 
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--counts", type=int, nargs="+", help="n (10, 50)")
     options.add_argument("--seeds", type=int, help="sets (3)")
-    options.add_argument("--seconds", type=float, help="a set (240)")
+    options.add_argument("--steps", type=int, help="a set, of one atom each (2,000,000)")
     args = common.parse(options)
     counts = args.counts or ([3] if args.tiny else [10, 50])
     cells = [
         {"n": n, "outputs": n + n // 4, "width": 256 if args.tiny else 2048, "in": where, "seed": seed}
-        | {"budget": args.seconds or (30.0 if args.tiny else 240.0)}
+        | {"max_steps": args.steps or (100_000 if args.tiny else 2_000_000)}
         for seed in range(args.seeds or (1 if args.tiny else 3))
         for n in counts
         for where in (["box"] if args.tiny else ["box", "free"])

@@ -17,7 +17,7 @@ def work(s: dict) -> dict:
     features = rl.RandomFeatures(s["d"], s["p"], s["activation"], seed=s["seed"], device=s["device"])
     data = rl.data.sphere(s["n"], s["d"], seed=s["seed"])
     theta = features.fit(data.X, data.y)
-    result = common.attack(theta, features, None, method="sparse", seed=s["seed"], max_seconds=s["budget"])
+    result = common.attack(theta, features, None, method="sparse", seed=s["seed"], max_steps=s["max_steps"])
     report = rl.match(result.X, data.X)
     return {
         **common.scores(result, data.X),
@@ -28,40 +28,37 @@ def work(s: dict) -> dict:
     }
 
 
+def figures(results: list[dict], _) -> dict:
+    exact = [r for r in results if r["n_found"] == r["samples"]]
+    whole = common.whole(exact, "below_1e-4")
+    return {
+        "sets": len(results),
+        "n_exact": len(exact),
+        "recovered": whole,
+        "interval": common.wilson(whole, len(results)),
+        "n_found": sorted(r["n_found"] for r in results),
+        "median_seconds": common.median(r["seconds"] for r in results),
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("d", "activation", "ratio", "n", "budget")):
-        results = [cell["result"] for cell in members]
-        exact = [r for r in results if r["n_found"] == r["samples"]]
-        whole = [r for r in exact if r["below_1e-4"] == r["samples"]]
-        rows.append(
-            settings
-            | {
-                "sets": len(members),
-                "n_exact": len(exact),
-                "recovered": len(whole),
-                "interval": common.wilson(len(whole), len(members)),
-                "n_found": sorted(r["n_found"] for r in results),
-                "median_seconds": common.median(r["seconds"] for r in results),
-            }
-        )
-    return rows
+    return common.table(cells, ("d", "activation", "ratio", "n", "max_steps"), figures)
 
 
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--activations", nargs="+", default=["relu", "relu+tanh"])
     options.add_argument("--seeds", type=int, help="sets (10)")
-    options.add_argument("--seconds", type=float, help="a set (120)")
+    options.add_argument("--steps", type=int, help="a set (300,000)")
     args = common.parse(options)
     if args.tiny:
         args.activations = args.activations[:1]
     d, counts, ratios = (15, [2], [10]) if args.tiny else (100, [5, 10, 20], [10, 4])
-    seconds = args.seconds or (4.0 if args.tiny else 120.0)
+    steps = args.steps or (50_000 if args.tiny else 300_000)
     cells = [
         {
             **{"activation": activation, "d": d, "n": n, "ratio": ratio, "p": ratio * d * n, "seed": seed},
-            "budget": seconds,
+            "max_steps": steps,
         }
         for seed in range(args.seeds or (1 if args.tiny else 10))
         for ratio in ratios

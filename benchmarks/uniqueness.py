@@ -63,20 +63,17 @@ def work(s: dict) -> dict:
     }
 
 
+def figures(results: list[dict], _) -> dict:
+    return {
+        "draws": len(results),
+        "solutions": [r["solutions"] for r in results],
+        "truth": sum(r["truth"] for r in results),
+        "draws_with_others": sum(r["others"] > 0 for r in results),
+    }
+
+
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    for settings, members in common.groups(cells, ("family", "activation", "n", "d", "excess", "p")):
-        results = [cell["result"] for cell in members]
-        rows.append(
-            settings
-            | {
-                "draws": len(results),
-                "solutions": [r["solutions"] for r in results],
-                "truth": sum(r["truth"] for r in results),
-                "draws_with_others": sum(r["others"] > 0 for r in results),
-            }
-        )
-    return rows
+    return common.table(cells, ("family", "activation", "n", "d", "excess", "p"), figures)
 
 
 def main() -> None:

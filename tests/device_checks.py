@@ -1,5 +1,7 @@
 """The accelerator's path on any machine: tensors of two devices never meet, and the host seldom waits."""
 
+import os
+
 import pytest
 import torch
 from pretend_device import NAME, Pretend, register
@@ -13,6 +15,7 @@ from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.varpro import descend
 from reconlaw.features import random_features
 from reconlaw.features.passes import Passes, counted
+from reconlaw.features.spectral import linear_fit
 from reconlaw.networks import LayerFeatures, TwoLayer, between, train
 from reconlaw.sphere import to_sphere
 
@@ -206,7 +209,8 @@ def test_a_card_that_is_not_there_is_named(monkeypatch):
 def test_the_note_quotes_no_other_devices_times(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Pretend T4")
-    assert rl.device_note().startswith("Device: cuda (Pretend T4)") and "consumer cards" in rl.device_note()
+    note = rl.device_note()
+    assert note.startswith("Device: cuda (Pretend T4)") and "consumer cards" in note and "minute" not in note
 
 
 def test_an_activation_that_holds_a_tensor_of_another_device_is_named(device):
@@ -217,6 +221,14 @@ def test_an_activation_that_holds_a_tensor_of_another_device_is_named(device):
     with pytest.raises(ValueError, match=r"fails on the CPU.*plain numbers"):
         rl.RandomFeatures(3, 9, lambda z: z * torch.sigmoid(there.to(z.dtype) * z))
     problem(activation=lambda z: z * torch.sigmoid(torch.tensor(0.3) * z))
+
+
+def test_a_sweep_opens_one_context_on_a_device(device, tmp_path):
+    def process(s):
+        return {"process": os.getpid()}
+
+    records = rl.sweep(process, rl.grid(k=range(3)), tmp_path / "cells.sqlite", progress=False)
+    assert {record["result"]["process"] for record in records} == {os.getpid()}
 
 
 # --- one seed, the same numbers -------------------------------------------------------------------------------------
@@ -406,6 +418,20 @@ def test_message_passing_launches_little_and_waits_once_an_iteration(device):
     assert torch.allclose(x.cpu(), same, atol=1e-3)
 
 
+def test_the_linear_part_is_fitted_with_few_waits_and_the_same_passes(device):
+    _, features, theta = problem(d=30, p=150)
+    cpu = rl.RandomFeatures(30, 150, seed=1, device="cpu")
+    device.waits.clear()
+    fits, passes = [], []
+    for map, R in ((features, theta[None]), (cpu, theta.cpu()[None])):
+        with counted(Passes()) as made:
+            fits.append([part.cpu() for part in linear_fit(map, R)])
+        passes.append(made.made)
+    assert all(torch.allclose(there, here, atol=1e-12) for there, here in zip(*fits, strict=True))
+    assert passes[0] == passes[1] > 2 * 10  # of more than ten iterations, to which the host looks every ten
+    assert sum(count for line, count in device.waits.items() if line.startswith("features/spectral")) <= 4, device.waits
+
+
 def test_a_lasso_waits_for_its_start_alone(device):
     data, features, theta = problem()
     found = rl.reconstruct(theta, features, method="sparse")
@@ -433,4 +459,8 @@ def test_float32_alone_and_without_eigenvalues(monkeypatch, activation, body):
         assert on_device(theta, found.X) and found.converged
         assert rl.match(found.X, data.X).recovered_up_to_sign().all()
         rl.expected_kernel("relu", data.X.float().to(NAME))
+        if not body and activation == "relu":  # what noise does is asked in float64, which is on the CPU alone
+            noise = rl.Perturbation(features, data.X, found.coefficients).expected(1e-3)
+            cpu = rl.RandomFeatures(8, 300, activation, seed=1, dtype=torch.float32, device="cpu")
+            assert torch.equal(noise, rl.Perturbation(cpu, data.X, found.coefficients.cpu()).expected(1e-3))
         assert rl.RandomFeatures(8, 30).device.type == "cpu"

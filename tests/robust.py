@@ -1,18 +1,27 @@
 """What a chapter prints and asserts, under changes that must not matter: `python tests/robust.py [chapter ...]`.
 
-Every search of a notebook is given θ moved by 1e-14 of its size, in a random direction; or another seed of the
-attacker. The cells from the first search on then run again (slow ones that search nothing keep what they made), and a
-change holds if no cell raises and each prints what is stored. The table goes into tests/robust.md.
+Every search that a cell of a notebook calls is given θ moved by its rounding in a random direction, 1e-14 of its size
+in float64; or another seed of the attacker. The cells that search run again, and those that use what they made; a
+change holds if no cell raises and each prints what is stored. Every rerun is kept (in _build/robust, for as long as the
+code of the chapter stays), so that an interrupted run goes on and ``--times`` adds to what is there. The table is
+tests/robust.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import configparser
 import functools
+import hashlib
+import importlib
+import inspect
 import io
+import json
 import os
+import pkgutil
 import re
+import subprocess
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -25,33 +34,77 @@ from scipy.stats import binomtest
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "robust.md"
-SEARCHES = ("reconstruct", "ntk", "kkt")  # functions of the package that take θ first, and a seed
+KEPT = ROOT / "_build" / "robust"
+HEAD = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
+SEARCHES = (  # what is given θ, or the span of its rows (Q), by a cell or by the exercises
+    "reconlaw.attack.reconstruct.reconstruct",
+    "reconlaw.attack.solutions.all_solutions",
+    "reconlaw.attack.varpro.descend",
+    "reconlaw.attack.membership.Membership",
+    "reconlaw.attack.message_passing.MessagePassing",
+    "reconlaw.features.spectral.directions",
+    "reconlaw.networks.kkt.kkt",
+    "reconlaw.networks.ntk.ntk",
+    "reconlaw.networks.replay.replay",
+)
 NUDGE = 1e-14
-SLOW = 0.5  # seconds; only what is left out of the reruns depends on it, and they would find the same
 CHANGES = ("θ moved by 1e-14", "another seed")
+MUTATE = {"append", "extend", "update", "add", "setdefault", "insert", "pop", "remove", "clear"}
 
 
 class Searches:
-    """The package's searches, as the notebooks call them, with the change of one rerun."""
+    """The package's searches with the change of one rerun; what a search calls itself is left as it is."""
 
-    def __init__(self, package):
-        self.change, self.number, self.calls = None, 0, 0
-        for name in SEARCHES:
-            setattr(package, name, self._changed(getattr(package, name)))
+    def __init__(self):
+        import reconlaw
+
+        self.change, self.number, self.calls, self.within = None, 0, 0, False
+        for found in pkgutil.walk_packages(reconlaw.__path__, "reconlaw."):
+            if not found.name.endswith("__main__"):
+                importlib.import_module(found.name)
+        modules = [module for name, module in sys.modules.items() if name.split(".")[0] == "reconlaw"]
+        for place in SEARCHES:
+            module, name = place.rsplit(".", 1)
+            original = getattr(sys.modules[module], name)
+            changed = self._changed(original)
+            for module in modules:
+                for key, value in list(vars(module).items()):
+                    if value is original:
+                        setattr(module, key, changed)
 
     def _changed(self, search):
-        @functools.wraps(search)
-        def call(theta, *arguments, **options):
+        signature = inspect.signature(search)
+
+        @functools.wraps(search, updated=())
+        def call(*arguments, **options):
+            if self.within:
+                return search(*arguments, **options)
             self.calls += 1
-            if self.change == CHANGES[0]:
-                generator = torch.Generator().manual_seed(1000 * self.number + self.calls)
-                move = torch.randn(theta.shape, generator=generator, dtype=theta.dtype).to(theta.device)
-                theta = theta + NUDGE * theta.norm() / move.norm() * move
-            elif self.change == CHANGES[1]:
-                options["seed"] = options.get("seed", 0) + 1000 * self.number
-            return search(theta, *arguments, **options)
+            self.within = True
+            try:
+                if self.change is not None:
+                    bound = signature.bind(*arguments, **options)
+                    bound.apply_defaults()
+                    self._alter(bound.arguments)
+                    arguments, options = bound.args, bound.kwargs
+                return search(*arguments, **options)
+            finally:
+                self.within = False
 
         return call
+
+    def _alter(self, given):
+        draw = 1000 * self.number + self.calls
+        if self.change == CHANGES[0]:
+            name = "theta" if "theta" in given else "Q" if "Q" in given else "R"
+            theta = given[name]
+            move = torch.randn(theta.shape, generator=torch.Generator().manual_seed(draw), dtype=theta.dtype)
+            size = max(NUDGE, torch.finfo(theta.dtype).eps / 2)
+            given[name] = theta + size * theta.norm() / move.norm() * move.to(theta.device)
+        elif "seed" in given:
+            given["seed"] += 1000 * self.number
+        elif "generator" in given:
+            given["generator"] = torch.Generator().manual_seed(draw)
 
 
 def sanitised(text: str) -> str:
@@ -63,16 +116,45 @@ def sanitised(text: str) -> str:
     return text.strip()
 
 
+def names(source: str, within: dict[str, set[str]]) -> tuple[set[str], set[str]]:
+    """What a cell reads, by the functions of cells before (name → what they read) too, and what it makes or changes."""
+    reads, makes = set(), set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name):
+            (reads if isinstance(node.ctx, ast.Load) else makes).add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            makes.add(node.name)
+            within[node.name] = {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.Subscript | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            makes |= {part.id for part in ast.walk(node.value) if isinstance(part, ast.Name)}
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MUTATE:
+            makes |= {part.id for part in ast.walk(node.func.value) if isinstance(part, ast.Name)}
+    ready: set[str] = set()
+    while reads - ready:
+        ready, reads = reads, reads.union(*(within.get(name, ()) for name in reads))
+    return reads, makes
+
+
+def copied(value):
+    """Containers anew, what they hold as it is: a cell that appends must not find what it appended before."""
+    if type(value) is dict:
+        return {key: copied(one) for key, one in value.items()}
+    return type(value)(copied(one) for one in value) if type(value) in (list, set) else value
+
+
+def streams(space: dict) -> dict:
+    """Where torch's random streams stand, by name; the global one has none."""
+    made = {name: value.get_state() for name, value in space.items() if isinstance(value, torch.Generator)}
+    return {"": torch.get_rng_state(), **made}
+
+
 class Chapter:
     def __init__(self, path: Path):
         import matplotlib.pyplot as plt
         from IPython.core.interactiveshell import InteractiveShell
 
-        import reconlaw
-
-        self.plt, self.shell, self.searches = plt, InteractiveShell(), Searches(reconlaw)
-        self.cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-        self.cells = [c for c in self.cells if "raises-exception" not in c.metadata.get("tags", [])]
+        self.plt, self.shell, self.searches = plt, InteractiveShell(), Searches()
+        self.cells = code_cells(path)
         os.chdir(path.parent)
 
     def run(self, cell) -> str | None:
@@ -82,102 +164,134 @@ class Chapter:
             ran = self.shell.run_cell(cell.source, store_history=False)
         self.plt.close("all")
         error = ran.error_before_exec or ran.error_in_exec
+        if isinstance(error, KeyboardInterrupt):
+            raise error
         if error is not None:
             return f"{type(error).__name__}: {error}"
         if "nbval-ignore-output" in cell.metadata.get("tags", []):
             return None
-        streams = (o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
-        stored = sanitised("".join(streams)).splitlines()
+        texts = (o.text for o in cell.outputs if o.output_type == "stream" and o.name == "stdout")
+        stored = sanitised("".join(texts)).splitlines()
         printed = [line for line in sanitised(out.getvalue()).splitlines() if not line.startswith("<Figure")]
         missing = [line for line in stored if line not in printed]
         return f"no longer: {missing[0]}" if missing else None
 
     def first_run(self) -> dict:
-        """Run all; keep where the searches begin, and what slow cells without a search made."""
-        self.before, self.made = None, {}
-        failed = {}
+        """Run all; keep the state before each cell that must run again, and what each other one made."""
+        self.before, self.made, failed, touched, within = {}, {}, {}, set(), {}
         for k, cell in enumerate(self.cells):
-            names, calls, start = dict(self.shell.user_ns), self.searches.calls, perf_counter()
-            wrong = self.run(cell)
-            if wrong:
-                failed[k] = wrong
-            searched = self.searches.calls > calls
-            if searched and self.before is None:
-                self.before, self.begin = names, k
-            elif self.before is not None and not searched and perf_counter() - start > SLOW:
-                now = self.shell.user_ns
-                self.made[k] = {name: v for name, v in now.items() if v is not names.get(name, self)}
+            space, calls = dict(self.shell.user_ns), self.searches.calls
+            state = {name: copied(value) for name, value in space.items()}, streams(space)
+            if wrong := self.run(cell):
+                failed[cell.id] = wrong
+            reads, makes = names(self.shell.transform_cell(cell.source), within)
+            now = self.shell.user_ns
+            if self.searches.calls > calls or reads & touched:
+                self.before[k] = state
+                touched |= makes
+            else:
+                self.made[k] = {name: copied(v) for name, v in now.items() if v is not space.get(name, self)}
+                touched -= self.made[k].keys()
         return failed
 
     def rerun(self, change: str, number: int) -> dict:
-        """{index of a cell: what went wrong}."""
+        """{id of a cell: what went wrong}."""
         self.searches.change, self.searches.number, self.searches.calls = change, number, 0
-        self.shell.user_ns.clear()
-        self.shell.user_ns.update(self.before)
-        failed = {}
-        for k in range(self.begin, len(self.cells)):
+        failed, begin, space = {}, min(self.before), self.shell.user_ns
+        space.clear()
+        space.update({name: copied(value) for name, value in self.before[begin][0].items()})
+        for k, cell in enumerate(self.cells[begin:], begin):
             if k in self.made:
-                self.shell.user_ns.update(self.made[k])
-            elif wrong := self.run(self.cells[k]):
-                failed[k] = wrong
+                space.update({name: copied(value) for name, value in self.made[k].items()})
+                continue
+            for name, state in self.before[k][1].items():
+                space[name].set_state(state) if name else torch.set_rng_state(state)
+            if wrong := self.run(cell):
+                failed[cell.id] = wrong
         return failed
 
 
-def examine(path: Path, times: int) -> list[str]:
-    """Rows of the table."""
-    chapter = Chapter(path)
-    name = path.relative_to(ROOT / "book").with_suffix("").as_posix()
-    unchanged = chapter.first_run()
-    rows = [f"| {name} | none | {0 if unchanged else 1} of 1 | | {text(chapter, [unchanged])} |"]
-    if chapter.before is None:
-        return []
-    for change in CHANGES:
-        found = []
-        for number in range(1, times + 1):
-            found.append(chapter.rerun(change, number))
-            print(f"{name}, {change} {number}: {found[-1] or 'holds'}", file=sys.stderr, flush=True)
-        held = sum(not failed for failed in found)
-        low, high = binomtest(held, times).proportion_ci(method="wilson")
-        interval = f"{100 * low:.0f}–{100 * high:.0f} %"
-        rows.append(f"| {name} | {change} | {held} of {times} | {interval} | {text(chapter, found)} |")
-    return rows
+def code_cells(path: Path) -> list:
+    cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    return [cell for cell in cells if "raises-exception" not in cell.metadata.get("tags", [])]
 
 
-def text(chapter: Chapter, found: list[dict]) -> str:
-    """How often which cell went wrong, and how at first."""
-    counts = {}
-    for failed in found:
-        for k, wrong in failed.items():
-            counts.setdefault(k, []).append(wrong)
-    told = [
-        f"[{chapter.cells[k].execution_count}] {len(v)}×: {v[0].splitlines()[0]}" for k, v in sorted(counts.items())
-    ]
-    return "; ".join(told).replace("|", "\\|")
+def kept(path: Path) -> tuple[Path, dict]:
+    """The file of a chapter's reruns, and those that are of its code as it is."""
+    place = KEPT / f"{path.parent.name}-{path.stem}.json"
+    sources = [[cell.source, [o.get("text") for o in cell.outputs]] for cell in code_cells(path)]
+    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+    found = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
+    return place, found if found.get("code") == digest else {"code": digest, **{change: {} for change in CHANGES}}
 
 
-def write(rows: list[str]) -> None:
+def keep(place: Path, found: dict) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    part = place.with_suffix(".part")
+    part.write_text(json.dumps(found, ensure_ascii=False, indent=1), encoding="utf-8")
+    part.replace(place)
+
+
+def examine(path: Path, times: int) -> None:
+    """Run what is missing of a chapter's reruns, and keep each."""
+    place, found = kept(path)
+    missing = [(c, k) for k in range(1, times + 1) for c in CHANGES if str(k) not in found[c]]
+    if found.get("searches") is False or not missing:
+        return
+    start, chapter = perf_counter(), Chapter(path)
+    found["none"], found["searches"] = {"1": chapter.first_run()}, bool(chapter.before)
+    found["seconds"] = round(perf_counter() - start, 1)
+    keep(place, found)
+    print(f"{path.stem}, as it is: {found['none']['1'] or 'holds'}", file=sys.stderr, flush=True)
+    for change, number in missing if chapter.before else ():
+        found[change][str(number)] = failed = chapter.rerun(change, number)
+        keep(place, found)
+        print(f"{path.stem}, {change} {number}: {failed or 'holds'}", file=sys.stderr, flush=True)
+
+
+def rows(path: Path) -> list[str]:
+    """A chapter's rows of the table, from what is kept of it."""
+    _, found = kept(path)
+    name, cells = path.relative_to(ROOT / "book").with_suffix("").as_posix(), code_cells(path)
+    table = []
+    for change in ("none", *CHANGES):
+        runs = list(found.get(change, {}).values()) if found.get("searches") else []
+        if runs:
+            held = sum(not failed for failed in runs)
+            low, high = binomtest(held, len(runs)).proportion_ci(method="wilson")
+            interval = "" if change == "none" else f"{100 * low:.0f}–{100 * high:.0f} %"
+            wrong = []
+            for cell in cells:
+                what = [failed[cell.id] for failed in runs if cell.id in failed]
+                wrong += [f"[{cell.execution_count}] {len(what)}×: {what[0].splitlines()[0]}"] if what else []
+            told = "; ".join(wrong).replace("|", "\\|")
+            table.append(f"| {name} | {change} | {held} of {len(runs)} | {interval} | {told} |")
+    return table
+
+
+def write(paths: list[Path]) -> None:
     """New rows in the place of those of the same chapters."""
-    head = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
+    new = [row for path in paths for row in rows(path)]
     old = TABLE.read_text(encoding="utf-8").splitlines()[2:] if TABLE.exists() else []
-    chapters = {row.split(" | ")[0] for row in rows}
-    kept = [row for row in old if row.split(" | ")[0] not in chapters]
-    TABLE.write_text(
-        "\n".join(head + sorted(kept + rows, key=lambda row: row.split(" | ")[0])) + "\n", encoding="utf-8"
-    )
+    chapters = {row.split(" | ")[0] for row in new}
+    whole = new + [row for row in old if row.split(" | ")[0] not in chapters]
+    TABLE.write_text("\n".join(HEAD + sorted(whole, key=lambda row: row.split(" | ")[0])) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("chapters", nargs="*", help="paths of notebooks; all of them by default")
+    parser.add_argument("chapters", nargs="*", help="paths of notebooks; all of them by default, the quick ones first")
     parser.add_argument("--times", type=int, default=20, help="reruns of each kind")
     given = parser.parse_args()
     matplotlib.use("Agg")
     torch.set_num_threads(1)
     paths = [Path(p).resolve() for p in given.chapters] or sorted((ROOT / "book").rglob("*.ipynb"))
-    if len(paths) == 1:
-        write(examine(paths[0], given.times))
-    else:  # a process each: notebooks change what they import
-        import subprocess
-
-        for path in paths:
-            subprocess.run([sys.executable, __file__, str(path), "--times", str(given.times)], check=True)
+    try:
+        if len(paths) == 1:
+            examine(paths[0], given.times)
+        else:  # a process each: notebooks change what they import
+            for path in sorted(paths, key=lambda path: kept(path)[1].get("seconds", 0)):
+                subprocess.run([sys.executable, __file__, str(path), "--times", str(given.times)], check=True)
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; the same command goes on")
+    write(paths)

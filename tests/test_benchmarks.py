@@ -16,7 +16,7 @@ from helpers import ROOT
 import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
-SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness")
+SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -44,6 +44,7 @@ SHOWN = {
 }
 SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "sets", "whole", "claimed_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
+SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
@@ -177,6 +178,47 @@ def test_results_of_another_version_or_machine_are_not_mixed_in(bench):
         with pytest.raises(SystemExit, match="is no results file"):
             bench()
         assert bench.path.read_text() == broken
+
+
+def test_results_whose_budgets_were_seconds_are_not_mixed_with_steps(bench):
+    bench()
+    old = read(bench.path)
+    old["cells"][0]["settings"]["budget"] = 3.0
+    bench.path.write_text(json.dumps(old))
+    with pytest.raises(SystemExit, match="budgets in seconds; --fresh starts it anew"):
+        bench()
+    assert read(bench.path) == old
+    assert bench("--fresh")["summary"] == [{"sum": 6}]
+
+
+@pytest.mark.parametrize("path", sorted(common.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_published_results_end_on_steps_or_say_that_they_end_on_seconds(path):
+    results = read(path)
+    seconds = {cell["settings"].get("budget") for cell in results["cells"]} - {None}
+    assert not seconds or results["benchmark"] == "race" or "budgets were in seconds" in results["note"]
+
+
+def test_an_attack_ends_on_no_clock_but_a_given_one(problem, monkeypatch):
+    monkeypatch.setattr(common.time, "process_time", iter(range(0, 10**9, 1000)).__next__)  # every look costs 1000 s
+    monkeypatch.setattr(common.torch, "get_num_threads", lambda: 1)
+    easy = problem()
+    given = easy.theta, easy.features, easy.n
+    assert common.attack(*given, max_steps=2_000).converged
+    assert not common.attack(*given, max_steps=2_000, max_seconds=1).converged
+
+
+def test_rows_of_a_summary():
+    settings = [{"k": 2, "seed": 0}, {"k": 1, "seed": 0}, {"k": 2, "seed": 1}]
+    results = [{"samples": 3, "good": good, "x": x} for good, x in ((3, 1.0), (2, None), (1, 2.0))]
+    cells = [{"settings": s, "result": r} for s, r in zip(settings, results, strict=True)]
+
+    def figures(results, settings):
+        made = {"twice": 2 * settings["k"], "whole": common.whole(results, "good")}
+        return made | common.medians(results, ("x",), "median_")
+
+    rows = [{"k": 1, "twice": 2, "whole": 0, "median_x": None}, {"k": 2, "twice": 4, "whole": 1, "median_x": 1.5}]
+    assert common.table(cells, ("k",), figures) == rows
+    assert common.table(cells, ("k",), figures, lambda row: -row["k"]) == rows[::-1]
 
 
 def test_a_failing_cell_is_recorded_and_tried_again(bench, capsys):

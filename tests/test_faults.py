@@ -8,7 +8,7 @@ from torch import nn
 
 import reconlaw as rl
 from reconlaw.attack import projection, varpro
-from reconlaw.features import gram, moment_regression
+from reconlaw.features import autograd, gram, moment_regression
 
 FACTORISATIONS = ("cholesky", "eigh", "eigvalsh", "svd", "svdvals", "lstsq", "solve", "qr", "inv", "matrix_rank")
 CODED = ("cholesky_ex", "solve_ex")  # these tell of a failure by a code
@@ -202,6 +202,31 @@ class Slow(rl.FeatureMap):
     def apply(self, X):
         self.now += len(X) / 256
         return torch.nn.functional.gelu(X @ self.W.to(X.dtype) / self.d**0.5)
+
+
+def test_a_rank_for_which_there_is_no_memory_is_not_taken_for_a_full_one(monkeypatch):
+    def full(*_):
+        raise _out_of_memory()
+
+    features = Slow(6, 60)
+    theta = features(rl.data.sphere(2, 6, seed=0).X).sum(0)
+    with monkeypatch.context() as patch:
+        patch.setattr(autograd, "in_batches", full)
+        with pytest.raises(gram.StepError, match="can't allocate memory"):
+            features.rank(20)
+    with monkeypatch.context() as patch:
+        rank = autograd.rank
+
+        def measured(*given):
+            with pytest.MonkeyPatch.context() as within:
+                within.setattr(autograd, "in_batches", full)
+                return rank(*given)
+
+        patch.setattr(autograd, "rank", measured)
+        result = rl.reconstruct(theta, features, 2, max_seconds=None, max_steps=2_000)
+    assert result.loss < 1e-20 and result.determined is None and result.status != "recovered"
+    assert "independent equations it holds could not be measured in the time or the memory" in result.message
+    assert features.rank(20) == 60  # nothing was kept of what failed
 
 
 def test_what_is_made_once_keeps_to_its_share_of_the_time():

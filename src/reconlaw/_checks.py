@@ -49,8 +49,8 @@ def device_note() -> str:
         return "Device: cpu. At its default size a chapter runs in under a minute on two CPU cores."
     name = f" ({torch.cuda.get_device_name()})" if found.type == "cuda" else ""
     return (
-        f"Device: {found.type}{name}. At its default size a chapter runs in under a minute on two CPU cores; problems "
-        "so small gain nothing from a GPU, and consumer cards do float64 at 1/32 to 1/64 of their float32 speed."
+        f"Device: {found.type}{name}. Problems as small as a chapter's gain nothing from a GPU, and consumer cards do "
+        "float64 at 1/32 to 1/64 of their float32 speed."
     )
 
 

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import ArrayLike
 
 from ._checks import as_tensor, check_finite, check_matrix, check_positive
+from .features.decompose import in_float64
 from .features.feature_map import FeatureMap
 from .features.random_features import RandomFeatures
 
@@ -65,7 +66,8 @@ class Perturbation:
         if not isinstance(features, RandomFeatures):
             raise TypeError(f"features is a {type(features).__name__}; the bound knows RandomFeatures only")
         self.features = features
-        X = check_matrix("X", X, features.d).detach().to(features.device, torch.float64)
+        V = in_float64(features.V)
+        X = check_matrix("X", X, features.d).detach().to(V.device, torch.float64)
         a = check_finite("coefficients", as_tensor(coefficients)).detach().to(X)
         if a.shape != X.shape[:1] or not bool((a != 0).all()):
             raise ValueError(f"coefficients have shape {tuple(a.shape)}; pass ({len(X)},), one output, none zero")
@@ -73,7 +75,7 @@ class Perturbation:
         if not torch.allclose(X.norm(dim=1), X.new_tensor(self.d).sqrt(), rtol=1e-6):
             raise ValueError("X has rows off the sphere of radius √d; scale each row x to x · √d/‖x‖")
         self.X, self.weight, self.sign = X, a.abs(), a.sign()
-        self.G = features.V.double() * math.sqrt(self.d)
+        self.G = V * math.sqrt(self.d)
         self.bases = torch.stack([torch.linalg.qr(x[:, None], mode="complete").Q[:, 1:] for x in X])
         Z = X @ self.G.T / math.sqrt(self.d)
         slopes = self.sign[:, None] * features.activation.derivative(Z)

@@ -46,7 +46,8 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
     if uncounted and status is Status.AMBIGUOUS:
         return (
             f"not known to be determined: loss {examined.loss:.1e} fits theta, but how many independent equations it "
-            "holds could not be measured in the time, so that other sets may fit as well; raise max_seconds"
+            "holds could not be measured in the time or the memory, so that other sets may fit as well; raise "
+            "max_seconds, or take a machine with more memory"
         )
     if not counted.enough:
         return (

@@ -172,7 +172,7 @@ def reconstruct(
             counted = count(over, len(U), len(theta), unknowns)
     uncounted = counted.enough and RANK in budget.given_up
     for name in sorted(budget.given_up):
-        run.remarks.append(f"{name} did not fit into the time, and the run went on without")
+        run.remarks.append(f"{name} did not fit into the time or the memory, and the run went on without")
     examined = unexamined(point)
     if converged and counted.enough and not uncounted:
         try:

@@ -177,7 +177,7 @@ def distances(result: Result, second: Result | None, parity: str) -> list[float 
     """How far each candidate is from the nearest of a second attack, relative; up to sign where that is not told."""
     if second is None:
         return [None] * len(result.X)
-    X, Y = result.X.double().cpu(), second.X.double().cpu()
+    X, Y = result.X.cpu().double(), second.X.cpu().double()
     far = torch.cdist(X, Y)
     if parity != "mixed":
         far = torch.minimum(far, torch.cdist(X, -Y))

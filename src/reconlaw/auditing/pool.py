@@ -106,7 +106,7 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
         )
     if pair.features.p <= r:
         raise AuditError(f"the head's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
-    F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).double().cpu()
+    F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).cpu().double()
     residuals = _residuals(F, space.Q[:r].to(F))
     generator, nulls = seeded_generator("wrong releases", seed), []
     for _ in range(max(_LEAST, math.ceil(_NULLS * m / (m - samples)))):

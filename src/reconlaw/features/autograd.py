@@ -16,7 +16,7 @@ import torch
 from .._random import seeded_generator
 from .budget import look, patiently
 from .decompose import within_reach
-from .gram import StepError
+from .gram import StepError, as_step, want_of_memory
 from .lift import Lift
 from .passes import count_passes
 from .threads import shared
@@ -123,17 +123,22 @@ def most_inputs(features, count: int) -> int:
 
 
 def rank(features, inputs: int) -> int:
-    """The rank of f at so many random inputs, in float64; p where it is full, or where there is no float64."""
-    try:
-        # Columns of one sample may depend on one another, so twice as many are taken where a sample has several.
-        T = features.positions
-        samples = inputs if T == 1 else 2 * -(-inputs // T) + 1
-        F = features.columns(in_batches(features, features.probes(samples, "rank").double()))
-    except StepError:
-        raise
-    except (RuntimeError, TypeError):  # no float64 on this device, or in this map
-        return features.p
-    s = patiently(torch.linalg.svdvals, F)
+    """The rank of f at so many random inputs, in float64; p where it is full, or where there is no float64.
+
+    Raises:
+        StepError: there is not memory enough for it.
+    """
+    with as_step():
+        try:
+            # Columns of one sample may depend on one another, so twice as many are taken where a sample has several.
+            T = features.positions
+            samples = inputs if T == 1 else 2 * -(-inputs // T) + 1
+            F = features.columns(in_batches(features, features.probes(samples, "rank").double()))
+        except (RuntimeError, TypeError) as error:  # no float64 on this device, or in this map
+            if want_of_memory(error) or isinstance(error, StepError):
+                raise
+            return features.p
+        s = patiently(torch.linalg.svdvals, within_reach(F))
     found = int((s > 10 * inputs * torch.finfo(s.dtype).eps * s[0]).sum())
     return features.p if found >= inputs else found
 

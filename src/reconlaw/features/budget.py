@@ -32,7 +32,7 @@ class Spent(StepError):
 
 @dataclass
 class Budget:
-    """Seconds that are left, infinity without a limit; and what did not fit into its share, by name."""
+    """Seconds that are left, infinity without a limit; and what did not fit into its share, or the memory, by name."""
 
     left: Callable[[], float]
     given_up: set[str] = field(default_factory=set)
@@ -76,6 +76,14 @@ def attempt(name: str, make: Callable[[], Any]) -> Any:
     except Spent:
         budget.given_up.add(name)
         return None
+
+
+def give_up(name: str) -> bool:
+    """Note that this run goes on without; False where there is no run that could say so."""
+    budget = _OPEN.get()
+    if budget is not None:
+        budget.given_up.add(name)
+    return budget is not None
 
 
 def patiently(function: Callable, *given):

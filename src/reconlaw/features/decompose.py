@@ -12,6 +12,14 @@ def within_reach(A: torch.Tensor) -> torch.Tensor:
     return A if A.device.type in _HAVE_THEM else A.cpu()
 
 
+def in_float64(A: torch.Tensor) -> torch.Tensor:
+    """A in float64, on its device where that holds such numbers, and on the CPU elsewhere."""
+    try:
+        return A.double()
+    except TypeError:  # MPS
+        return A.cpu().double()
+
+
 def eigh(A: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues and eigenvectors of a symmetric matrix, on its device."""
     values, vectors = torch.linalg.eigh(within_reach(A))

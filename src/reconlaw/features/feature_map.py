@@ -30,8 +30,8 @@ from .._random import fingerprint_of, seeded_generator
 from ..sphere import draw
 from . import autograd
 from .activations import Activation
-from .budget import RANK, attempt
-from .gram import SpanError, factor_gram
+from .budget import RANK, Spent, attempt, give_up
+from .gram import SpanError, StepError, factor_gram
 from .lift import Lift
 from .moment_regression import MomentRegression
 
@@ -162,12 +162,20 @@ class FeatureMap(ABC):
 
         A body that ends in a linear layer, say, has no more independent features than that layer has inputs, however
         many outputs. Measured as the rank of Φ at ``count`` random inputs, in float64; at fewer of them, √(2³⁵/p),
-        where that would take minutes, and a rank above that many goes unseen. p, too, where a run's time does not do
-        for it, which then says so (``reconlaw.features.budget.attempt``).
+        where that would take minutes, and a rank above that many goes unseen. p, too, where a run's time or memory
+        does not do for it, which then says so (``reconlaw.features.budget.attempt``).
+
+        Raises:
+            StepError: outside of a run, where the memory does not do for it.
         """
         inputs = autograd.most_inputs(self, count)
         if inputs not in self._ranks:
-            found = attempt(RANK, lambda: autograd.rank(self, inputs))
+            try:
+                found = attempt(RANK, lambda: autograd.rank(self, inputs))
+            except StepError as error:
+                if isinstance(error, Spent) or not give_up(RANK):
+                    raise
+                found = None
             if found is None:
                 return self.p
             self._ranks[inputs] = found

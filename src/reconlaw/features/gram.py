@@ -16,7 +16,14 @@ class SpanError(StepError):
 
 
 # What RuntimeErrors say that are no fault of the caller: torch has no class of its own for these.
-_FAILURES = ("out of memory", "allocate memory", "alloc_failed", "cusolver", "cublas", "magma")
+_MEMORY = ("out of memory", "allocate memory", "alloc_failed")
+_FAILURES = ("cusolver", "cublas", "magma")
+
+
+def want_of_memory(error: BaseException) -> bool:
+    """Whether this error says that there was not memory enough, on whatever device."""
+    kinds = torch.cuda.OutOfMemoryError | MemoryError
+    return isinstance(error, kinds) or any(words in str(error).lower() for words in _MEMORY)
 
 
 @contextlib.contextmanager
@@ -27,7 +34,7 @@ def as_step():
     except StepError:
         raise
     except (RuntimeError, MemoryError) as error:
-        known = isinstance(error, torch.linalg.LinAlgError | torch.cuda.OutOfMemoryError | MemoryError)
+        known = want_of_memory(error) or isinstance(error, torch.linalg.LinAlgError)
         if not known and not any(words in str(error).lower() for words in _FAILURES):
             raise
         text = str(error).strip().splitlines()

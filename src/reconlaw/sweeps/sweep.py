@@ -32,6 +32,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
+from .._checks import resolve_device
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -95,7 +96,8 @@ def sweep(
         store: a SQLite file, created where there is none; None keeps nothing beyond this call.
         name: under which the store keeps these cells; the function's name if None.
         version: part of that name: change it when ``work`` changes, and its cells are computed anew beside the old.
-        jobs: processes; −1 is one for each core. A cluster uses what it has.
+        jobs: processes; −1 is one for each core, and one alone where torch sees an accelerator, in which every process
+            would open a context of its own. A cluster uses what it has.
         threads: torch's threads a cell; None is 1 where cells run side by side and leaves a lone process as it is.
         isolate: a new process for every cell, one after the other.
         progress: a bar on stderr, with the time that remains at this call's mean pace.
@@ -257,6 +259,8 @@ class _Plan:
         self.work, self.take, self.finished, self.jobs, self.isolate = work, take, finished, jobs, isolate
         self.backend, _ = get_active_backend()
         self.here = type(self.backend).__name__ == "LokyBackend"  # joblib's default: this machine's cores
+        if jobs == -1 and self.here and resolve_device("auto").type != "cpu":
+            self.jobs = jobs = 1
         self.workers = effective_n_jobs(jobs)
         side_by_side = not isolate and (self.workers > 1 or not self.here)
         self.threads = 1 if threads is None and side_by_side else threads
