@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from browsing import ADDRESS, BASE, DESK, PHONE, SITE, inaccessible, skip_unless_there_is_a_site, width
 from helpers import ROOT, toc_entries
+from playwright.sync_api import expect
 
 skip_unless_there_is_a_site()
 
@@ -166,6 +167,20 @@ def test_search_for_install_leads_to_the_recipe(open_page):
     )
     padding = text.evaluate("i => i.getBoundingClientRect().left + parseFloat(getComputedStyle(i).paddingLeft)")
     assert icon.bounding_box()["x"] + icon.bounding_box()["width"] <= padding, "the magnifier lies over the text"
+
+
+def test_a_link_to_a_theorem_shows_it_and_escape_takes_it_away(open_page):
+    page = open_page("geometry/the-law", viewport=DESK)
+    page.wait_for_function("() => window.tippy && document.querySelector('a[href*=\"#thm-\"]')._tippy")
+    link, preview = page.locator("article a[href*='#thm-']").first, page.locator(".tippy-box")
+    link.focus()
+    expect(preview).to_contain_text("Theorem")
+    expect(preview.locator("mjx-container").first).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(preview).to_have_count(0)
+    link.hover()
+    expect(preview).to_contain_text("Theorem")
+    assert page.complaints == []
 
 
 def test_the_front_page_is_named_once(open_page):

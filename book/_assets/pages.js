@@ -16,3 +16,6 @@ addEventListener("load", async () => {
   room();
   addEventListener("resize", room);
 });
+
+// A preview beside a link goes away on request (WCAG 1.4.13).
+addEventListener("keydown", (event) => event.key === "Escape" && window.tippy?.hideAll());
