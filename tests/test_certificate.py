@@ -12,6 +12,7 @@ from reconlaw.attack.count import count, independent_rows
 from reconlaw.attack.projection import least_squares
 from reconlaw.attack.result import Flag, Status
 from reconlaw.attack.run import Run
+from reconlaw.features.budget import look
 
 RECONSTRUCT = sys.modules["reconlaw.attack.reconstruct"]
 FOUND = (Flag.RECOVERED, Flag.UP_TO_SIGN)
@@ -214,6 +215,32 @@ def test_a_number_that_nothing_else_checks():
         assert made.smallest > 1e-6
 
 
+@pytest.mark.parametrize(("n", "d", "outputs"), [(5, 20, 1), (4, 20, 3), (8, 30, 1)])
+@pytest.mark.parametrize("activation", ["gelu", "relu", "tanh"])
+def test_both_roads_claim_the_same(activation, n, d, outputs):
+    """From the count upwards: what the dense road accuses, the matrix-free one accuses, and it accuses no other."""
+    accused = 0
+    for ratio in (1.0, 1.05, 1.2, 1.6, 4.0):
+        unknowns = n * (d - 1) + n * outputs
+        p = round(ratio * unknowns / outputs)
+        X, features, a = drawn(n, d, p, activation, 6, outputs)
+        theta, spare = a @ features(X), outputs * p - unknowns
+        dense, free = (road(features, theta, X, spare) for road in (certificate._dense, certificate._matrix_free))
+        assert bool(dense.loose.any()) == bool(free.loose.any())
+        assert bool((dense.loose | dense.unchecked).any()) == bool((free.loose | free.unchecked).any())
+        accused += bool((dense.loose | dense.unchecked).any())
+    assert 1 <= accused <= 4
+
+
+def test_where_conjugate_gradients_do_not_tell_nothing_is_claimed(monkeypatch):
+    X, features, a = drawn(5, 20, 150, "gelu", 6)
+    monkeypatch.setattr(certificate, "_DENSE_COST_NEAR", 0)
+    monkeypatch.setattr(certificate, "_DENSE_COST", 0)
+    assert not certify(features, a @ features(X), X, 50).unchecked.any()
+    monkeypatch.setattr(certificate, "_ITERATIONS", 3)
+    assert certify(features, a @ features(X), X, 50).unchecked.all()
+
+
 def test_independent_rows_keep_span_and_fit():
     generator = torch.Generator().manual_seed(0)
     theta = (
@@ -251,6 +278,21 @@ def test_an_interruption_of_the_certificate_claims_nothing(monkeypatch):
     done = rl.reconstruct(a @ features(X), features, 2, **BUDGET)
     assert done.converged and done.status is Status.INTERRUPTED and done.determined is None
     assert set(done.flags) == {Flag.UNRESOLVED} and done.message.startswith("interrupted")
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(1, Status.RECOVERED), (100, Status.AMBIGUOUS)])
+def test_a_certificate_has_what_is_left_of_the_time_and_little_more(monkeypatch, seconds, status):
+    now = [0.0]
+
+    def slow(*args, **options):
+        now[0] += seconds
+        look()
+        return certify(*args, **options)
+
+    X, features, a = drawn(2, 8, 120, "relu", 0)
+    monkeypatch.setattr(examine, "certify", slow)
+    done = rl.reconstruct(a @ features(X), features, 2, max_seconds=10, clock=lambda: now[0])
+    assert done.status is status and ("the time was over" in done.message) == (status is Status.AMBIGUOUS)
 
 
 def test_a_certificate_that_fails_claims_nothing(monkeypatch):

@@ -17,8 +17,9 @@ coefficients eliminated, M = P⊥J, a sample's columns scaled to its own size. O
    rounding where that is more.
 
 Where the matrix is too large the same is asked by conjugate gradients on MᵀM: their Lanczos coefficients give its
-smallest eigenvalue, solutions for random right-hand sides the traces of the inverse's blocks (Hutchinson). Leverages
-are not taken there.
+smallest eigenvalue, solutions for random right-hand sides the traces of the inverse's blocks (Hutchinson). What M
+leaves of random numbers g in the place of θ is zero wherever the leverage is 1, for every g, and nowhere else for
+several.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from dataclasses import dataclass
 import torch
 
 from .._random import seeded_generator
+from ..features.budget import look, patiently
 from ..features.decompose import eigh, svd, within_reach
 from ..features.gram import SpanError, as_step
 from ..inputs import Sphere
@@ -49,8 +51,8 @@ _DENSE_COST, _DENSE_COST_NEAR = 1 << 28, 1 << 33
 _NEAR = 1.5
 # Numbers that the Jacobian may hold.
 _DENSE_NUMBERS = 1 << 26
-# Conjugate gradients: right-hand sides, iterations of each, and the residual that will do.
-_PROBES, _ITERATIONS, _TOLERANCE = 2, 60, 1e-3
+# Conjugate gradients: right-hand sides for traces and for leverages, iterations of each, and residuals that will do.
+_PROBES, _LEVERAGE_PROBES, _ITERATIONS, _TOLERANCE, _LEVERAGE_TOLERANCE = 2, 4, 400, 1e-3, 1e-5
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Certificate:
 
     Attributes:
         errors: (n,) relative standard errors; infinite where the sample is loose.
+        most: (n,) the same where all of the residual lay along the sample's own directions.
         loose: (n,) bool: a direction that θ does not see moves the sample.
         unchecked: (n,) bool: the sample rests on a number of θ that no other number checks.
         costs: (n,) how much the loss would grow without the sample, to first order: ‖P⊥φ_i‖²‖α_i‖²/‖θ‖².
@@ -69,6 +72,7 @@ class Certificate:
     """
 
     errors: torch.Tensor
+    most: torch.Tensor
     loose: torch.Tensor
     unchecked: torch.Tensor
     costs: torch.Tensor
@@ -160,7 +164,7 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
         M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
     M = M - (M @ Q.T) @ Q
     M = M.flatten(2)[moving]  # (columns, R p)
-    U, S, V = svd(M)
+    U, S, V = patiently(svd, M)
     top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
     held = S > cut * top
     if len(M) > R * p:
@@ -177,15 +181,21 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     scale = float(theta.square().sum())
     noise = max(float(residual.square().sum()), rounding**2)
     short = of_samples(((U / S) @ (V @ residual.flatten())).square()).sqrt() * unit
-    spread = of_samples((U / S).square().sum(1)) * unit.square() * noise / max(1, spare)
-    errors = torch.where(loose, math.inf, (spread + short.square()).sqrt() / X.norm(dim=1))
+    spread = of_samples((U / S).square().sum(1)) * unit.square() * noise
+    errors, most = _errors(spread, short.square(), loose, spare, X)
     gram_inverse = ((left / s) @ (left / s).T).diagonal().clamp_min(torch.finfo(X.dtype).tiny)
     costs = ((alpha * norms[:, None]).square().sum(1) / gram_inverse / scale).reshape(-1, n).sum(0)
-    weights = _of_sample(alpha, n)
-    errors, loose, unchecked, costs, weights = (v.cpu() for v in (errors, loose, unchecked, costs, weights))
+    made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
     moves = (T != 0).flatten(0, 1).any(0).reshape(features.positions, -1).any(0)
     speaking = R * int(((Phi != 0).any(0) | moves).sum())
-    return Certificate(errors, loose, unchecked, costs, weights, speaking, noise / scale, smallest)
+    return Certificate(*made, speaking, noise / scale, smallest)
+
+
+def _errors(spread, short, loose, spare, X):
+    """Relative errors from their squares: of an even share of the residual, and of all of it."""
+    return (
+        torch.where(loose, math.inf, (part + short).sqrt() / X.norm(dim=1)) for part in (spread / max(1, spare), spread)
+    )
 
 
 @as_step()
@@ -200,14 +210,16 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     def operator(q):
         return step.within(point.lift.vjp(point.project_out(point.lift.jvp(q))))
 
-    short, lowest, highest = _solve(operator, precondition, step.gradient)
+    short, lowest, highest, told = _solve(operator, precondition, step.gradient)
     traces = 0
     for _ in range(_PROBES):
         signs = torch.randint(0, 2, (n, d), generator=generator).to(X) * 2 - 1
         g = step.within(signs) * step.D.sqrt()[:, None]
-        z, low, high = _solve(operator, precondition, g)
-        lowest, highest = min(lowest, low), max(highest, high)
+        z, low, high, found = _solve(operator, precondition, g)
+        lowest, highest, told = min(lowest, low), max(highest, high), told and found
         traces = traces + (g * z).sum(1) / step.D / _PROBES
+    # Where conjugate gradients have not told, nothing is claimed.
+    unchecked = not told or _any_unchecked(point, step, operator, precondition, generator)
     alpha, Phi = point.alpha, point.lift.columns
     scale = point.scale
     rounding = eps * float((alpha.abs().T @ Phi.abs()).norm())
@@ -222,20 +234,39 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
         z = z * step.D.sqrt()[:, None]
         loose |= z.norm(dim=1) > _TAKES_PART * z.norm()
-    spread = traces.clamp_min(0) * noise / max(1, spare)
-    errors = torch.where(loose, math.inf, (spread + short.square().sum(1)).sqrt() / X.norm(dim=1))
+    errors, most = _errors(traces.clamp_min(0) * noise, short.square().sum(1), loose, spare, X)
     inverse = torch.cholesky_inverse(point.factor).diagonal()
     costs = (alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale).reshape(-1, n).sum(0)
-    errors, loose, costs, weights = (v.cpu() for v in (errors, loose, costs, _of_sample(alpha, n)))
-    return Certificate(errors, loose, torch.zeros_like(loose), costs, weights, theta.numel(), noise / scale, smallest)
+    unchecked = torch.full_like(loose, unchecked)
+    made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
+    return Certificate(*made, theta.numel(), noise / scale, smallest)
 
 
-def _solve(operator, precondition, b):
-    """x with operator(x) ≈ b by preconditioned conjugate gradients, and the extreme Ritz values of their Lanczos."""
+def _any_unchecked(point, step, operator, precondition, generator):
+    """Whether some number of θ is checked by no other; true also where that cannot be told."""
+    left = 0
+    for _ in range(_LEVERAGE_PROBES):
+        g = torch.randint(0, 2, point.residual.shape, generator=generator, device="cpu") * 2 - 1
+        g = point.project_out(g.to(point.U))
+        b = step.within(point.lift.vjp(g))
+        z, _, _, found = _solve(operator, precondition, b, _LEVERAGE_TOLERANCE)
+        if not found:
+            return True
+        left = left + (g - point.project_out(point.lift.jvp(z))).square() / _LEVERAGE_PROBES
+    return bool((left < _OWN).any())
+
+
+def _solve(operator, precondition, b, tolerance=_TOLERANCE):
+    """Solve operator(x) = b by preconditioned conjugate gradients.
+
+    Returns:
+        x, the extreme Ritz values of their Lanczos, and whether the residual came down to the tolerance.
+    """
     x, r, z = torch.zeros_like(b), b.clone(), precondition(b)
     q, rz = z.clone(), float((r * z).sum())
-    first, steps, ratios, flat = rz, [], [], False
+    first, steps, ratios, flat, found = rz, [], [], False, not rz > 0
     for _ in range(_ITERATIONS):
+        look()
         Aq = operator(q)
         curvature = float((q * Aq).sum())
         flat = rz > 0 and not curvature > 0
@@ -246,14 +277,15 @@ def _solve(operator, precondition, b):
         z = precondition(r)
         rz, previous = float((r * z).sum()), rz
         ratios.append(rz / previous)
-        if rz <= _TOLERANCE**2 * first:
+        if rz <= tolerance**2 * first:
+            found = True
             break
         q = z + ratios[-1] * q
     if not steps:
-        return x, 0.0 if flat else math.inf, 0.0
+        return x, 0.0 if flat else math.inf, 0.0, found
     diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
     beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
     lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
     beside = torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
     ritz = eigh(lanczos + beside + beside.T)[0]
-    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1])
+    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found

@@ -176,7 +176,7 @@ def reconstruct(
     examined = unexamined(point)
     if converged and counted.enough and not uncounted:
         try:
-            with run.working(), torch.inference_mode(False):
+            with run.working(), within(run.closing()), torch.inference_mode(False):
                 domain = Sphere() if sphere else inputs
                 examined = examine(where, theta, point, tol, run, seed, domain, unknowns)
         except KeyboardInterrupt:

@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from .._files import sealed, unsealed, usable_path, write_whole
-from ..features.budget import Spent
+from ..features.budget import Budget, Spent
 from ..features.passes import Passes, counted
 from ..features.threads import one_thread
 from .fingerprint import same_problem
@@ -43,6 +43,10 @@ class Improvement(NamedTuple):
 
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used: corrupt, of another problem, or nowhere to write it."""
+
+
+# Of max_seconds, and in seconds: what rounding off may take beyond them, or after Ctrl-C.
+_GRACE_SHARE, _GRACE = 0.15, 1.5
 
 
 @dataclass
@@ -117,6 +121,14 @@ class Run:
     def interrupt(self) -> None:
         """Spend what is left: what follows only rounds off."""
         self.interrupted = True
+
+    def closing(self) -> Budget:
+        """The budget of what rounds off, from now on: what is left of this one, and a little more."""
+        if self.max_seconds is None and not self.interrupted:
+            return Budget(lambda: float("inf"))
+        grace = _GRACE if self.max_seconds is None else min(_GRACE, _GRACE_SHARE * self.max_seconds)
+        end = self.clock() + self.left + grace
+        return Budget(lambda: end - self.clock())
 
     def remark(self, text: str, error: BaseException | None = None) -> None:
         """Keep what went otherwise than meant, for the result's message; each once, and not that the time was over."""
