@@ -228,6 +228,13 @@ def test_pictures_come_back_from_a_convolution_in_the_middle(method):
     assert not bool(made.loose.any()) and float(made.errors.max()) < 1e-8
 
 
+def test_a_budget_that_is_spent_before_the_first_descent_still_gives_an_answer():
+    model, layer, shape, change, _ = trained("conv, groups", n=1)
+    features = rl.below(model, layer, shape, device="cpu")
+    found = rl.reconstruct(change, features, 1, inputs=rl.inputs.Free(), max_seconds=None, max_steps=1)
+    assert found.status is not rl.Status.RECOVERED and found.X.shape == (1, 49)
+
+
 def test_a_middle_layer_whose_upper_part_trained_too_gives_records_back():
     model = seeded(lambda: nn.Sequential(nn.Linear(6, 90), nn.GELU(), nn.Linear(90, 12), nn.Tanh(), nn.Linear(12, 3)))
     model = model.double()

@@ -16,7 +16,7 @@ from helpers import ROOT
 import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
-SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads")
+SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -45,6 +45,7 @@ SHOWN = {
 SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "sets", "whole", "claimed_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
+SHOWN["adapters"] = {"what", "n", "sets", "samples", "whole", "held_wrong", "worst_error", "least_digits"}
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 

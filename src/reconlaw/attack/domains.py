@@ -164,6 +164,9 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
         if (n >= _MANY or T > 1) and applies(search.space, n * T):
             Span(features, theta, n, run, seed, tol, inputs).search()
         search.atoms()
+        if run.best is None:  # the budget went before a first descent
+            U = search.first_atoms()
+            run.record(U, Projection(features, theta, U).loss, "start")
     except StepError as error:
         if run.best is None:
             raise
