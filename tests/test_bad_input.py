@@ -55,8 +55,10 @@ TENSORS = {
     "rows of sparse": DATA.X.to_sparse_csr(),
     "meta": DATA.X.to("meta"),
     "quantised": torch.quantize_per_tensor(DATA.X.float(), 0.1, 0, torch.qint8),
+    "eight bits": DATA.X.float().to(torch.float8_e4m3fn),
     "other d": torch.ones(N, D + 1),
 }
+PATHS = {"number": 3, "bytes": b"here", "tensor": torch.tensor(3), "dict": {}, "weird": Weird(), "NUL": "a\0b"}
 
 
 def unfit(value):
@@ -88,6 +90,8 @@ OF_A_TENSOR = {
     "loss theta": lambda v: rl.projection_loss(DATA.X, FEATURES, v),
     "reconstruct": lambda v: rl.reconstruct(v, FEATURES, N, max_seconds=1),
     "match": lambda v: rl.match(v, DATA.X),
+    "hermite_polynomials": lambda v: rl.hermite_polynomials(v, 3),
+    "train": lambda v: rl.networks.train(rl.networks.TwoLayer(D, 20), v, DATA.y, max_steps=3),
     "replay X": lambda v: rl.replay(
         THETA, FEATURES, v, rl.networks.TwoLayer(D, P), rl.networks.TwoLayer(D, P), rounds=1
     ),
@@ -121,9 +125,61 @@ def test_numbers_that_are_none(call, value):
     refused(OF_A_NUMBER[call], NUMBERS[value])
 
 
+@pytest.mark.parametrize("value", PATHS)
+def test_paths_that_are_none(value):
+    refused(lambda v: rl.published("x", v), PATHS[value])
+    refused(lambda v: rl.data.cifar10(root=v, download=False), PATHS[value])
+
+
+@pytest.mark.parametrize("value", ["meta", "xla", "vulkan", "cuda:99", "gpu", "", 1.5, -1])
+def test_devices_that_are_none(value):
+    refused(lambda v: rl.RandomFeatures(4, 8, device=v), value)
+    refused(lambda v: rl.ModuleFeatures(torch.nn.Tanh(), 4, device=v), value)
+
+
+@pytest.mark.parametrize("value", [torch.tensor(3.0), torch.tensor(True)])
+def test_lists_that_are_none(value):
+    network = rl.networks.TwoLayer(D, 5)
+    refused(lambda v: rl.grid(a=v), value)
+    refused(lambda v: rl.data.digits(classes=v), value)
+    refused(lambda v: rl.networks.ResNet(v, 2), value)
+    refused(lambda v: rl.networks.between(network, network, [v]), value)
+    refused(lambda v: rl.reconstruct(THETA, FEATURES, method="sparse", l1=v), value)
+    refused(lambda v: rl.data.sphere(v, 4), value)
+    refused(lambda v: rl.plotting.image_rows({"a": np.zeros((1, 3, 3))}, v * 0), value)
+
+
+@pytest.mark.parametrize("kind", ["raises", "misses", "has another shape"])
+def test_activations_that_are_none(kind):
+    def activation(z):
+        return {"raises": lambda: 1 / 0, "misses": lambda: {}["x"], "has another shape": lambda: z[:1]}[kind]()
+
+    refused(lambda f: rl.RandomFeatures(4, 8, f, device="cpu"), activation)
+    refused(lambda f: rl.hermite_coefficients(f, 4), activation)
+    refused(lambda f: rl.expected_kernel(f, DATA.X), activation)
+
+
+def test_what_no_memory_holds():
+    refused(lambda p: rl.RandomFeatures(p, p, device="cpu"), 10**8)
+
+
+def test_unusual_tensors_that_hold_numbers_serve():
+    """A view with a pending sign, and what an inference made."""
+    negative = torch.complex(DATA.X, -DATA.X).conj().imag
+    assert negative.is_neg() and torch.equal(negative, DATA.X)
+    assert float(rl.projection_loss(negative, FEATURES, THETA)) == float(rl.projection_loss(DATA.X, FEATURES, THETA))
+    pictures = torch.rand(2, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert rl.psnr(torch.complex(pictures, -pictures).conj().imag, pictures).tolist() == [float("inf")] * 2
+    with torch.inference_mode():
+        made = DATA.X * 1.0
+    assert rl.networks.train(rl.networks.TwoLayer(D, 20), made, DATA.y, max_steps=3).losses
+
+
 @pytest.mark.parametrize("value", TENSORS)
 @pytest.mark.parametrize("call", OF_A_TENSOR)
 def test_tensors_that_are_none(call, value):
     if (call, value) == ("match", "NaN"):
         return  # a candidate that has diverged matches nothing
+    if call == "hermite_polynomials" and value in ("number", "NaN", "empty", "three axes", "other d"):
+        return  # of any shape, entry by entry
     refused(OF_A_TENSOR[call], TENSORS[value])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +32,12 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype = torch.float3
             raise ValueError(
                 f"device={device!r} is not available for {dtype}; use 'auto' or 'cpu' (MPS has no float64)"
             )
+        if found.type == "meta":
+            raise ValueError(f"device={device!r} holds no numbers; use 'auto', 'cpu', 'cuda' or 'mps'")
+        try:
+            torch.empty(0, device=found)
+        except (RuntimeError, NotImplementedError) as error:  # torch knows the name, and was built without
+            raise ValueError(f"device={device!r} is not available in this torch; use 'auto' or 'cpu'") from error
         return found
     return _best_device(dtype)
 
@@ -70,21 +78,30 @@ def _shown(value) -> str:
 
 
 def check_plain(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that holds its numbers in the usual way: not sparse, quantised, nested, or on the meta device."""
+    """A tensor that holds its numbers in the usual way: not sparse, quantised, nested, or on the meta device.
+
+    A view with a pending sign or conjugation, which NumPy and functions of one's own refuse, is carried out.
+    """
     if tensor.is_nested or tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type == "meta":
         kind = "nested" if tensor.is_nested else "quantised" if tensor.is_quantized else str(tensor.layout)
         kind = "on the meta device, without numbers" if tensor.device.type == "meta" else kind
         raise TypeError(f"{name} is {kind}; pass a dense tensor that holds its numbers")
-    return tensor
+    if tensor.is_floating_point() and tensor.element_size() < 2:
+        raise TypeError(f"{name} has dtype {tensor.dtype}, in which nothing can be computed; pass {name}.float()")
+    return tensor.resolve_conj().resolve_neg()
+
+
+def _is_bool(value) -> bool:
+    return isinstance(value, torch.Tensor) and value.dtype == torch.bool
 
 
 def check_count(name: str, value, minimum: int = 1) -> int:
     """``value`` as an int: Python's and NumPy's whole numbers pass, True and 2.0 do not."""
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = operator.index(value)
     except (TypeError, ValueError, RuntimeError):  # NumPy's and torch's of arrays
         number = None
-    if number is None or number < minimum:
+    if number is None or isinstance(value, bool) or _is_bool(value) or number < minimum:
         raise ValueError(f"{name}={_shown(value)} must be a whole number of at least {minimum}")
     if number > MOST:
         raise ValueError(f"{name}={_shown(value)} is beyond any machine; pass at most 2⁵³")
@@ -101,6 +118,14 @@ def check_positive(name: str, value, allow_zero: bool = False) -> float:
     return number
 
 
+def check_real(name: str, value) -> float:
+    """A finite number."""
+    try:
+        return math.copysign(check_positive(name, abs(value), allow_zero=True), value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"{name}={_shown(value)} must be a finite number") from error
+
+
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())
@@ -112,7 +137,7 @@ def check_matrix(name: str, value, columns: int | None = None, finite: bool = Tr
     """A two-dimensional floating tensor, with ``columns`` columns where given, free of NaN where ``finite``."""
     if not isinstance(value, torch.Tensor):
         raise TypeError(f"{name} is a {type(value).__name__}; pass a torch tensor (torch.as_tensor makes one)")
-    check_plain(name, value)
+    value = check_plain(name, value)
     if not value.is_floating_point():
         raise TypeError(f"{name} has dtype {value.dtype}; pass float32 or float64 ({name}.double() makes one)")
     if value.ndim != 2 or value.shape[0] < 1 or (columns is not None and value.shape[1] != columns):
@@ -136,9 +161,30 @@ def as_tensor(value) -> torch.Tensor:
     return torch.as_tensor(array, device="cpu")
 
 
+def listed(name: str, value) -> list:
+    """The entries of an axis of values, such as a list, array or tensor; one number is none."""
+    try:
+        return list(value)
+    except TypeError as error:  # NumPy's and torch's of no axis too
+        raise TypeError(f"{name}={_shown(value)} is one value; pass a list of them") from error
+
+
+def check_folder(name: str, value) -> Path:
+    """A path, ``~`` resolved."""
+    if not isinstance(value, str | os.PathLike) or isinstance(os.fspath(value), bytes):
+        raise TypeError(
+            f"{name}={_shown(value)} is a {type(value).__name__}; pass a folder's path, as a string or Path"
+        )
+    if "\0" in os.fspath(value):
+        raise ValueError(f"{name}={_shown(value)} holds a NUL byte; pass a folder's path")
+    return Path(value).expanduser()
+
+
 def to_array(value) -> np.ndarray:
     """An array of what NumPy takes, or of a tensor on any device."""
-    return value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    return (
+        check_plain("a tensor", value).detach().cpu().numpy() if isinstance(value, torch.Tensor) else np.asarray(value)
+    )
 
 
 def check_moved(theta: torch.Tensor, name: str = "theta") -> torch.Tensor:

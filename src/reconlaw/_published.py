@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ._checks import check_folder
+
 
 def published(name: str, folder: str | Path | None = None) -> dict | None:
     """The results of a benchmark: its commands, the machine, a summary, and every cell.
@@ -16,7 +18,7 @@ def published(name: str, folder: str | Path | None = None) -> dict | None:
     Returns:
         The file's content, or None where there is no such file.
     """
-    path = (_results() if folder is None else Path(folder)) / f"{name}.json"
+    path = (_results() if folder is None else check_folder("folder", folder)) / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import to_array
+from ._checks import check_positive, to_array
 
 # Okabe and Ito's palette, told apart under every common colour blindness; yellow is left out, too light on paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -95,7 +95,9 @@ def image_rows(rows: Mapping[str, Any], width: float = 7.0) -> Any:
     counts = {len(images) for images in rows.values()}
     if len(counts) != 1:
         raise ValueError(f"rows have {sorted(counts)} pictures; every row needs the same number")
-    n, labels = counts.pop(), list(rows)
+    n, labels, width = counts.pop(), list(rows), check_positive("width", width)
+    if width < 2:
+        raise ValueError(f"width={width} leaves no room beside the labels; pass at least 2 inches")
     side = (width - 1.1) / n
     figure, axes = plt.subplots(len(labels), n, figsize=(width, side * len(labels) + 0.1), squeeze=False)
     for line, label in zip(axes, labels, strict=True):

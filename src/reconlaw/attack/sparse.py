@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import torch
 
-from .._checks import check_positive
+from .._checks import check_positive, listed
 from ..features.budget import look
 from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
@@ -193,7 +193,7 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
     """
     if not isinstance(inputs, Sphere):
         raise ValueError(f"method='sparse' knows the sphere; {inputs!r} needs method='varpro', or 'span' for unknown n")
-    fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else list(l1)
+    fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else listed("l1", l1)
     fractions = [check_positive("l1", fraction) for fraction in fractions]
     tools = Tools(features, theta, run, seed, tol, room_to_lift(features, n or 1, len(theta)))
     path = Path(tools)

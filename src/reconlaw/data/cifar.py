@@ -15,7 +15,7 @@ from typing import IO, cast
 import numpy as np
 import torch
 
-from .._checks import check_count, check_float_dtype
+from .._checks import check_count, check_float_dtype, check_folder
 from .dataset import Dataset, check_classes, class_labels, from_pixels, load_pooch, share_out
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -114,7 +114,7 @@ def _sources(root: str | PathLike | None, download: bool) -> Iterator[Source]:
     """The training batches in order, wherever they are."""
     if root is None:
         return _from_archive(_cached(download))
-    root = Path(root).expanduser()
+    root = check_folder("root", root)
     if root.is_dir():
         for folder in (root, root / FOLDER):
             if (folder / BATCHES[0]).is_file():

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from .._checks import check_float_dtype, check_matrix, check_samples
+from .._checks import check_float_dtype, check_matrix, check_samples, listed
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def share_out(n: int, classes: int) -> list[int]:
 
 def check_classes(classes, known) -> list:
     """At least two different classes, each among ``known``."""
-    chosen = [classes] if isinstance(classes, str | int) else list(classes)
+    chosen = [classes] if isinstance(classes, str | int) else listed("classes", classes)
     unknown = [c for c in chosen if isinstance(c, bool) or c not in known]
     if unknown:
         raise ValueError(f"unknown classes {unknown}; choose among {list(known)}")

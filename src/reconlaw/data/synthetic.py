@@ -43,7 +43,7 @@ def sphere(
     """
     check_count("n", n)
     check_count("d", d)
-    check_positive("noise", noise, allow_zero=True)
+    noise = check_positive("noise", noise, allow_zero=True)
     check_float_dtype(dtype)
     if labels not in ("linear", "signs"):
         raise ValueError(f"labels={labels!r} is unknown; use 'linear' or 'signs'")

@@ -144,10 +144,12 @@ def _check_elementwise(f: Elementwise, name: str) -> None:
     try:
         f(z.float())
         value = f(z)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:
         if "same device" in str(error):
             raise ValueError(f"{name} fails on the CPU ({error}); {_WHAT_TO_HOLD}") from error
-        raise ValueError(f"{name} must take float32 and float64 alike, and fails ({error})") from error
+        raise ValueError(
+            f"{name} must take float32 and float64 alike, and fails ({type(error).__name__}: {error})"
+        ) from error
     if isinstance(value, torch.Tensor) and value.requires_grad:
         raise ValueError(f"{name} has parameters that are trained; call requires_grad_(False) on it")
     if not torch.equal(z, _probe()):

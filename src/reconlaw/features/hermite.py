@@ -14,7 +14,7 @@ import math
 import numpy as np
 import torch
 
-from .._checks import check_count
+from .._checks import as_tensor, check_count
 from .built_in import Elementwise, built_in
 
 REACH = 14  # e^{−z²/4} is 5e-22 there, and |h_k(z)| e^{−z²/4} ≤ 1.09 for every k and z (Cramér's inequality)
@@ -34,8 +34,12 @@ def hermite_polynomials(z: torch.Tensor, degree: int) -> torch.Tensor:
 
     Raises:
         ValueError: degree is no whole number ≥ 0.
+        TypeError: z is no floating tensor of plain numbers.
     """
     check_count("degree", degree, minimum=0)
+    z = as_tensor(z)
+    if not z.is_floating_point():
+        raise TypeError(f"z has dtype {z.dtype}; pass a floating tensor (z.double() makes one)")
     h = [torch.ones_like(z)]
     previous = torch.zeros_like(z)
     for k in range(degree):
@@ -132,7 +136,12 @@ def polynomial_degrees(phi: Elementwise) -> tuple[int, ...]:
 
 
 def _values(phi: Elementwise, z: torch.Tensor) -> torch.Tensor:
-    value = phi(z)
+    try:
+        value = phi(z)
+    except Exception as error:
+        raise ValueError(f"the activation fails on a float64 tensor ({type(error).__name__}: {error})") from error
+    if not isinstance(value, torch.Tensor) or value.shape != z.shape:
+        raise ValueError("the activation must map a tensor to one of the same shape, entry by entry")
     if not bool(torch.isfinite(value).all()):
         at = z[~torch.isfinite(value)][0].item()
         raise ValueError(f"the activation is NaN or infinite at z = {at:.3g}; it must be finite on the real line")

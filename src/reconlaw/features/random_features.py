@@ -19,6 +19,7 @@ from .._random import fingerprint_of, seeded_generator
 from . import spectral
 from .activations import Activation, check_device, get_activation
 from .feature_map import FeatureMap
+from .gram import StepError, as_step
 from .hermite import most_samples, polynomial_degrees
 from .lift import Lift, RandomFeaturesLift
 from .passes import count_passes
@@ -68,7 +69,11 @@ class RandomFeatures(FeatureMap):
         self.activation = get_activation(activation)
         check_device(self.activation, self.device)
         self.seed = check_count("seed", seed, minimum=0)
-        self.V = _draw_rows(self.p, self.d, seeded_generator("features", seed), dtype, self.device)
+        try:
+            with as_step():
+                self.V = _draw_rows(self.p, self.d, seeded_generator("features", seed), dtype, self.device)
+        except StepError as error:
+            raise ValueError(f"p={p} features of d={d} numbers do not fit into memory ({error}); pass fewer") from error
 
     def to(self, dtype: torch.dtype) -> RandomFeatures:
         """The same features in another dtype, V rounded."""

@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn.utils import skip_init
 
-from .._checks import check_count, check_float_dtype, check_matrix, check_moved
+from .._checks import check_count, check_float_dtype, check_matrix, check_moved, check_real, listed
 from .._random import seeded_generator
 from ..features.activations import get_activation
 
@@ -167,7 +167,7 @@ class ResNet(_Network):
         dtype: torch.dtype = torch.float64,
     ) -> None:
         super().__init__()
-        shape = tuple(check_count("image_shape", side) for side in image_shape)
+        shape = tuple(check_count("image_shape", side) for side in listed("image_shape", image_shape))
         if len(shape) not in (2, 3):
             raise ValueError(f"image_shape={image_shape} is no picture; pass (H, W) or (H, W, C)")
         kernel = max(1, min(shape[:2]) - 4) if kernel is None else check_count("kernel", kernel)
@@ -192,6 +192,7 @@ def between(before: nn.Module, after: nn.Module, t: float = 0.5) -> nn.Module:
     middle, end = copy.deepcopy(before), dict(after.named_parameters())
     if {name: p.shape for name, p in middle.named_parameters()} != {name: p.shape for name, p in end.items()}:
         raise ValueError("before and after have other parameters, or of other shapes; pass one network's two states")
+    t = check_real("t", t)
     with torch.no_grad():
         for name, p in middle.named_parameters():
             p.lerp_(end[name].to(p), t)
@@ -216,6 +217,7 @@ def input_span(change: torch.Tensor, n: int | None = None, gap: float = 1e3) -> 
     Source: the row space of first-layer updates, arXiv 2605.06519.
     """
     change = check_moved(check_matrix("change", change).detach(), "change")
+    change = change.float() if change.element_size() < 4 else change  # no device decomposes half precision
     if n is not None and check_count("n", n) > min(change.shape):
         raise ValueError(f"n={n} exceeds the rank that a change of shape {tuple(change.shape)} can have")
     _, s, Vh = torch.linalg.svd(change, full_matrices=False)

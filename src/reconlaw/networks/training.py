@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from torch import nn
 from tqdm import tqdm
 
-from .._checks import as_tensor, check_count, check_finite, check_matrix, check_positive
+from .._checks import as_tensor, check_count, check_finite, check_matrix, check_plain, check_positive
 from .._precision import full_precision
 from .._random import seeded_generator
 
@@ -103,7 +103,15 @@ def train(
     weight = cast(nn.Linear, trained.get_submodule(head)).weight
     if not isinstance(X, torch.Tensor) or X.ndim == 2:
         check_matrix("X", X)
-    X = check_finite("X", X).to(weight)
+    X = check_finite("X", check_plain("X", X)).to(weight)
+    if X.ndim < 2:
+        raise ValueError(f"X has shape {tuple(X.shape)}; expected (n, …), a sample a row")
+    X = X.clone() if X.is_inference() else X  # or nothing could be differentiated
+    try:
+        with torch.no_grad():
+            copy.deepcopy(trained).eval()(X[:1])
+    except RuntimeError as error:
+        raise ValueError(f"the network does not take X of shape {tuple(X.shape)}: {error}") from error
     y = check_finite("y", as_tensor(y)).to(weight)
     y = y[:, None] if y.ndim == 1 else y
     if y.shape != (len(X), weight.shape[0]):

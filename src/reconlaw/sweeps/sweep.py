@@ -32,7 +32,7 @@ from joblib.externals.loky.backend.reduction import dumps
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
-from .._checks import resolve_device
+from .._checks import listed, resolve_device
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -55,7 +55,8 @@ def grid(**axes: Iterable) -> list[dict]:
     for name, values in axes.items():
         if isinstance(values, str | bytes | dict) or not isinstance(values, Iterable):
             raise TypeError(f"{name}={values!r} is one value; an axis is a list of them: {name}=[{values!r}]")
-    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    ranges = [listed(name, values) for name, values in axes.items()]
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*ranges)]
 
 
 def sweep(
