@@ -169,6 +169,24 @@ def test_search_for_install_leads_to_the_recipe(open_page):
     assert icon.bounding_box()["x"] + icon.bounding_box()["width"] <= padding, "the magnifier lies over the text"
 
 
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("name, part", [("index", "hero"), ("playground", "playground")])
+def test_what_comes_late_has_its_room_kept(site, browser, name, part, viewport):
+    page, late = browser.new_page(viewport=viewport), []
+    page.route(f"**/playground/{part}.js", lambda route: late.append(route))
+    page.goto(f"{site}/{name}.html", wait_until="commit")
+    box = page.locator(f"#{part}.coming")
+    box.wait_for(state="attached")
+    while not late:
+        page.wait_for_timeout(50)
+    page.wait_for_function("() => document.fonts.ready")
+    kept = box.bounding_box()["height"]
+    late[0].continue_()
+    expect(page.locator(f"#{part}")).to_be_visible()
+    assert page.locator(f"#{part}").bounding_box()["height"] == pytest.approx(kept, rel=0.08)
+    page.close()
+
+
 def test_a_link_to_a_theorem_shows_it_and_escape_takes_it_away(open_page):
     page = open_page("geometry/the-law", viewport=DESK)
     page.wait_for_function("() => window.tippy && document.querySelector('a[href*=\"#thm-\"]')._tippy")

@@ -135,5 +135,6 @@ part("ratio").max = RATIOS.length - 1;
 part("ratio").value = RATIOS.indexOf(BEGIN);
 part("ratio").oninput = change;
 page.hidden = false;
+page.classList.remove("coming");
 show(EXAMPLES.map((pixels) => new Float64Array(pixels.length).fill(0.15)));
 change();

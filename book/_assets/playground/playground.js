@@ -361,4 +361,5 @@ transition(part, page.dataset.worker, JSON.parse(page.dataset.book), {
   },
 });
 page.hidden = false;
+page.classList.remove("coming");
 document.getElementById("playground-waiting").hidden = true;
