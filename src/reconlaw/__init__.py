@@ -28,6 +28,7 @@ from .features.random_features import RandomFeatures
 from .features.select import known
 from .images import psnr, ssim
 from .matching import MatchReport, match
+from .networks.first_layer import FirstLayer, first_layer
 from .networks.kkt import kkt
 from .networks.ntk import ntk
 from .networks.replay import Replay, replay
@@ -42,6 +43,7 @@ __all__ = [
     "AuditError",
     "CheckpointError",
     "FeatureMap",
+    "FirstLayer",
     "Flag",
     "LayerError",
     "Lift",
@@ -65,6 +67,7 @@ __all__ = [
     "device_note",
     "exercises",
     "expected_kernel",
+    "first_layer",
     "get_activation",
     "grid",
     "hermite_coefficients",

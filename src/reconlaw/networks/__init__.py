@@ -2,9 +2,11 @@
 
 from ..features.layer_features import LayerFeatures, Restricted
 from .models import ResNet, TwoLayer, between, input_span
+from .read_off import InputSpan, read_off
 from .training import Training, TrainingError, train
 
 __all__ = [
+    "InputSpan",
     "LayerFeatures",
     "ResNet",
     "Restricted",
@@ -13,5 +15,6 @@ __all__ = [
     "TwoLayer",
     "between",
     "input_span",
+    "read_off",
     "train",
 ]

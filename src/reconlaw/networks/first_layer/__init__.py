@@ -1,0 +1,117 @@
+r"""The first layer of a ReLU network as a parallelepiped: samples read off its change, one edge each.
+
+The gradient of a first layer is a combination of inputs, and a ReLU lets each through whole or not at all: over the
+read-out, the change of neuron j is Σ_i m_ij c_i x_i with m_ij = 1[w_j·x_i + b_j > 0]. So the p neurons are vertices of
+a parallelepiped with the edges c_i x_i. Its masks are found one at a time (:mod:`reconlaw.networks.first_layer.masks`),
+its edges by a linear fit (:mod:`reconlaw.networks.first_layer.fit`), and a certificate that needs no truth
+(:mod:`reconlaw.networks.first_layer.certificate`) tells whether they are the data's.
+
+Exact for one gradient of any batch and any loss, as in a round of federated learning, and for networks trained lazily.
+Where training moved the read-out along, the fit takes its movement into account; neurons that samples crossed are left
+out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for gradients, which samples rows of the gradient until a
+direction vanishes on enough of them, and takes exponentially long in n; here the neurons' own weights lead.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..._checks import check_count
+from ..._precision import full_precision
+from ..._random import seeded_generator
+from ...attack.run import Run, wall_clock
+from .change import Change, read_change
+from .fit import Problem
+from .result import FirstLayer, result_of
+from .search import Search
+
+_GAP = 30.0  # between singular values n and n + 1
+_ROUNDING = 4.0  # singular values above this many times that of rounding count
+
+
+@full_precision()
+def first_layer(
+    before,
+    after,
+    n=None,
+    layer=None,
+    head=None,
+    lazy=None,
+    seed=0,
+    max_steps=2_000_000,
+    max_seconds=None,
+    progress=False,
+    clock=None,
+) -> FirstLayer:
+    r"""Samples from the change of a ReLU network's first layer, without labels, losses or the way it was trained.
+
+    Args:
+        before: the network before training, whose modules stand in the order in which they are applied: a linear layer
+            or convolution, ReLU, a linear read-out, and anything above it. Or its tensors (W, V) or (W, b, V), W (p, d)
+            of the layer and V (K, p) of the read-out.
+        after: the same after training, or after one step: W less the gradient.
+        n: number of samples (of patches, of a convolution), where it is known: with noise, it is not read off.
+        layer: name of the layer, where it is not the network's first: what it takes in must not have been trained.
+        head: name of its read-out, the next linear layer where None.
+        lazy: True for one gradient step or exactly lazy training, False for training of both layers, None to try both.
+        seed: of the starts.
+        max_steps: the search ends with this; a step is one iteration of one climb, 2p(n + K) multiplications and as
+            many additions.
+        max_seconds: it ends with this as well; None for no limit.
+        progress: show a bar on stderr.
+        clock: as of :func:`reconlaw.reconstruct`.
+
+    Returns:
+        :class:`FirstLayer`; its status is "recovered" where the certificate holds for all samples, the change tells
+        them to half a hundredth, and there are as many as its rank. Ctrl-C ends the search with what there is.
+
+    Raises:
+        TypeError, ValueError: what is wrong with an argument; an activation that is no ReLU.
+    """
+    change = read_change(before, after, layer, head)
+    n = None if n is None else check_count("n", n)
+    if lazy not in (None, True, False):
+        raise ValueError(f"lazy={lazy!r} must be True, False, or None to try both")
+    limits = {"max_steps": None if max_steps is None else check_count("max_steps", max_steps)}
+    run = Run(max_seconds, progress, clock=clock or wall_clock, **limits)
+    generator = seeded_generator("attack", seed)
+    rank, remark = _rank(change, n)
+    if remark:
+        run.remark(remark)
+    outcome = None
+    try:
+        with run.working():
+            for way in (True, False) if lazy is None else (lazy,):
+                if rank and not run.expired and not (outcome and outcome.complete):
+                    search = Search(Problem(change, rank, way), run, generator)
+                    outcome, other = search, outcome
+                    search.search()
+                    if other and not search.complete and other.loss <= search.loss:
+                        outcome = other
+    except KeyboardInterrupt:
+        run.interrupt()
+    finally:
+        run.close()
+    return result_of(change, rank, n, outcome, run)
+
+
+def _rank(change: Change, n) -> tuple[int, str]:
+    """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
+    s = torch.linalg.svdvals(change.D)
+    p, m = change.D.shape
+    floor = max(change.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
+    above = int((s > _ROUNDING * floor).sum())
+    below = s.clamp_min(floor)
+    drops = below[:-1] / below[1:]
+    if n is not None and n < len(s) and float(drops[n - 1]) >= _GAP:
+        return n, "" if above == n else f"the change has more directions than n={n}, as noise leaves them"
+    at = int(drops.argmax()) + 1 if len(drops) else len(s)
+    rank = above if above < len(s) else at if len(drops) and float(drops[at - 1]) >= _GAP else 0
+    if not rank or rank == len(s) and p <= 2 * m:
+        return 0, ""
+    if n is not None and n != rank:
+        why = (
+            "samples that coincide or depend on others count once" if n > rank else "there are more, or more than them"
+        )
+        return rank, f"the change has rank {rank}, not n={n}: {why}"
+    return rank, ""

@@ -1,0 +1,163 @@
+r"""What training did to a first layer and its read-out, as matrices: from two networks, or from their tensors.
+
+A neuron j reads z_j = w_j·x (+ b_j), passes a ReLU, and is read out by a linear layer along V_j ∈ R^Q: one number an
+output. A convolution reads every patch of a picture with the same w_j. Where its positions are flattened before the
+read-out each of the T positions has directions of its own, V_{t,j}; where they are averaged, all share one (T = 1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..._checks import check_finite, check_matrix, check_plain
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_SILENT = (nn.Identity, nn.Flatten, nn.Unflatten)  # move numbers about, or do nothing
+# Training at a precision leaves a floor this much above the rounding of storage (measured: ten to twenty times).
+_TRAINING = 15.0
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    r"""A first layer before and after training, and its read-out.
+
+    Attributes:
+        before, after: (p, m) weights, the bias as a last column where there is one.
+        V, V_after: (T, p, Q) directions of the read-out.
+        bias: whether m = d + 1, the last column a bias.
+        rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
+    """
+
+    before: torch.Tensor
+    after: torch.Tensor
+    V: torch.Tensor
+    V_after: torch.Tensor
+    bias: bool
+    rounding: float
+
+    @property
+    def D(self) -> torch.Tensor:
+        """(p, m), after less before."""
+        return self.after - self.before
+
+    @property
+    def moved(self) -> bool:
+        """Whether the read-out was trained along."""
+        return bool((self.V_after != self.V).any())
+
+
+def read_change(before, after, layer=None, head=None) -> Change:
+    """The change of a first layer; arguments as of :func:`reconlaw.first_layer`."""
+    if isinstance(before, nn.Module) != isinstance(after, nn.Module):
+        raise TypeError("before and after must both be networks, or both be tuples of tensors")
+    read = _of_network if isinstance(before, nn.Module) else _of_tensors
+    old, new = read("before", before, layer, head), read("after", after, layer, head)
+    for name, x, y in zip(("weight", "bias", "read-out"), old, new, strict=True):
+        if (x is None) != (y is None) or x is not None and x.shape != y.shape:
+            shapes = [None if t is None else tuple(t.shape) for t in (x, y)]
+            raise ValueError(f"the {name} is {shapes[0]} before and {shapes[1]} after; pass one network's two states")
+    eps = max(torch.finfo(t.dtype).eps for t in (old[0], new[0]))
+    wide = torch.float32 if old[0].device.type == "mps" else torch.float64
+    (W0, b0, V0), (W1, b1, V1) = ([None if t is None else t.to(old[0].device, wide) for t in s] for s in (old, new))
+    if b0 is not None:
+        W0, W1 = torch.cat([W0, b0[:, None]], 1), torch.cat([W1, b1[:, None]], 1)
+    if not bool((W1 != W0).any()):
+        raise ValueError("the first layer is the same before and after: training moved nothing there")
+    if not bool(V0.any()) and not bool(V1.any()):
+        raise ValueError("the read-out is zero: no gradient reaches the first layer through it")
+    rounding = _TRAINING * eps * float(W0.square().mean().sqrt())
+    return Change(W0, W1, V0, V1, b0 is not None, rounding)
+
+
+def _tensor(name: str, value) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        raise TypeError(f"{name} is a {type(value).__name__}; pass a torch tensor")
+    if not check_plain(name, value).is_floating_point():
+        raise TypeError(f"{name} has dtype {value.dtype}; pass a floating tensor")
+    return check_finite(name, value.detach())
+
+
+def _of_tensors(name, given, layer, head):
+    """W (p, d), b (p,) or None, V (T, p, Q), of a tuple (W, V) or (W, b, V)."""
+    if layer is not None or head is not None:
+        raise ValueError("layer= and head= name layers of networks; tuples of tensors have none")
+    if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+        raise TypeError(
+            f"{name} is a {type(given).__name__}; pass a network, or its tensors (W, V) or (W, b, V), "
+            "W (p, d) of the first layer and V (K, p) of the read-out"
+        )
+    W, V = (_tensor(f"{name}: {part}", given[at]) for part, at in (("W", 0), ("V", -1)))
+    W, V = check_matrix(f"{name}: W", W), V[None] if V.ndim == 1 else V
+    if V.ndim != 2 or V.shape[1] != len(W):
+        raise ValueError(f"{name}: V has shape {tuple(V.shape)}; expected (K, {len(W)}), a column for each neuron")
+    b = _tensor(f"{name}: b", given[1]) if len(given) == 3 else None
+    if b is not None and b.shape != W.shape[:1]:
+        raise ValueError(f"{name}: b has shape {tuple(b.shape)}; expected ({len(W)},)")
+    return W, b, V.T[None]
+
+
+def _relu(module) -> bool | None:
+    """Whether a module is a ReLU; None where it is no activation that is known here."""
+    if isinstance(module, nn.ReLU):
+        return True
+    named = getattr(module, "activation", None)
+    if named is not None and hasattr(named, "name"):
+        return named.name == "relu"
+    return False if module.__module__ == "torch.nn.modules.activation" else None
+
+
+def _of_network(name, network, layer, head):
+    """The same of a network whose modules stand in the order in which they are applied."""
+    leaves = [(at, module) for at, module in network.named_modules() if not any(module.children())]
+    names = [at for at, _ in leaves]
+    trained = [k for k, (_, module) in enumerate(leaves) if isinstance(module, (nn.Linear, *_CONVOLUTIONS))]
+    start = _named(names, layer, "layer") if layer is not None else trained[0] if trained else None
+    if start is None or start not in trained:
+        raise ValueError(f"{name} has no linear layer or convolution {layer or ''}; name the first one by layer=")
+    end = _named(names, head, "head") if head is not None else next((k for k in trained if k > start), None)
+    if end is None or end <= start or not isinstance(leaves[end][1], nn.Linear):
+        raise ValueError(
+            f"{name}: {names[start]!r} must be followed by a linear layer that reads its neurons out; name it by head="
+        )
+    first, last, active, pooled = leaves[start][1], leaves[end][1], 0, False
+    for at, module in leaves[start + 1 : end]:
+        relu = _relu(module)
+        active += bool(relu)
+        pooled |= isinstance(module, _POOLS)
+        if relu is False:
+            raise ValueError(
+                f"{name}: {at!r} is {module}; the change of a first layer is a parallelepiped for ReLU alone. The span "
+                "of its inputs is read off for any activation: reconlaw.networks.input_span"
+            )
+        single = isinstance(module, _POOLS) and set(_tuple(module.output_size)) == {1}
+        if relu is None and not single and not isinstance(module, _SILENT):
+            raise ValueError(
+                f"{name}: {at!r} is {module}, which is not supported between a first layer and its read-out"
+            )
+    if active != 1:
+        raise ValueError(
+            f"{name}: between {names[start]!r} and {names[end]!r} stand {active} ReLU modules; expected one"
+        )
+    if getattr(first, "groups", 1) != 1:
+        raise ValueError(f"{name}: {names[start]!r} has groups={first.groups}; each group would be a layer of its own")
+    W, V = _tensor(f"{name}: {names[start]}.weight", first.weight).flatten(1), _tensor(f"{name}: V", last.weight)
+    b = None if first.bias is None else _tensor(f"{name}: {names[start]}.bias", first.bias)
+    positions, rest = divmod(V.shape[1], len(W))
+    if rest or positions < 1 or positions > 1 and (pooled or isinstance(first, nn.Linear)):
+        raise ValueError(f"{name}: {names[end]!r} takes {V.shape[1]} numbers, which {len(W)} neurons do not give")
+    return W, b, V.reshape(len(V), len(W), positions).permute(2, 1, 0)
+
+
+def _tuple(value):
+    return value if isinstance(value, tuple | list) else (value,)
+
+
+def _named(names, name, what):
+    """Where a layer of that name stands."""
+    if name not in names:
+        raise ValueError(f"there is no layer {name!r} for {what}=; the network has {', '.join(names[:12])}")
+    return names.index(name)

@@ -1,0 +1,134 @@
+"""What came of a first layer, in the words of the package."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ...attack.result import Flag, Result, Status
+from .certificate import Certificate
+
+# A sample is recovered where its standard error leaves room below 1e-2, known roughly below a tenth.
+_RECOVERED, _ROUGH = 5e-3, 0.1
+
+
+@dataclass(eq=False, repr=False)
+class FirstLayer(Result):
+    r"""How a reconstruction from a first layer ended: a :class:`~reconlaw.attack.result.Result`, and its certificate.
+
+    Attributes:
+        X: (n, d) samples, or patches of a convolution; of norm √d where the layer has no bias, which tells no norms.
+        coefficients: (n, K), what training added along each output of the read-out, c_i.
+        loss: share of the change that the samples do not explain, over the neurons that none of them crossed.
+        edges: (n, m) the edges c_i x_i, the bias last where there is one; their length is that of c_i for a read-out of
+            root mean square one.
+        masks: (p, n) bool, which neurons saw which sample.
+        position: (n,) the position of a patch, 0 where all share one read-out.
+        certificate: :class:`~reconlaw.networks.first_layer_certificate.Certificate`; None where too few were found.
+        lazy: whether the change is that of frozen masks and read-out (exact), or of training that moved them.
+        rank: dimension of the span of the inputs, read off the change; n where they are independent.
+    """
+
+    edges: torch.Tensor | None = None
+    masks: torch.Tensor | None = None
+    position: torch.Tensor | None = None
+    certificate: Certificate | None = None
+    lazy: bool | None = None
+    rank: int = 0
+
+
+def result_of(change, rank, n, outcome, run) -> FirstLayer:
+    """What came of a search, in the words of the package."""
+    p, m = change.D.shape
+    d = m - change.bias
+    basis = outcome.problem.basis if outcome else change.D.new_zeros(0, m)
+    X = outcome.X @ basis if outcome else change.D.new_zeros(0, m)
+    found, errors, flags, edges, weights, certificate = len(X), None, (), None, None, None
+    settled = outcome is not None and outcome.fit is not None and len(outcome.fit.X) == found
+    if settled:
+        edges, weights, certificate = outcome.fit.X @ basis, outcome.fit.weights, outcome.certificate
+        errors = outcome.errors()
+    sign = torch.ones_like(X[:, 0])
+    if change.bias:
+        X = X[:, :-1] / X[:, -1:]
+        if settled:
+            length = X.norm(dim=1)
+            errors = errors * (1 + length.square()).sqrt() * (1 + 1 / length)
+    else:
+        X = X * d**0.5 * sign[:, None]
+    if settled:
+        held = certificate.holds & bool(len(X) == rank)
+        names = [(Flag.RECOVERED, _RECOVERED), (Flag.ROUGH, _ROUGH), (Flag.UNRESOLVED, math.inf)]
+        flags = tuple(
+            next((flag for flag, most in names if float(e) < most), Flag.UNRESOLVED) if ok else Flag.UNRESOLVED
+            for e, ok in zip(errors, held.tolist(), strict=True)
+        )
+    else:
+        flags = (Flag.UNRESOLVED,) * found
+    coefficients = X.new_zeros(found, change.V.shape[2])
+    if settled:
+        for i in range(found):
+            V = change.V[int(outcome.position[i])]
+            c = torch.linalg.lstsq(V, weights[:, i, None]).solution[:, 0]
+            whole = edges[i].norm() / (torch.cat([X[i], X.new_ones(1)]) if change.bias else X[i]).norm()
+            coefficients[i] = c * whole
+    status = _status(rank, found, flags, run)
+    return FirstLayer(
+        X=X,
+        coefficients=coefficients,
+        loss=outcome.fit.loss if settled else 1.0,
+        history=run.history,
+        converged=status is Status.RECOVERED,
+        determined=False if not rank else True if status is Status.RECOVERED else None,
+        sign_identifiable=True if settled else None,
+        message=_message(status, change, rank, found, flags, outcome, run),
+        seconds=run.seconds,
+        steps=run.steps,
+        method="first layer",
+        status=status,
+        flags=flags,
+        standard_errors=errors,
+        edges=edges,
+        masks=None if outcome is None else outcome.signs > 0,
+        position=None if outcome is None else outcome.position,
+        certificate=certificate,
+        lazy=None if outcome is None else outcome.problem.lazy,
+        rank=rank,
+    )
+
+
+def _status(rank, found, flags, run) -> Status:
+    if not rank:
+        return Status.NOT_DETERMINED
+    if found == rank and all(flag is Flag.RECOVERED for flag in flags):
+        return Status.RECOVERED
+    if any(flag in (Flag.RECOVERED, Flag.ROUGH) for flag in flags):
+        return Status.IN_PART
+    return Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT if run.spent else Status.STALLED
+
+
+def _message(status, change, rank, found, flags, outcome, run) -> str:
+    p, m = change.D.shape
+    remarks = "".join(f"; {remark}" for remark in run.remarks)
+    if not rank:
+        return (
+            f"not determined: the change of the first layer fills its {min(p, m)} dimensions, so no samples stand out. "
+            "Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, weight "
+            "decay, noise. Pass n= where noise is small beside the samples"
+        )
+    if outcome is None or not found:
+        return f"{status.value}: no mask was found among {p} neurons for a change of rank {rank}{remarks}"
+    good = sum(flag is Flag.RECOVERED for flag in flags)
+    if status is Status.RECOVERED:
+        worst = float(outcome.certificate.distance.max())
+        how = "masks frozen" if outcome.problem.lazy else "read-out trained along"
+        norms = "" if change.bias else "; a layer without bias tells no norms, so rows have norm √d"
+        return (
+            f"recovered: {good} samples, every coordinate within {worst:.0e} of 0 or 1, every mask a half-space of its "
+            f"sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
+        )
+    held = int(outcome.certificate.holds.sum()) if outcome.certificate is not None and flags else 0
+    shares = f"{found} of {rank} masks found, the certificate holds for {held}, {good} samples told to {_RECOVERED}"
+    return f"{status.value}: {shares}, after {run.steps:.0f} steps; try another seed or more max_steps{remarks}"
