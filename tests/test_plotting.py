@@ -237,5 +237,5 @@ def test_the_schematic_of_the_attack_marks_what_is_private():
     axis = schematics.pipeline().axes[0]
     drawn = {text.get_text(): text.get_color() for text in axis.texts}
     private = {text for text, colour in drawn.items() if colour == schematics.HIDDEN}
-    assert private == {"$n$ private samples", "coefficients", "dashed, grey: private"}
+    assert private == {"private\nsamples", "coefficients", "dashed, grey: private"}
     plt.close("all")

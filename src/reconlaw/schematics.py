@@ -21,13 +21,13 @@ def pipeline():
     import matplotlib.pyplot as plt
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-    figure, axis = plt.subplots(figsize=(7.2, 2.5))
+    figure, axis = plt.subplots(figsize=(5.8, 2.6))
     boxes = (
-        ("$X$", "$n$ private samples", "$dn$ numbers", False),
-        ("$V$", "random layer", "drawn once", True),
+        ("$X$", "private\nsamples", "$dn$ numbers", False),
+        ("$V$", "random\nlayer", "drawn once", True),
         (r"$\phi$", "activation", "$\\Phi = \\phi(XV^T)$", True),
         ("$a$", "coefficients", "$n$ numbers", False),
-        (r"$\theta = \Phi^T a$", "what training changed", "$p$ numbers", True),
+        (r"$\theta = \Phi^T a$", "what training\nchanged", "$p$ numbers", True),
     )
     for place, (symbol, name, size, known) in enumerate(boxes):
         colour = KNOWN if known else HIDDEN
@@ -36,16 +36,16 @@ def pipeline():
         axis.add_patch(FancyBboxPatch((1.45 * place, 0), 1.15, 1, **style))
         axis.text(1.45 * place + 0.575, 0.62, symbol, ha="center", va="center", fontsize=15 - 3 * (place == 4))
         axis.text(1.45 * place + 0.575, 0.2, size, ha="center", va="center", fontsize=8.5)
-        axis.text(1.45 * place + 0.575, -0.2, name, ha="center", va="center", fontsize=9, color=colour)
+        axis.text(1.45 * place + 0.575, -0.12, name, ha="center", va="top", fontsize=9, color=colour)
         if place:
             ends = (1.45 * place - 0.28, 0.5), (1.45 * place - 0.02, 0.5)
             axis.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=13, color="#222222", lw=1.6))
     back = {"arrowstyle": "-|>", "mutation_scale": 16, "color": KNOWN, "lw": 1.6, "connectionstyle": "arc3,rad=0.16"}
     axis.add_patch(FancyArrowPatch((6.375, 1.08), (0.575, 1.08), ls=(0, (4, 2)), **back))
     axis.text(3.475, 1.72, "the attack goes back", ha="center", color=KNOWN, fontsize=10)
-    axis.text(0, -0.58, "solid, orange: the attacker holds it (and $n$)", color=KNOWN, fontsize=9)
-    axis.text(6.95, -0.58, "dashed, grey: private", color=HIDDEN, fontsize=9, ha="right")
-    axis.set(xlim=(-0.1, 7.05), ylim=(-0.7, 1.95))
+    axis.text(0, -0.92, "solid, orange: the attacker holds it (and $n$)", color=KNOWN, fontsize=9)
+    axis.text(6.95, -0.92, "dashed, grey: private", color=HIDDEN, fontsize=9, ha="right")
+    axis.set(xlim=(-0.1, 7.05), ylim=(-1.0, 1.95))
     axis.axis("off")
     return figure
 
