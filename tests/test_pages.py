@@ -169,6 +169,23 @@ def test_search_for_install_leads_to_the_recipe(open_page):
     assert icon.bounding_box()["x"] + icon.bounding_box()["width"] <= padding, "the magnifier lies over the text"
 
 
+@pytest.mark.parametrize(
+    "query, wanted",
+    [
+        ("ReLU sign", "signs/sign-ambiguity.html"),
+        ("noise", "limits/noise.html"),
+        ("audit", "networks/your-own-model.html"),
+        ("LLM", "limits/open-problems.html"),
+    ],
+)
+def test_search_puts_the_page_of_that_name_first(open_page, query, wanted):
+    page = open_page("search")
+    page.goto(f"{page.url}?q={query}")
+    page.locator("#search-results p.context").first.wait_for()
+    found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
+    assert any(link.startswith(wanted) for link in found[:3]), found
+
+
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("name, part", [("index", "hero"), ("playground", "playground")])
 def test_what_comes_late_has_its_room_kept(site, browser, name, part, viewport):

@@ -38,6 +38,11 @@ def keep_stored_outputs(app: Sphinx, config: Config) -> None:
         config.nb_execution_mode = "off"
 
 
+def rank_pages_by_title(app: Sphinx, config: Config) -> None:
+    """The search puts a page first whose own title holds the words looked for."""
+    config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))
+
+
 def mathjax_folder() -> Path | None:
     """Where `sphinx-mathjax-offline` keeps MathJax; None when it is not installed."""
     try:
@@ -121,6 +126,7 @@ def name_once(app: Sphinx, pagename, templatename, context, doctree) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", point_to_repository)
     app.connect("config-inited", keep_stored_outputs)
+    app.connect("config-inited", rank_pages_by_title)
     app.connect("builder-inited", serve_mathjax_locally)
     app.connect("builder-inited", leave_out_thebe)
     app.connect("builder-inited", leave_install_cells_out_of_search)
