@@ -104,7 +104,7 @@ class FeatureMap(ABC):
 
     @property
     def width(self) -> int:
-        """T·p: what a sample's columns hold together."""
+        """How many numbers the columns of a sample hold together, T·p."""
         return self.positions * self.p
 
     def columns(self, F: torch.Tensor) -> torch.Tensor:

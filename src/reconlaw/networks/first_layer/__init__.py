@@ -2,9 +2,9 @@ r"""The first layer of a ReLU network as a parallelepiped: samples read off its 
 
 The gradient of a first layer is a combination of inputs, and a ReLU lets each through whole or not at all: over the
 read-out, the change of neuron j is Σ_i m_ij c_i x_i with m_ij = 1[w_j·x_i + b_j > 0]. So the p neurons are vertices of
-a parallelepiped with the edges c_i x_i. Its masks are found one at a time (:mod:`reconlaw.networks.first_layer.masks`),
-its edges by a linear fit (:mod:`reconlaw.networks.first_layer.fit`), and a certificate that needs no truth
-(:mod:`reconlaw.networks.first_layer.certificate`) tells whether they are the data's.
+a parallelepiped with the edges c_i x_i. Its masks are found one at a time (``masks``),
+its edges by a linear fit (``fit``), and a certificate that needs no truth
+(``certificate``) tells whether they are the data's.
 
 Exact for one gradient of any batch and any loss, as in a round of federated learning, and for networks trained lazily.
 Where training moved the read-out along, the fit takes its movement into account; neurons that samples crossed are left

@@ -44,7 +44,7 @@ class Certificate:
 
     @property
     def holds(self) -> torch.Tensor:
-        """(n,) bool: integral, two-valued, and half-spaces of enough neurons."""
+        """Which edges are integral, two-valued, and half-spaces of enough neurons, (n,) bool."""
         two = (self.seen > 0) & (self.seen < 1)
         return (self.distance < _INTEGRAL) & two & (self.agreement >= 1) & (self.bits >= _BITS)
 

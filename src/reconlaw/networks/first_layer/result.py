@@ -26,7 +26,7 @@ class FirstLayer(Result):
             root mean square one.
         masks: (p, n) bool, which neurons saw which sample.
         position: (n,) the position of a patch, 0 where all share one read-out.
-        certificate: :class:`~reconlaw.networks.first_layer_certificate.Certificate`; None where too few were found.
+        certificate: what stands for each edge (integral, two-valued, a half-space); None where too few were found.
         lazy: whether the change is that of frozen masks and read-out (exact), or of training that moved them.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
     """
