@@ -53,7 +53,7 @@ def geometry(made, features, X, theta) -> dict:
     Z = features.probes(100, "depth")
     plus, minus = features(Z), features(-Z)
     with torch.no_grad():
-        stem = made.body[:3](X).flatten(1)
+        stem = made.body[:3](X.cpu()).flatten(1)  # the network stays where it was made
     n = len(X)
     return {
         "p": features.p,

@@ -84,7 +84,7 @@ def work(s: dict) -> dict:
     out = {"off_span": common.short(off**0.5), "median_psnr": common.short(torch.as_tensor(psnr).median())}
     if s["case"] == "dropout":
         Phi = features(data.X)
-        a = torch.linalg.solve(Phi @ Phi.T, Phi @ theta)
+        a = torch.linalg.solve(Phi @ Phi.T, Phi @ theta.to(Phi))
         predicted = rl.Perturbation(features, data.X, a).expected(off**0.5 * float(theta.norm()))
         out["predicted_median"] = common.short(predicted.median())
     return common.scores(result, data.X) | out

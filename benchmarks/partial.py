@@ -72,7 +72,7 @@ def work(s: dict) -> dict:
         theta = exact = features.fit(X, draws(s, n, OUTPUTS))[: int(level)]
     elif case == "blurred":
         seen = LayerFeatures(
-            features.V + level / math.sqrt(d) * draws(s, s["p"], d), s["activation"], device=s["device"]
+            features.V.cpu() + level / math.sqrt(d) * draws(s, s["p"], d), s["activation"], device=s["device"]
         )
     elif case == "start":
         theta = features.fit(X, y, theta0=level / math.sqrt(s["p"]) * draws(s, s["p"]))

@@ -1,6 +1,9 @@
 """The accelerator's path on any machine: tensors of two devices never meet, and the host seldom waits."""
 
+import importlib
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -229,6 +232,32 @@ def test_a_sweep_opens_one_context_on_a_device(device, tmp_path):
 
     records = rl.sweep(process, rl.grid(k=range(3)), tmp_path / "cells.sqlite", progress=False)
     assert {record["result"]["process"] for record in records} == {os.getpid()}
+
+
+BENCHMARKS = {  # one cell of each, as --device gives it; "images" has the same calls, and its data elsewhere
+    "partial": [{"case": "blurred"}, {"case": "start"}, {"case": "rows"}],
+    "normalisation": [{}, {"case": "dropout"}],
+    "depth": [{}],
+    "networks": [{"what": "resnet all"}, {"what": "two-layer"}],
+    "roads": [{"road": "span, replayed"}, {"road": "NTK"}, {"road": "KKT"}],
+    "defences": [{"defence": "ridge and noise"}],
+    "hard_cases": [{"case": "float32"}],
+    "noise": [{"what": "noise"}, {"what": "int8"}],
+    "limit": [{"method": "sgd"}],
+    "inputs": [{"what": "heads"}, {"what": "family"}],
+}
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmarks_run_on_a_device(device, monkeypatch, name):
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    common, script, made = importlib.import_module("common"), importlib.import_module(name), {}
+    monkeypatch.setattr(common, "run", lambda _, args, cells, work, *more: made.update(cells=cells, work=work))
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--tiny", "--jobs", "1", "--device", NAME])
+    script.main()
+    for wanted in BENCHMARKS[name]:
+        cell = next(cell for cell in made["cells"] if wanted.items() <= cell.items())
+        assert made["work"](cell | {"device": NAME})["samples"] == cell.get("n", 10)
 
 
 # --- one seed, the same numbers -------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ It cannot show speed, a device's own rounding, or what a kernel of a vendor's li
 from __future__ import annotations
 
 import sys
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -148,10 +149,21 @@ class Pretend(TorchDispatchMode):
     def __enter__(self):
         Pretend.active = self
         torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(…, device=) as a copy that passes here
+        self._run = threading.Thread.run
+        threading.Thread.run = lambda thread: self._run_within(thread)
         return super().__enter__()
+
+    def _run_within(self, thread):
+        """A thread that starts while the device is there; a mode is its thread's own."""
+        super().__enter__()
+        try:
+            self._run(thread)
+        finally:
+            super().__exit__(None, None, None)
 
     def __exit__(self, *error):
         Pretend.active = None
+        threading.Thread.run = self._run
         torch._C._set_only_lift_cpu_tensors(False)
         return super().__exit__(*error)
 
