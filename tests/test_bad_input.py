@@ -159,6 +159,39 @@ def test_activations_that_are_none(kind):
     refused(lambda f: rl.expected_kernel(f, DATA.X), activation)
 
 
+@pytest.mark.parametrize("jobs", [0, True, 1.5, "3", [3], None, 3j, float("nan")])
+def test_sweeps_that_are_none(jobs):
+    refused(lambda v: rl.sweep(dict, [{"n": 1}], name="w", jobs=v, progress=False), jobs)
+
+
+@pytest.mark.parametrize("kind", ["large", "meta", "deep"])
+def test_cells_that_no_file_keeps(kind):
+    deep = 1
+    for _ in range(3000):
+        deep = [deep]
+    cell = {"large": 10**5000, "meta": torch.ones(2, device="meta"), "deep": deep}[kind]
+    refused(lambda v: rl.sweep(dict, [{"n": v}], name="w", jobs=1, progress=False), cell)
+
+
+@pytest.mark.parametrize("name", ["name", "version", "code"])
+def test_names_of_sweeps_are_text(name):
+    refused(lambda v: rl.sweep(dict, [{"n": 1}], jobs=1, progress=False, **{"name": "w", name: v}), 10**30)
+
+
+@pytest.mark.parametrize("rows", [None, [1], {}, {"a": np.zeros(3)}, {"a": np.zeros((0, 2, 2))}])
+def test_pictures_that_are_none(rows):
+    refused(rl.plotting.image_rows, rows)
+    refused(rl.plotting.plotly_json, None if rows is None else {"data": []})
+
+
+@pytest.mark.parametrize("module", [None, torch.tanh, torch.nn.LazyLinear(8), torch.nn.Linear(4, 8, device="meta")])
+def test_modules_that_are_none(module):
+    refused(lambda m: rl.ModuleFeatures(m, 4, device="cpu"), module)
+    refused(lambda m: rl.networks.between(m, m), module)
+    refused(lambda shape: rl.ModuleFeatures(torch.nn.Tanh(), shape, device="cpu"), (10**8, 10**8))
+    refused(lambda a: rl.counting.trained_parameters(a, "head", 3), {})
+
+
 def test_what_no_memory_holds():
     refused(lambda p: rl.RandomFeatures(p, p, device="cpu"), 10**8)
 

@@ -32,7 +32,12 @@ def trained_parameters(architecture: dict, recipe: str, outputs: int, rank: int 
     """
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r} is unknown; use one of {', '.join(map(repr, RECIPES))}")
-    head = check_count("outputs", outputs) * architecture["width"]
+    missing = [part for part in ("width", "layers") if architecture.get(part) is None]
+    if missing:
+        raise ValueError(
+            f"architecture lacks {' and '.join(missing)}; it is {{'width': …, 'layers': [{{'shape': …}}]}}"
+        )
+    head = check_count("outputs", outputs) * check_count("width", architecture["width"])
     layers = architecture["layers"]
     if recipe == "full":
         return head + parameter_count(layer for layer in layers if not layer.get("head"))

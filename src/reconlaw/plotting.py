@@ -92,6 +92,12 @@ def image_rows(rows: Mapping[str, Any], width: float = 7.0) -> Any:
     """
     import matplotlib.pyplot as plt
 
+    if not isinstance(rows, Mapping) or not rows:
+        raise TypeError(f"rows is a {type(rows).__name__}; pass a dictionary, label → pictures, with one row or more")
+    rows = {label: to_array(images) for label, images in rows.items()}
+    for label, images in rows.items():
+        if not (images.ndim == 3 or images.ndim == 4 and images.shape[3] in (3, 4)) or not images.size:
+            raise ValueError(f"the row {label!r} has shape {images.shape}; expected (n, H, W) or (n, H, W, 3)")
     counts = {len(images) for images in rows.values()}
     if len(counts) != 1:
         raise ValueError(f"rows have {sorted(counts)} pictures; every row needs the same number")
@@ -101,7 +107,7 @@ def image_rows(rows: Mapping[str, Any], width: float = 7.0) -> Any:
     side = (width - 1.1) / n
     figure, axes = plt.subplots(len(labels), n, figsize=(width, side * len(labels) + 0.1), squeeze=False)
     for line, label in zip(axes, labels, strict=True):
-        for axis, image in zip(line, to_array(rows[label]), strict=True):
+        for axis, image in zip(line, rows[label], strict=True):
             axis.imshow(image, vmin=0, vmax=1, interpolation="nearest")
             axis.set_xticks([])
             axis.set_yticks([])
@@ -205,6 +211,8 @@ def choices(
 
 def plotly_json(figure: Any) -> dict:
     """What :func:`interactive` stores of a figure: its data, rounded and compact, in the book's look."""
+    if not isinstance(figure, dict) and not hasattr(figure, "to_dict"):
+        raise TypeError(f"figure is a {type(figure).__name__}; pass a figure of plotly, or its dictionary")
     parts = figure if isinstance(figure, dict) else figure.to_dict()
     unknown = set(parts) - {"data", "layout", "frames"}
     if unknown or not parts.get("data"):
@@ -215,7 +223,10 @@ def plotly_json(figure: Any) -> dict:
     except ImportError:
         pass
     else:
-        Figure(stored)  # raises on a misspelt property, which plotly's script would pass over
+        try:
+            Figure(stored)
+        except ValueError as error:  # a misspelt property, which plotly's script would pass over
+            raise ValueError(f"the figure is none of plotly's: {str(error).strip()[:400]}") from error
     layout = {"height": 440} | stored.get("layout", {}) | {"template": _plain(_TEMPLATE)}
     return stored | {"layout": layout, "config": _plain(_CONFIG)}
 

@@ -17,6 +17,7 @@ from torch import nn
 from .._checks import check_count, check_float_dtype, resolve_device
 from .._precision import full_precision
 from .feature_map import FeatureMap
+from .gram import StepError, as_step
 
 
 @contextlib.contextmanager
@@ -109,6 +110,7 @@ class ModuleFeatures(FeatureMap):
             raise TypeError(f"module is a {type(module).__name__}; pass a torch.nn.Module, the body below the head")
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError("module is scripted, and cannot be frozen and cast; pass the module that it was made from")
+        check_filled("module", module)
         shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
         self.input_shape = tuple(check_count("input_shape", side) for side in shape)
         self.d = math.prod(self.input_shape)
@@ -118,7 +120,11 @@ class ModuleFeatures(FeatureMap):
         self.name = type(module).__name__
         self._modules = {self.dtype: self._copy(module, self.dtype)}
         self.fingerprint = _fingerprint(self._modules[self.dtype])
-        probes = self.probes(3)
+        try:
+            with as_step():
+                probes = self.probes(3)
+        except StepError as error:
+            raise ValueError(f"an input of shape {self.input_shape} does not fit into memory ({error})") from error
         self.several = several
         self.positions, self.p = self._try(probes)[1]
         self._check_rows(probes)
@@ -236,6 +242,15 @@ def _plain_tensors(module):
         for name, value in list(vars(part).items()):
             if isinstance(value, torch.Tensor):
                 yield part, name, value
+
+
+def check_filled(name: str, module: nn.Module) -> None:
+    """ValueError where a parameter or buffer of a module has no numbers yet."""
+    for part, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if nn.parameter.is_lazy(tensor):
+            raise ValueError(f"{name}'s {part} has no shape yet; pass it one input first")
+        if tensor.device.type == "meta":
+            raise ValueError(f"{name}'s {part} is on the meta device, without numbers; load its weights first")
 
 
 def _fingerprint(module) -> str:

@@ -21,6 +21,7 @@ from torch.nn.utils import skip_init
 from .._checks import check_count, check_float_dtype, check_matrix, check_moved, check_real, listed
 from .._random import seeded_generator
 from ..features.activations import get_activation
+from ..features.module_features import check_filled
 
 
 class _Phi(nn.Module):
@@ -189,7 +190,14 @@ def between(before: nn.Module, after: nn.Module, t: float = 0.5) -> nn.Module:
     Where all layers were trained, θ is a mean over the way of features that moved; those at t = 1/2 lie nearer to it
     than those at either end.
     """
-    middle, end = copy.deepcopy(before), dict(after.named_parameters())
+    for name, network in (("before", before), ("after", after)):
+        if not isinstance(network, nn.Module):
+            raise TypeError(f"{name} is a {type(network).__name__}; pass a torch.nn.Module")
+        check_filled(name, network)
+    try:
+        middle, end = copy.deepcopy(before), dict(after.named_parameters())
+    except RuntimeError as error:
+        raise ValueError(f"before cannot be copied ({error}); detach the tensors that it keeps") from error
     if {name: p.shape for name, p in middle.named_parameters()} != {name: p.shape for name, p in end.items()}:
         raise ValueError("before and after have other parameters, or of other shapes; pass one network's two states")
     t = check_real("t", t)

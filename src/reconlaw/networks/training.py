@@ -91,7 +91,7 @@ def train(
         raise ValueError(f"layers={layers!r} is unknown; use 'all' or 'head'")
     try:
         layer = network.get_submodule(head)
-    except AttributeError:
+    except (AttributeError, RuntimeError):  # a scripted network has no part that could be named
         layer = None
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"the network's {head!r} is a {type(layer).__name__}; name its last linear layer by head=")

@@ -26,6 +26,10 @@ class StoreError(RuntimeError):
     """A store that cannot be used: damaged, of something else, or nowhere to write it. Nothing in it was changed."""
 
 
+# Of what is stored: levels of nesting, and whole numbers.
+_DEEPEST, _LARGEST = 100, 10**300
+
+
 def cell_key(settings: dict) -> str:
     """The text that identifies a cell: JSON with sorted names, in which numbers that are equal read the same."""
     return json.dumps(_canonical(_plain(settings)), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -42,7 +46,14 @@ def _canonical(value):
 def _plain(value, place: str = "settings"):
     """``value`` as JSON holds it, lists for tuples and arrays; whatever JSON has no word for is refused."""
     if hasattr(value, "tolist"):  # numbers and arrays of NumPy, tensors of torch
-        value = value.tolist()
+        try:
+            value = value.tolist()
+        except (RuntimeError, NotImplementedError) as error:
+            raise TypeError(f"{place} holds no numbers that can be stored ({error})") from error
+    if place.count("[") > _DEEPEST:
+        raise ValueError(f"{place[:40]}… is nested more than {_DEEPEST} deep, which no file keeps; pass it flatter")
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= _LARGEST:
+        raise ValueError(f"{place} is a whole number of more than 300 digits; pass it as text")
     if isinstance(value, dict):
         for name in value:
             if not isinstance(name, str):

@@ -119,9 +119,14 @@ def sweep(
     """
     if errors not in ("raise", "keep"):
         raise ValueError(f"errors={errors!r}; use 'raise' or 'keep'")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not jobs:
+        raise ValueError(f"jobs={jobs!r} must be a whole number but 0; −1 is one for each core")
     wanted = keyed(cells)
     name = _name(work, store) if name is None else name
     code = _digest(work) if code is None else code
+    for label, text in (("name", name), ("version", version), ("code", code)):
+        if not isinstance(text, str) and (label, text) != ("code", None):  # the text of some functions is not known
+            raise TypeError(f"{label}={text!r} is a {type(text).__name__}; pass a string")
     with Store(store) as kept:
         if fresh:
             kept.forget(name, version)
