@@ -19,3 +19,17 @@ addEventListener("load", async () => {
 
 // A preview beside a link goes away on request (WCAG 1.4.13).
 addEventListener("keydown", (event) => event.key === "Escape" && window.tippy?.hideAll());
+
+// On paper proofs and hints are open, as the solutions are.
+addEventListener("beforeprint", () => {
+  for (const folded of document.querySelectorAll("details.sd-dropdown:not([open])")) {
+    folded.open = true;
+    folded.dataset.printing = "";
+  }
+});
+addEventListener("afterprint", () => {
+  for (const folded of document.querySelectorAll("details[data-printing]")) {
+    folded.open = false;
+    delete folded.dataset.printing;
+  }
+});

@@ -2,6 +2,7 @@
 ([title, words, parts]) => {
   document.documentElement.dataset.theme = 'light';
   for (const solution of document.querySelectorAll('.solution, .onlyprint')) solution.remove();
+  for (const folded of document.querySelectorAll('details.sd-dropdown')) folded.open = true;  // proofs and hints
   for (const image of document.images) image.loading = 'eager';
   // colours of code would make every word an element of the PDF; comments stay set off
   for (const span of document.querySelectorAll('pre span:not(.c1)')) span.replaceWith(...span.childNodes);

@@ -37,7 +37,8 @@ def blocks(source: str) -> Iterator[Block]:
         while end < len(lines) and not re.fullmatch(rf"{fence[0]}{{{len(fence)},}}\s*", lines[end]):
             end += 1
         inside = lines[k + 1 : end]
-        if directive and directive["name"] == "dropdown":  # on paper and slides nothing is folded
+        hint = directive and directive["name"] == "dropdown" and directive["argument"].startswith("Hint")
+        if directive and directive["name"] == "dropdown" and not hint:  # on paper and slides nothing is folded
             if any(line.strip() for line in text):
                 yield Block("text", "\n".join(text).strip("\n"))
             text = []

@@ -95,7 +95,7 @@ def code_cells(chapter: Chapter, cell: nbformat.NotebookNode, solved: bool) -> l
 
 def exercise_cells(chapter: Chapter, exercise: Exercise, solved: bool) -> list[nbformat.NotebookNode]:
     heading = f'<a id="{exercise.label}"></a>\n### Exercise {exercise.number}\n\n'
-    cells = [new_markdown_cell(heading + chapter.plain(exercise.text))]
+    cells = [new_markdown_cell("\n\n".join([heading + chapter.plain(exercise.text), *hints(chapter, exercise)]))]
     if solved:
         cells += [solution_cell(chapter, part, k) for k, part in enumerate(exercise.solution)]
     elif exercise.stub:
@@ -106,6 +106,14 @@ def exercise_cells(chapter: Chapter, exercise: Exercise, solved: bool) -> list[n
         cells.append(new_markdown_cell("*Your answer:*"))
         cells.append(new_code_cell("# your computation, if you need one"))
     return cells
+
+
+def hints(chapter: Chapter, exercise: Exercise) -> list[str]:
+    """The hints, folded: JupyterLab, VS Code and Colab all show this element."""
+    return [
+        f"<details>\n<summary>{hint.argument}</summary>\n\n{chapter.plain(hint.body)}\n\n</details>"
+        for hint in exercise.hints
+    ]
 
 
 def solution_cell(chapter: Chapter, part: Block | nbformat.NotebookNode, k: int) -> nbformat.NotebookNode:

@@ -37,12 +37,13 @@ class Target:
 
 @dataclass
 class Exercise:
-    """An exercise of a chapter, with the stub that is handed out and what settles it."""
+    """An exercise of a chapter, with the stub and the hints that are handed out, and what settles it."""
 
     label: str
     number: str
     text: str = ""
     stub: str = ""
+    hints: list[Block] = field(default_factory=list)
     solution: list[Block | nbformat.NotebookNode] = field(default_factory=list)
 
     @property
@@ -103,6 +104,8 @@ class Chapter:
                     solving = self.exercises[block.argument]
                 elif block.kind == "solution-end":
                     solving = None
+                elif exercise is not None and block.kind == "dropdown":
+                    exercise.hints.append(block)
                 elif exercise is not None:
                     self._add(exercise, block)
                 elif solving is not None:

@@ -2,7 +2,7 @@
 
 A section of the chapter becomes a column of slides: statements, proofs, displayed formulas, code with what it printed,
 figures, tables, exercises without their solutions. Other prose goes to the speaker's notes (press S), and with it the
-code that only draws. ``deck.js`` lays the blocks out in the browser, where their heights are known.
+hints and the code that only draws. ``deck.js`` lays the blocks out in the browser, where their heights are known.
 """
 
 from __future__ import annotations
@@ -157,6 +157,8 @@ class Deck:
         if exercise.stub:
             content += f"\n{coloured(exercise.stub)}"
         self.add(content, "exercise", alone=True, title=f"Exercise {exercise.number}")
+        for hint in exercise.hints:
+            self.note(self.render(f"**{hint.argument}.** {self.chapter.plain(hint.body, self.link)}"))
 
     def code(self, cell: nbformat.NotebookNode, setup: bool) -> None:
         """What was computed, with its code; the code of a figure, and what is hidden in the book, goes to the notes."""
