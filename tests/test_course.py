@@ -115,6 +115,22 @@ def test_exercises_are_complete(chapter):
             assert f"({name})" in exercise.checks[0], f"{exercise.label}: the checker is not given {name}"
 
 
+@each_chapter
+def test_two_hints_stand_between_exercise_and_solution(chapter):
+    at_the_end = r":::\{dropdown\} Hint 1\n.+\n:::\n:::\{dropdown\} Hint 2\n.+\n:::\n```\{exercise-end\}\n```"
+    sources = [cell.source for cell in chapter.notebook.cells if cell.cell_type == "markdown"]
+    copies = [notebooks.write(chapter, solved=solved) for solved in (False, True)]
+    for exercise in chapter.exercises.values():
+        assert [hint.argument for hint in exercise.hints] == ["Hint 1", "Hint 2"], f"{exercise.label}: two hints"
+        (source,) = (s for s in sources if f":label: {exercise.label}\n" in s)
+        assert re.search(at_the_end, source), f"{exercise.label}: the hints end the exercise, a paragraph each"
+        for hint in exercise.hints:
+            assert 5 < len(hint.body.split()) <= 60, f"{exercise.label}: {hint.argument} is too long or too short"
+            folded = f"<summary>{hint.argument}</summary>\n\n{chapter.plain(hint.body)}\n\n</details>"
+            for copy in copies:
+                assert any(folded in cell.source for cell in copy.cells), f"{exercise.label}: {hint.argument} is kept"
+
+
 # Notebooks
 
 
@@ -356,3 +372,9 @@ def test_what_the_site_folds_is_open_on_paper_and_slides():
         ("prf:proof", "Because."),
         ("text", "After."),
     ]
+
+
+def test_hints_are_kept_apart():
+    source = "What?\n\n:::{dropdown} Hint 1\nLook.\n:::\n:::{dropdown} Hint 2\nSee.\n:::"
+    kept = [(block.kind, block.argument, block.body) for block in blocks(source)]
+    assert kept == [("text", "", "What?"), ("dropdown", "Hint 1", "Look."), ("dropdown", "Hint 2", "See.")]
