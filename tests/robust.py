@@ -33,6 +33,7 @@ import torch
 from scipy.stats import binomtest
 
 ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
 TABLE = ROOT / "tests" / "robust.md"
 KEPT = ROOT / "_build" / "robust"
 HEAD = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
@@ -252,7 +253,7 @@ def examine(path: Path, times: int) -> None:
 def rows(path: Path) -> list[str]:
     """A chapter's rows of the table, from what is kept of it."""
     _, found = kept(path)
-    name, cells = path.relative_to(ROOT / "book").with_suffix("").as_posix(), code_cells(path)
+    name, cells = path.relative_to(BOOK).with_suffix("").as_posix(), code_cells(path)
     table = []
     for change in ("none", *CHANGES):
         runs = list(found.get(change, {}).values()) if found.get("searches") else []
@@ -285,7 +286,7 @@ if __name__ == "__main__":
     given = parser.parse_args()
     matplotlib.use("Agg")
     torch.set_num_threads(1)
-    paths = [Path(p).resolve() for p in given.chapters] or sorted((ROOT / "book").rglob("*.ipynb"))
+    paths = [Path(p).resolve() for p in given.chapters] or sorted(BOOK.rglob("*.ipynb"))
     try:
         if len(paths) == 1:
             examine(paths[0], given.times)

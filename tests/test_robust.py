@@ -1,0 +1,62 @@
+"""`make robust` finds what rests on a seed, leaves what does not, and computes no rerun twice."""
+
+import subprocess
+import sys
+
+import nbformat
+from helpers import ROOT
+
+import reconlaw as rl
+
+PROBLEM = """import torch
+import reconlaw as rl
+data = rl.data.sphere(2, 8, seed=0)
+features = rl.RandomFeatures(8, 160, seed=0, device="cpu")
+theta, made, unread = features.fit(data.X, data.y), [], 0"""
+FOUND = """options = {"seed": 1, "max_seconds": None}
+result = rl.reconstruct(theta, features, 2, max_steps=5_000, **options)
+made.append(result)
+print(len(made), "run,", int(rl.match(result.X, data.X).recovered().sum()), "of 2")"""
+UNTOUCHED = "unread += 1\nprint(unread)"  # counts up where it runs again
+START = """def start():
+    return rl.reconstruct(theta, features, 2, method="sgd", max_steps=0, **options).X
+
+
+print(f"{start()[0, 0]:.6f}")"""
+
+RUN = """import sys
+from pathlib import Path
+import matplotlib
+matplotlib.use("Agg")
+sys.path.insert(0, sys.argv[1])
+import robust
+folder = Path(sys.argv[2])
+robust.BOOK, robust.TABLE, robust.KEPT = folder, folder / "robust.md", folder / "kept"
+chapter = folder / "part" / "chapter.ipynb"
+robust.examine(chapter, 2)
+robust.write([chapter])"""
+
+
+def test_the_table_tells_what_rests_on_a_seed(tmp_path):
+    space = {}
+    exec(PROBLEM, space)
+    at = rl.reconstruct(space["theta"], space["features"], 2, method="sgd", max_steps=0, seed=1, max_seconds=None).X
+    stored = ["", "1 run, 2 of 2", "1", f"{at[0, 0]:.6f}"]
+    cells = []
+    for k, (source, text) in enumerate(zip((PROBLEM, FOUND, UNTOUCHED, START), stored, strict=True), 1):
+        outputs = [nbformat.v4.new_output("stream", name="stdout", text=text)] if text else []
+        cells.append(nbformat.v4.new_code_cell(source, execution_count=k, outputs=outputs))
+    (tmp_path / "part").mkdir()
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "part" / "chapter.ipynb")
+    call = [sys.executable, "-c", RUN, str(ROOT / "tests"), str(tmp_path)]
+    first = subprocess.run(call, capture_output=True, text=True)
+    assert first.returncode == 0, first.stderr
+    rows = [
+        [part.strip() for part in row.split("|")[1:-1]] for row in (tmp_path / "robust.md").read_text().splitlines()
+    ]
+    assert rows[2][:3] == ["part/chapter", "none", "1 of 1"] and rows[2][4] == ""
+    assert rows[3][:3] == ["part/chapter", "θ moved by 1e-14", "2 of 2"] and rows[3][4] == ""
+    assert rows[4][:3] == ["part/chapter", "another seed", "0 of 2"]
+    assert rows[4][4] == f"[4] 2×: no longer: {at[0, 0]:.6f}"
+    again = subprocess.run(call, capture_output=True, text=True)
+    assert again.returncode == 0 and "chapter" in first.stderr and again.stderr == ""
