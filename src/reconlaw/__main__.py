@@ -17,8 +17,11 @@ _AUDIT = """\
 Try to read the samples that a classifier's head was fine-tuned on back out of two checkpoints, the one before and the
 one after, and write an HTML report of what came back and how sure that is. The training data are not needed.
 
-The head must be a torch.nn.Linear; the rest of the model, its body, should not have changed. Checkpoints are state
-dictionaries, saved by torch.save(model.state_dict(), …) or as .safetensors, alone or among what else a trainer stores.
+The head must be a torch.nn.Linear; the part of the model below it, its body, should not have changed. Where more was
+trained, --layer names the first layer that was, linear or convolutional. A pair of LoRA adapters, as PEFT stores them,
+is audited at the first layer that they adapt; the first checkpoint is then the adapter at its start. Checkpoints are
+state dictionaries, saved by torch.save(model.state_dict(), …) or as .safetensors, alone or among what else a trainer
+stores.
 Of a file only tensors are read, because anything else could run code; the model given by --model is imported and
 called, so name your own.
 """
@@ -79,6 +82,17 @@ def parser() -> argparse.ArgumentParser:
         help="a function without arguments that makes the torch.nn.Module, or the module itself; it is imported",
     )
     made.add_argument("--head", help="name of the fine-tuned linear layer (default: the one that changed)")
+    made.add_argument(
+        "--layer",
+        help="audit this layer in the place of a head: linear or convolutional, best the first that was trained, whose "
+        "inputs never moved; of a pair of LoRA adapters an adapted one (default there: the first)",
+    )
+    made.add_argument(
+        "--weight-decay",
+        action="store_true",
+        help="the layer was trained with weight decay that the change does not show by itself (after a softmax, and "
+        "with more outputs than samples, it does)",
+    )
     made.add_argument(
         "--state",
         metavar="KEY",
@@ -233,6 +247,8 @@ def main(arguments=None) -> int:
             given.candidates,
             given.json,
             given.sarif,
+            given.layer,
+            given.weight_decay or None,
         )
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)

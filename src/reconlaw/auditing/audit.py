@@ -27,13 +27,14 @@ from .._checks import check_count, check_positive
 from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
+from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import MOST_MOVED, HeadChange
-from .checkpoints import Source, matched_pair, read_state
-from .checks import Check, check_body, check_change, check_counts, elsewhere, first_layer, too_far
+from .checkpoints import Source, matched_pair, read_state, some
+from .checks import Check, check_body, check_change, check_counts, check_layer, elsewhere, first_layer, too_far
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
 from .given import candidates_from
-from .head import changed_tensors, find_head, head_layer
+from .head import changed_tensors, chosen_layer, find_head, head_layer
 from .judgement import judge, not_determined
 from .outcome import Audit, Verdict
 from .output import is_json, write_json
@@ -63,8 +64,13 @@ def audit(
     candidates: str | os.PathLike | ArrayLike | None = None,
     json: str | os.PathLike | None = None,
     sarif: str | os.PathLike | None = None,
+    layer: str | None = None,
+    weight_decay: bool | None = None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
+
+    The layer that is attacked need not be the head: ``layer`` names any other, best the first that was trained, since
+    what that one saw never moved. A pair of low-rank adapters is audited at the first layer that they adapt.
 
     Args:
         before: checkpoint from before the fine-tuning: a path (torch.save of a state_dict or of more, ``.safetensors``,
@@ -96,6 +102,11 @@ def audit(
             members of a pool than give inputs away.
         json: where to write the audit for machines (:mod:`reconlaw.auditing.output` has the schema); None for nowhere.
         sarif: where to write a SARIF 2.1.0 log of it, for code scanning; None for nowhere.
+        layer: name of the layer to audit in the place of a head, a ``torch.nn.Linear``, ``Conv1d`` or ``Conv2d`` called
+            once for an input: each of its positions (tokens, patches) is a column (:func:`reconlaw.below`). Of a pair
+            of LoRA adapters, as PEFT stores them, it is an adapted layer, and ``before`` the adapter at its start.
+        weight_decay: True where the layer was trained with it and that does not show in the change by itself: its old
+            rows then stand beside the samples (:func:`reconlaw.apart`). None to look whether it shows, False for none.
 
     Returns:
         :class:`Audit`. Ctrl-C ends the attack early, and the report tells of the best so far.
@@ -118,10 +129,23 @@ def audit(
         raise AuditError("a state_dict holds no architecture: pass module=, a torch.nn.Module that the keys belong to")
     if input_shape is None:
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
-    states = matched_pair(read_state(before, "before", state), read_state(after, "after", state), module)
+    if head is not None and layer is not None:
+        raise AuditError(f"head={head!r} and layer={layer!r}: pass one of the two")
+    old, new = read_state(before, "before", state), read_state(after, "after", state)
+    adapted: dict[str, LowRank] = {}
+    if (holds_adapter(old) or holds_adapter(new)) and not holds_adapter(module.state_dict()):
+        old, new, adapted = without_adapter(old, new, module, read_config(after) or read_config(before))
+        layer = layer or head or first_moved(adapted)
+        if layer not in adapted:
+            raise AuditError(f"layer={layer!r} is not adapted; the adapters are of {some(adapted)}")
+    states = matched_pair(old, new, module)
     changed = changed_tensors(*states)
-    head = find_head(module, changed) if head is None else head
-    head_layer(module, head)
+    if layer is not None:
+        chosen_layer(module, layer)
+        head = layer
+    else:
+        head = find_head(module, changed) if head is None else head
+        head_layer(module, head)
     if report is not None:
         if Path(report).suffix.lower() in (".json", ".sarif"):
             raise AuditError(f"report={str(report)!r}: a report is HTML; pass json= or sarif= for machines")
@@ -131,11 +155,13 @@ def audit(
         for name, path in (("json", json), ("sarif", sarif))
         if path is not None
     }
-    pair = HeadChange(*states, module, head, input_shape, norm, device, inputs)
-    features, picture = pair.features, _picture_shape(image_shape, pair.features)
+    low_rank = adapted.get(head)
+    factor = None if low_rank is None else low_rank.A
+    pair = HeadChange(*states, module, head, input_shape, norm, device, inputs, weight_decay, factor)
+    features, picture = pair.features, _picture_shape(image_shape, pair)
     pool = None if candidates is None else candidates_from(candidates, input_shape, inputs)
     how = (n, spending, references, seed, progress, "inputs" if picture is None else "pictures")
-    asked = _Asked(pair, module, states, changed, pool, *how)
+    asked = _Asked(pair, module, states, changed, pool, *how, low_rank=low_rank)
     facts = {
         "d": features.d,
         "p": features.p,
@@ -151,8 +177,8 @@ def audit(
         "before": names[0],
         "after": names[1],
         "model": type(module).__name__,
-        "head": head,
-        "input shape": " × ".join(map(str, features.input_shape)),
+        "head" if layer is None else "layer": head,
+        "input shape": " × ".join(map(str, pair.input_shape)),
         "n": "estimated" if n is None else n,
         "inputs": pair.where,
         "budget": str(spending),
@@ -174,11 +200,11 @@ def audit(
     return made
 
 
-def _picture_shape(image_shape, features):
+def _picture_shape(image_shape, pair):
     """(H, W) or (H, W, 3) or (3, H, W) to draw an input by, or None."""
-    shape = features.input_shape if image_shape is None else tuple(image_shape)
-    if math.prod(shape) != features.d:
-        raise AuditError(f"image_shape={shape} has {math.prod(shape)} numbers; an input has {features.d}")
+    shape = pair.input_shape if image_shape is None else tuple(image_shape)
+    if math.prod(shape) != pair.features.d:
+        raise AuditError(f"image_shape={shape} has {math.prod(shape)} numbers; an input has {pair.features.d}")
     if len(shape) == 3 and 1 in (shape[0], shape[2]):
         shape = shape[1:] if shape[0] == 1 else shape[:2]
     if len(shape) == 2 and min(shape) > 1 or len(shape) == 3 and 3 in (shape[0], shape[2]):
@@ -203,6 +229,7 @@ class _Asked:
     seed: int
     progress: bool
     what: str
+    low_rank: LowRank | None = None
 
     def say(self, text: str) -> None:
         """Tell people at the keyboard what is being done."""
@@ -227,6 +254,7 @@ def _answer(asked: _Asked) -> dict:
         return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
     told = first_layer(pair, asked.module, asked.states)
     checks = (*check_body(pair, changed, told), *(check_change(pair) if pair.rank else ()))
+    checks = (*checks, *(check_layer(pair, asked.low_rank) if pair.rank else ()))
     if not pair.size:
         said = elsewhere(pair, asked.module, changed)
     elif not pair.rank:
@@ -266,8 +294,9 @@ def _attacked(asked: _Asked, checks) -> dict:
         counted = pair.count(n)
     ratio = counted.equations / (pair.features.d * n)
     made = {"n": n, "ratio": ratio, "checks": (*checks, *check_counts(pair, n, counted, ratio))}
-    determined = counted.enough and pair.features.p > n
-    if not determined and not (pair.bounded and pair.features.p > n):
+    room = pair.features.p > n * pair.features.positions
+    determined = counted.enough and room
+    if not determined and not (pair.bounded and room):
         return {**made, **_parts(not_determined(pair, n, counted))}
     how = (asked.spending, asked.references, asked.seed, asked.progress, asked.say)
     examined = examine(pair, n, result, *how)

@@ -9,10 +9,13 @@ import torch
 from .._checks import check_count, check_positive
 from ..attack.coordinates import decoded, through
 from ..attack.count import Count, count, independent_rows
+from ..features.apart import Rows, apart
+from ..features.below import change_of
 from ..features.module_features import ModuleFeatures, unlike_in_training
 from ..inputs import Free, Sphere
+from .decay import find_decay
 from .errors import AuditError
-from .head import HeadInput, changed_tensors
+from .head import HeadInput, changed_tensors, chosen_layer
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
 MOST_MOVED = 0.1
@@ -23,23 +26,35 @@ _FULL, _TRAINED = 1e-5, 4.0
 class HeadChange:
     """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map."""
 
-    def __init__(self, before, after, module, head, input_shape, norm, device, inputs=None):
-        self.head, key = head, f"{head}.weight"
-        W0, W1 = before[key].double(), after[key].double()
-        self.change = W1 - W0
-        self.size = float(self.change.norm())
-        self.dtype = max((before[key].dtype, after[key].dtype), key=lambda dtype: torch.finfo(dtype).eps)
+    def __init__(
+        self, before, after, module, head, input_shape, norm, device, inputs=None, weight_decay=None, factor=None
+    ):
+        self.head, key, layer = head, f"{head}.weight", chosen_layer(module, head)
+        self.factor, stored_pair = factor, (before[key], after[key]) if factor is None else factor
+        W0, W1 = (change_of(layer, one.double()) for one in stored_pair)
+        self.whole = self.change = W1 - W0
+        self.dtype = max((one.dtype for one in stored_pair), key=lambda dtype: torch.finfo(dtype).eps)
         eps = torch.finfo(self.dtype).eps
         # A stored number is off by a uniform error of width eps·|w|, each file by its own eps.
-        stored = ((W0, torch.finfo(before[key].dtype).eps), (W1, torch.finfo(after[key].dtype).eps))
+        stored = tuple((W, torch.finfo(one.dtype).eps) for W, one in zip((W0, W1), stored_pair, strict=True))
         self.rounding = math.sqrt(sum(e**2 * float(W.square().sum()) for W, e in stored) / 12)
+        self.decay, self.old, off = find_decay(self.change, W0, self.rounding, weight_decay), W0, None
+        if self.decay.factor is not None:
+            self.change = self.change - (self.decay.factor - 1) * W0
+        elif self.decay.beside:
+            off = Rows(W0)
+            self.change = off.off(self.change)
+        self.size = float(self.change.norm())
         self.noise = self.rounding / self.size if self.size else math.inf
         self.tolerance = min(1e-6, max(1e-20, 1e3 * self.noise**2, (10 * eps) ** 2))
         self.tolerance = max(self.tolerance, min(1.0, self.noise**2))  # no samples explain the rounding of bfloat16
         if eps > _FULL:  # training in few digits rounds at every step, not only at the end
             self.tolerance = min(1.0, max(self.tolerance, _TRAINED * self.noise**2))
         bias = f"{head}.bias"
-        self.bias_change = after[bias].double() - before[bias].double() if bias in before else None
+        self.bias_change = self.old_bias = None
+        if bias in before and factor is None:
+            self.old_bias = before[bias].double()
+            self.bias_change = after[bias].double() - self.old_bias
         self.changed = [name for name in changed_tensors(before, after) if not name.startswith(f"{head}.")]
         shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
         d = math.prod(check_count("input_shape", side) for side in shape)
@@ -51,20 +66,22 @@ class HeadChange:
         scale, self.domain, self.shape = self.scale, Sphere(), shape
 
         def features(state):
-            body = HeadInput(module, head, scale)
-            tensors = {**body.model.state_dict()}
-            for name, value in state.items():
-                own = name if name in tensors else f"{head}.layer.{name.removeprefix(head + '.')}"
-                tensors[own] = value
-            body.double().model.load_state_dict(tensors)
+            body = HeadInput(module, head, scale).double()
+            body.load(state)
             self.body = body
-            return ModuleFeatures(body, shape, device=device)
+            with torch.no_grad():
+                seen = body(torch.zeros(2, *shape, dtype=torch.float64))
+            return ModuleFeatures(body, shape, device=device, several=seen.ndim == 3)
 
         self.features, self.moved = features(before), 0.0
         if self.changed:
             Z = self.features.probes(16, "moved")
             Phi = self.features(Z)
             self.moved = float((features(after)(Z) - Phi).norm() / Phi.norm())
+        # What changed above the layer did not move what the layer saw.
+        self.above = [] if self.moved else self.changed
+        self.changed = self.changed if self.moved else []
+        if self.changed:
             middle = {
                 name: (value.double() + after[name].double()) / 2 if value.is_floating_point() else value
                 for name, value in before.items()
@@ -73,6 +90,9 @@ class HeadChange:
             self.tolerance = max(self.tolerance, min(self.moved, MOST_MOVED) ** 2)
         if self.change.shape[1] != self.features.p:
             raise AuditError(f"{key!r} has {self.change.shape[1]} columns; its input has {self.features.p} numbers")
+        self.input_shape, self.body_features = self.features.input_shape, self.features
+        if off is not None:
+            self.features = apart(self.features, W0)
         self.random_layers = sorted({type(part).__name__ for _, part in unlike_in_training(module)})
         self._compress()
         self.homogeneous = self._homogeneous()
@@ -121,8 +141,8 @@ class HeadChange:
         if domain.bounds(U) is None:
             return self.count(n)
         counted = count(features, n, self.rank, U.shape[1])
-        free = int((~domain.active(U)).sum())
-        return Count(counted.equations, free + n * max(1, min(n, self.rank)), counted.shared)
+        free, columns = int((~domain.active(U)).sum()), n * features.positions
+        return Count(counted.equations, free + columns * max(1, min(columns, self.rank)), counted.shared)
 
     @property
     def bounded(self):

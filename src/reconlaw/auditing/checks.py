@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from ..attack.count import independent_rows
+from ..features.below import LAYERS
 from .change import MOST_MOVED
 from .checkpoints import some
 from .head import linear_layers
@@ -77,8 +78,13 @@ def too_far(pair, module, changed, told: str | None) -> str:
         f"nearly the same throughout, so it was not run. What changed: {_listed(changed)}. These layers may hold "
         "training data themselves; this is no proof of safety."
     )
-    layers = _trained_layers(pair, module, changed)
-    first = f" The lowest linear layer that changed is {layers[0]!r}: head={layers[0]!r} audits it." if layers else ""
+    layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
+    layers = [name for name in layers if f"{name}.weight" in changed]
+    first = (
+        f" The lowest layer that changed is {layers[0]!r}, and what it saw never moved: layer={layers[0]!r} audits it."
+        if layers
+        else ""
+    )
     return text + (f" First layer: {told}" if told else first)
 
 
@@ -88,7 +94,8 @@ def check_body(pair, changed, told: str | None) -> list[Check]:
     if told:
         found.append(Check("Does the first layer hold inputs?", told, "open"))
     if not pair.changed:
-        found.append(Check("Is the body the same in both?", "Yes, in every digit.", "open"))
+        rest = f" What else changed lies above {pair.head!r}, and moved nothing that it saw." if pair.above else ""
+        found.append(Check("Is the body the same in both?", f"Yes, in every digit.{rest}", "open"))
     else:
         names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
         much = (
@@ -116,7 +123,8 @@ def check_change(pair) -> list[Check]:
         f"θ is {K} × {p}, of norm {pair.size:.2g}, stored with a rounding of about {as_power(pair.noise)} of it "
         f"({str(pair.dtype).removeprefix('torch.')}). θ counts as explained at a loss of {as_power(pair.tolerance)}."
     )
-    samples = f"{pair.rank} {'samples' if pair.rank > 1 else 'sample'}"
+    least = -(-pair.rank // pair.features.positions)
+    samples = f"{least} {'samples' if least > 1 else 'sample'}"
     found = [
         Check("How large is the head's change?", size, "open" if pair.noise < 1e-3 else "shut"),
         Check("What is the rank of θ?", f"{pair.rank} of {K}: at least {samples}, if the body is frozen."),
@@ -142,18 +150,62 @@ def check_change(pair) -> list[Check]:
     ]
 
 
+def check_layer(pair, low_rank=None) -> list[Check]:
+    """What is asked of layers in the middle, of adapters, and of decay."""
+    found, T, p = [], pair.features.positions, pair.features.p
+    if T > 1:
+        answer = (
+            f"{T} (tokens, patches, groups), each a column of {p} numbers: the rank of θ is at least {pair.rank} of "
+            f'them, and {-(-pair.rank // T)} or more samples. Below, "the head" is the layer {pair.head!r}.'
+        )
+        found.append(Check("At how many positions does the layer see an input?", answer))
+    if low_rank is not None:
+        B = low_rank.B[0]
+        answer = (
+            f"θ is the change of A, {low_rank.rank} × {p}, which lies in the span of what {pair.head!r} sees. B began "
+            + ("at zero" if not bool(B.any()) else "elsewhere than zero")
+            + f": to first order in the step size only its {B.numel():,} numbers move, r·out, and they know the inputs "
+            f"through A alone; the {low_rank.A[0].numel():,} of A move at second order, and are what is attacked."
+        )
+        found.append(Check("What do the adapter's two factors hold?", answer))
+    if bool(pair.old.any()):
+        decay = pair.decay
+        if decay.factor is not None:
+            answer = (
+                f"Yes: a direction of the outputs that no sample moves shows that the old weights shrank by a factor "
+                f"of {decay.factor:.6g}. That is taken out of θ."
+            )
+        elif decay.beside:
+            answer = (
+                f"Taken to be so. The {len(pair.old)} old rows stand beside the samples, at a price of as many "
+                "equations an output; one factor must explain them in the end."
+            )
+        elif decay.ruled_out:
+            answer = "No: in a direction of the outputs that no sample moves the old weights are as they were."
+        else:
+            answer = "The change alone does not show it. If there was any, pass weight_decay=True."
+        found.append(Check("Was there weight decay?", answer))
+    return found
+
+
 def check_counts(pair, n, counted, ratio: float) -> list[Check]:
     """Whether there are as many equations as unknowns."""
     p, d = pair.features.p, pair.features.d
-    determined = counted.enough and p > n
-    span = counted.equations // min(n, pair.rank)
+    columns = n * pair.features.positions
+    determined = counted.enough and p > columns
+    span = counted.equations // min(columns, pair.rank)
     answer = (
         f"{'Yes' if determined else 'No'}: {counted.equations:,} for {counted.unknowns:,} (rank × "
         f"{'p' if span == p else f'the {span:,} dimensions that the features span'} for n inputs of dimension d = "
         f"{d} and their weights); rank·p/dn = {ratio:.2g}, p/dn = {p / (d * n):.2g}."
     )
     found = [Check("Are there as many equations as unknowns?", answer, "open" if determined else "shut")]
-    if pair.rank > n:
+    if p <= columns:
+        answer = (
+            f"Yes: n inputs at {pair.features.positions} positions are {columns} columns, and θ has {p}. The count is "
+        )
+        found.append(Check("Do the samples' columns fill the space?", f"{answer}empty.", "shut"))
+    if pair.rank > columns:
         answer = f"Not by gradient descent on a frozen body: its rank {pair.rank} is larger. Is n right?"
         found.append(Check(f"Can θ come from n = {n} samples?", answer, "shut"))
     return found

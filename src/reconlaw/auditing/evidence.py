@@ -22,8 +22,10 @@ def random_theta(pair, n, inputs, seed):
     """θ as training on so many random inputs would leave it, with the rank of the real one; and the inputs."""
     generator = seeded_generator("audit", seed)
     Z = pair.draws(inputs, generator)
-    A = torch.randn(len(pair.theta), inputs, device="cpu", generator=generator, dtype=torch.float64)
-    theta = A.to(pair.features.device) @ pair.features(Z)
+    A = torch.randn(
+        len(pair.theta), inputs * pair.features.positions, device="cpu", generator=generator, dtype=torch.float64
+    )
+    theta = A.to(pair.features.device) @ pair.features.columns(pair.features(Z))
     theta = theta * (pair.size / theta.norm())
     rounding = torch.randn(theta.shape, device="cpu", generator=generator, dtype=torch.float64).to(theta)
     return theta + rounding * (pair.rounding / math.sqrt(theta.numel())), Z

@@ -15,6 +15,7 @@ from ..features.budget import within
 from ..features.gram import StepError, as_step
 from ..inputs import Sphere
 from ..matching import match
+from .decay import factor_and_misfit
 from .errors import AuditError
 from .evidence import INPUTS, guesses, random_theta, standard_errors
 from .outcome import Examined
@@ -38,7 +39,8 @@ def attack(pair, theta, n, seed, limits, progress=False, start="spectral") -> Re
     From ``start="spectral"`` two seeds take the same road; from "random" they do not.
     """
     options = {"seed": seed, "tol": pair.tolerance, "progress": progress, "inputs": pair.domain}
-    if n is None or applies(subspace(theta, n, pair.tolerance), n):
+    columns = None if n is None else n * pair.features.positions
+    if n is None or applies(subspace(theta, columns, pair.tolerance), columns):
         try:
             found = reconstruct(theta, pair.features, n, "span", **options, **limits)
             if found.converged or found.status is Status.INTERRUPTED:
@@ -108,8 +110,13 @@ def _errors(pair, result: Result, spending, say) -> torch.Tensor | None:
 def _bias_mismatch(pair, result: Result) -> float | None:
     if pair.bias_change is None or not bool(pair.bias_change.any()):
         return None
-    alpha = result.coefficients.reshape(len(result.X), -1).cpu() @ pair.turn.T
-    return float((alpha.sum(0) - pair.bias_change).norm() / pair.bias_change.norm())
+    moved = result.coefficients.reshape(-1, len(pair.theta)).sum(0).cpu() @ pair.turn.cpu().T
+    wanted, factor = [pair.bias_change], pair.decay.factor
+    if pair.decay.beside:
+        factor = factor_and_misfit(pair, result)[0]
+    if factor is not None:  # recipes differ in whether they decay biases, too
+        wanted.append(pair.bias_change - (factor - 1) * pair.old_bias)
+    return min(float((moved - one).norm() / max(float(one.norm()), 1e-300)) for one in wanted)
 
 
 def _uninterrupted(result: Result) -> Result:

@@ -2,16 +2,13 @@ r"""The head of a model, a linear layer, and the body that feeds it: the feature
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import inspect
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from ..features.module_features import copied
+from ..features.below import LAYERS, LayerError, LayerInput, layer_of
 from .checkpoints import some
 from .errors import AuditError, BodyError
 
@@ -31,10 +28,22 @@ def head_layer(module: nn.Module, head: str) -> nn.Linear:
         raise AuditError(f"the model has no layer {head!r}; its linear layers are: {some(linear)}")
     if not isinstance(layer, nn.Linear):
         raise AuditError(
-            f"head={head!r} is a {type(layer).__name__}; only a torch.nn.Linear can be audited. Linear layers of the "
-            f"model: {some(linear)}"
+            f"head={head!r} is a {type(layer).__name__}; a head is a torch.nn.Linear, and a convolution is passed as "
+            f"layer=. Linear layers of the model: {some(linear)}"
         )
     return layer
+
+
+def chosen_layer(module: nn.Module, name: str) -> nn.Module:
+    """The linear or convolutional layer of that name.
+
+    Raises:
+        AuditError: no such layer, or one of another kind.
+    """
+    try:
+        return layer_of(module, name)
+    except LayerError as error:
+        raise AuditError(str(error)) from error
 
 
 def import_module(address: str) -> nn.Module:
@@ -105,100 +114,24 @@ def find_head(module: nn.Module, changed) -> str:
     if moved:
         raise AuditError(f"several linear layers changed: {some(moved)}; pass head=, the name of the one to audit")
     if changed:
-        raise AuditError(f"no linear layer changed between the checkpoints; what changed: {some(changed)}")
+        others = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
+        others = [name for name in others if f"{name}.weight" in changed]
+        there = f"; pass layer={others[0]!r} to audit the lowest convolution that did" if others else ""
+        raise AuditError(f"no linear layer changed between the checkpoints; what changed: {some(changed)}{there}")
     return list(linear_layers(module))[-1]
 
 
-class HeadInput(nn.Module):
-    """x ↦ what the model feeds to its head on scale·x: the body, whatever the model does after its head.
-
-    Gradients flow even where the model runs its body under ``no_grad`` or detaches what comes out of it, as in training
-    a linear probe: the attack differentiates the same function.
-    """
+class HeadInput(LayerInput):
+    """:class:`~reconlaw.features.below.LayerInput` whose errors are those of an audit."""
 
     def __init__(self, model: nn.Module, head: str, scale: float = 1.0):
-        super().__init__()
-        self.scale = scale
-        self.model = copied(model).eval()
-        self._keyword = _only_keyword(self.model)
-        parent, _, leaf = head.rpartition(".")
-        self._tap = [_Tap(head_layer(self.model, head))]  # in a list: it is registered below, once
-        setattr(self.model.get_submodule(parent), leaf, self._tap[0])
+        try:
+            super().__init__(model, head, scale)
+        except LayerError as error:
+            raise AuditError(str(error)) from error
 
     def forward(self, X):
-        tap = self._tap[0]
-        tap.seen = []
         try:
-            with _WithGradients() if torch.is_grad_enabled() else contextlib.nullcontext():
-                try:
-                    self.model(**{self._keyword: X * self.scale}) if self._keyword else self.model(X * self.scale)
-                except Exception as error:
-                    if len(tap.seen) != 1:  # what follows the head may fail, and does not matter
-                        raise _diagnosed(self.model, X, error) from error
-            calls = len(tap.seen)
-            if calls != 1 or tap.seen[0].ndim != 2:
-                shape = tuple(tap.seen[0].shape) if calls else None
-                raise BodyError(f"the head must be called once, on (n, p); it was called {calls} times, on {shape}")
-            return tap.seen[0]
-        finally:
-            tap.seen = []
-
-
-class _WithGradients(TorchFunctionMode):
-    """Gradients stay on, whatever the code within says."""
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        if function is torch.Tensor.detach:
-            return args[0]
-        if function is torch._C._set_grad_enabled:
-            args = (True,)
-        return function(*args, **(kwargs or {}))
-
-
-def _required(model):
-    parameters = inspect.signature(model.forward).parameters.values()
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [p for p in parameters if p.default is p.empty and p.kind in kinds]
-
-
-def _only_keyword(model) -> str | None:
-    """The name of the input of a model that takes it by name alone, as those of Hugging Face may."""
-    needed = _required(model)
-    alone = len(needed) == 1 and needed[0].kind is inspect.Parameter.KEYWORD_ONLY
-    return needed[0].name if alone else None
-
-
-def _diagnosed(model, X, error) -> BodyError:
-    """What is wrong with a model that fails on inputs X, as far as it can be told."""
-    text = " ".join(str(error).split())
-    needed, shape = _required(model), tuple(X.shape[1:])
-    if len(needed) > 1:
-        return BodyError(
-            f"the model takes {len(needed)} inputs ({', '.join(p.name for p in needed)}), and the audit looks for one; "
-            "wrap it in a module that takes the input in question and holds the others fixed"
-        )
-    first = next((m for m in model.modules() if not list(m.children()) and not isinstance(m, _Tap)), None)
-    if isinstance(first, nn.Embedding | nn.EmbeddingBag) or "indices to be one of the following types" in text:
-        return BodyError(
-            "the model takes token ids, whole numbers without a gradient; audit it from its embedding on: pass a "
-            "module that takes the embedded sequence, and input_shape (length, width)"
-        )
-    if "Byte" in text or "uint8" in text or "unsigned char" in text:
-        return BodyError(
-            "the model takes uint8 pixels; pass a module that takes the same pixels as floating numbers (0 to 255) and "
-            "skips the cast"
-        )
-    return BodyError(
-        f"the model fails on an input of shape {shape} ({type(error).__name__}: {text[:200]}); does input_shape fit "
-        "its first layer?"
-    )
-
-
-class _Tap(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer, self.seen = layer, []
-
-    def forward(self, h):
-        self.seen.append(h)
-        return self.layer(h)
+            return super().forward(X)
+        except LayerError as error:
+            raise BodyError(str(error)) from error

@@ -23,6 +23,7 @@ from ..attack.result import Flag
 from ..attack.subspace import subspace
 from .change import MOST_MOVED
 from .checks import as_percent, as_power
+from .decay import factor_and_misfit
 from .examination import distances
 from .outcome import Examined, Finding, Verdict
 
@@ -45,6 +46,7 @@ _FLAGS = {
 
 def unexplained_rank(pair, n) -> bool:
     """Whether θ has more directions above the rounding of its training than n samples make."""
+    n = n * pair.features.positions
     return pair.rank > n and subspace(pair.change, None, 0.0).rank > n
 
 
@@ -64,8 +66,8 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
     if result.loss > pair.tolerance:
         told.append(
             f"the head's change is explained to a loss of {as_power(result.loss)}, not down to "
-            f"{as_power(pair.tolerance)}: training in lower precision, weight decay, batch norm or dropout in training "
-            "mode, Adam, or inputs that lie elsewhere would leave that"
+            f"{as_power(pair.tolerance)}: training in lower precision, weight decay (weight_decay=True), batch norm or "
+            "dropout in training mode, Adam, or inputs that lie elsewhere would leave that"
         )
     if unexplained_rank(pair, n):
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
@@ -74,6 +76,13 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
             f"the bias did not move by the sum of the candidates' weights: they differ by "
             f"{as_percent(made.bias_mismatch)}"
         )
+    if pair.decay.beside and result.loss <= pair.tolerance:
+        misfit = factor_and_misfit(pair, result)[1]
+        if misfit > math.sqrt(pair.tolerance) + _BIAS_ROUNDINGS * pair.noise:
+            told.append(
+                f"no one factor of decay explains what stands beside the candidates: {as_percent(misfit)} of the "
+                "change is left"
+            )
     if made.interrupted:
         told.append("the run was interrupted before all was asked")
     return told

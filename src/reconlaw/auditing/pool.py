@@ -104,6 +104,8 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
             f"candidates holds {m}, and p-values need wrong releases of {samples} others: pass {2 * samples} or more, "
             "by adding inputs of the same kind that were surely not trained on"
         )
+    if pair.features.positions > 1:
+        raise AuditError("candidates are asked of layers that see one column a sample; this one sees several positions")
     if pair.features.p <= r:
         raise AuditError(f"the head's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
     F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).cpu().double()

@@ -21,22 +21,30 @@ from .decompose import svd
 from .feature_map import FeatureMap
 
 
-class Apart(FeatureMap):
-    """Φ(x)P, P the projector off known rows: what :func:`apart` makes."""
+class Rows:
+    """The projector P off the span of rows (m, p); ``known`` is an orthonormal basis of it."""
 
-    def __init__(self, features: FeatureMap, rows: torch.Tensor):
-        super().__init__(features.d, features.p, features.dtype, features.device)
-        self.features, self.positions = features, features.positions
+    def __init__(self, rows: torch.Tensor):
         _, s, Q = svd(rows.double() if rows.device.type != "mps" else rows)
-        self.known = Q[s > 1e-10 * s[0]].to(self.device, self.dtype)
-
-    def __repr__(self):
-        return f"apart({self.features!r}, {len(self.known)} known rows, fingerprint='{fingerprint_of(self.known)}')"
+        self.known = Q[s > 1e-10 * s[0]]
 
     def off(self, C: torch.Tensor) -> torch.Tensor:
         """C P, for C of shape (…, p)."""
         Q = self.known.to(C)
         return C - (C @ Q.T) @ Q
+
+
+class Apart(Rows, FeatureMap):
+    """Φ(x)P, P the projector off known rows: what :func:`apart` makes."""
+
+    def __init__(self, features: FeatureMap, rows: torch.Tensor):
+        FeatureMap.__init__(self, features.d, features.p, features.dtype, features.device)
+        Rows.__init__(self, rows)
+        self.features, self.positions = features, features.positions
+        self.known = self.known.to(self.device, self.dtype)
+
+    def __repr__(self):
+        return f"apart({self.features!r}, {len(self.known)} known rows, fingerprint='{fingerprint_of(self.known)}')"
 
     def apply(self, X: torch.Tensor) -> torch.Tensor:
         return self.off(self.features.apply(X).unflatten(1, (self.positions, -1))).flatten(1)

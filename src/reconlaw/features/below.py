@@ -99,8 +99,10 @@ class LayerInput(nn.Module):
         self._keyword = _only_keyword(self.model)
         target = layer_of(self.model, layer)
         self._tap = [_Tap(target)]  # in a list: it is registered below
+        self.names: list[str] = []
         for name, part in list(self.model.named_modules(remove_duplicate=False)):
             if part is target:  # shared weights have several names, and all their inputs count
+                self.names.append(name)
                 parent, _, leaf = name.rpartition(".")
                 setattr(self.model.get_submodule(parent), leaf, self._tap[0])
 
@@ -120,6 +122,14 @@ class LayerInput(nn.Module):
             return self._columns(tap.layer, tap.seen[0], len(X))
         finally:
             tap.seen = []
+
+    def load(self, state: dict) -> None:
+        """Take the tensors of a state dictionary of the model, under the names they have there."""
+        tensors = {**self.model.state_dict()}
+        for name, value in state.items():
+            inside = next((own for own in self.names if name.startswith(f"{own}.") and name not in tensors), None)
+            tensors[name if inside is None else f"{inside}.layer.{name.removeprefix(inside + '.')}"] = value
+        self.model.load_state_dict(tensors)
 
     @staticmethod
     def _columns(layer, h, n):
