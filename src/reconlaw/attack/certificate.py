@@ -47,7 +47,7 @@ _TAKES_PART = 1e-3
 # Leverage above which no other number checks this one.
 _OWN = 1e-6
 # Multiplications that the dense road may cost, and near the count, where leverages are wanted.
-_DENSE_COST, _DENSE_COST_NEAR = 1 << 28, 1 << 33
+_DENSE_COST, _DENSE_COST_NEAR = 1 << 29, 1 << 33
 _NEAR = 1.5
 # Numbers that the Jacobian may hold.
 _DENSE_NUMBERS = 1 << 26
@@ -96,9 +96,10 @@ def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
         SpanError: nothing can be said here: the features are not finite, say.
         StepError: a step could not be computed, for want of memory say.
     """
-    n, (R, p) = len(X), theta.shape
-    k = features.d
-    cost, near = R * p * (n * k) ** 2, (R * p) <= _NEAR * (R * p - spare)
+    (n, d), (R, p) = X.shape, theta.shape
+    # What rests on a bound does not move, and takes no column of M.
+    moving = n * d if isinstance(inputs, Sphere) else int((~inputs.active(X)).sum())
+    cost, near = R * p * moving**2, (R * p) <= _NEAR * (R * p - spare)
     numbers = n * features.d * max(R, features.positions) * p
     if numbers <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
         return _dense(features, theta, X, spare, inputs)

@@ -1,6 +1,7 @@
 """Checkers of the book's exercises: each says "correct", or which mistake an answer looks like."""
 
 from ._diagnose import NotYet
+from .adapters import check_decay_factor, check_most_samples
 from .defences import check_clipped_sum, check_noise_multiplier, check_success_bound
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
@@ -38,6 +39,7 @@ __all__ = [
     "check_closest_angle",
     "check_corrected",
     "check_damped_step",
+    "check_decay_factor",
     "check_derivative_coefficients",
     "check_dropout_minimiser",
     "check_duality_gap",
@@ -64,6 +66,7 @@ __all__ = [
     "check_membership",
     "check_minimum_norm",
     "check_movement_bounds",
+    "check_most_samples",
     "check_noise_bound",
     "check_noise_multiplier",
     "check_off_span",
