@@ -1,5 +1,6 @@
 """Bad arguments: a clear error of our own, at once, wherever they are handed in."""
 
+import copy
 import os
 import signal
 import traceback
@@ -216,3 +217,12 @@ def test_tensors_that_are_none(call, value):
     if call == "hermite_polynomials" and value in ("number", "NaN", "empty", "three axes", "other d"):
         return  # of any shape, entry by entry
     refused(OF_A_TENSOR[call], TENSORS[value])
+
+
+@pytest.mark.parametrize("report", [3, True, b"a.html", 1.5, ["a"]])
+def test_reports_that_are_no_files(report):
+    model = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Linear(D, P), torch.nn.GELU()), torch.nn.Linear(P, 1))
+    after = copy.deepcopy(model)
+    after[1].weight.data += 0.1
+    refused(lambda v: rl.audit(model, after, "1", D, 2, max_seconds=1, report=v), report)
+    refused(lambda v: rl.audit(model, after, "1", D, 2, max_seconds=1, image_shape=v), 6)

@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 
-from .._checks import check_count, check_positive
+from .._checks import check_count, check_positive, listed
 from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
@@ -146,8 +146,8 @@ def audit(
     else:
         head = find_head(module, changed) if head is None else head
         head_layer(module, head)
-    if report is not None:
-        if Path(report).suffix.lower() in (".json", ".sarif"):
+    if isinstance(report, str | os.PathLike):  # anything else is refused below
+        if os.path.splitext(os.fsdecode(report))[1].lower() in (".json", ".sarif"):
             raise AuditError(f"report={str(report)!r}: a report is HTML; pass json= or sarif= for machines")
     page = None if report is None else usable_path("report", report, AuditError, is_report)
     machine = {
@@ -202,7 +202,9 @@ def audit(
 
 def _picture_shape(image_shape, pair):
     """(H, W) or (H, W, 3) or (3, H, W) to draw an input by, or None."""
-    shape = pair.input_shape if image_shape is None else tuple(image_shape)
+    shape = pair.input_shape
+    if image_shape is not None:
+        shape = tuple(check_count("image_shape", side) for side in listed("image_shape", image_shape))
     if math.prod(shape) != pair.features.d:
         raise AuditError(f"image_shape={shape} has {math.prod(shape)} numbers; an input has {pair.features.d}")
     if len(shape) == 3 and 1 in (shape[0], shape[2]):
