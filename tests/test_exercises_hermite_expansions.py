@@ -55,5 +55,6 @@ WRONG = [
     (exercises.check_flip_cosine, lambda mu: -signed(mu).sum() / mu.square().sum(), "other way round"),
     (exercises.check_flip_cosine, lambda mu: mu[0::2].square().sum() / mu.square().sum(), "share of the even"),
     (exercises.check_flip_cosine, lambda mu: mu[1::2].square().sum() / mu.square().sum(), "share of the odd"),
+    (exercises.check_flip_cosine, lambda mu: mu.square().sum() / mu.square().sum(), "ignores the sign"),
     (exercises.check_flip_cosine, lambda mu: 0.123, "not yet"),
 ]

@@ -12,6 +12,13 @@ def stopped(Phi, y, rate, steps):
     return a
 
 
+def in_parameters(Phi, y, rate, steps):
+    theta = torch.zeros_like(Phi[0])
+    for _ in range(steps):
+        theta = theta + rate * (y - Phi @ theta) @ Phi
+    return torch.linalg.solve(Phi @ Phi.T, Phi @ theta)
+
+
 def noise(theta, step=None, rule=torch.round):
     step = theta.abs().max() / 127 if step is None else step
     return (rule(theta / step) * step - theta).norm() / theta.norm()
@@ -34,6 +41,7 @@ WRONG = [
     (STOPPED, lambda Phi, y, rate, k: Phi @ Phi.T @ stopped(Phi, y, rate, k), "forget G"),
     (STOPPED, lambda Phi, y, rate, k: y - Phi @ Phi.T @ stopped(Phi, y, rate, k), "unexplained"),
     (STOPPED, lambda Phi, y, rate, k: k * rate * y, "first order"),
+    (STOPPED, in_parameters, "steps of length p"),
     (STOPPED, lambda *arguments: None, "None"),
     (INT8, lambda theta: noise(theta) * theta.norm(), "divide it"),
     (INT8, lambda theta: noise(theta) ** 2, "take the root"),
@@ -46,6 +54,8 @@ WRONG = [
         "by the step again",
     ),
     (INT8, lambda theta: noise(theta, rule=torch.trunc), "nearest"),
+    (INT8, lambda theta: noise(theta, rule=torch.floor), "rounds down"),
+    (INT8, lambda theta: (theta.round() - theta).norm() / theta.norm(), "forget the scale"),
     (INT8, lambda theta: 3 * noise(theta), "off by"),
     (BOUND, lambda e, s, w: bound(e, s, w, factor=1), "forget the 3"),
     (BOUND, lambda e, s, w: bound(e, s, w * s), "twice"),

@@ -23,6 +23,11 @@ def on_sphere(X):
     return X * X.shape[1] ** 0.5 / X.norm(dim=1, keepdim=True)
 
 
+def by_samples(Phi, y, rate):
+    scaled = Phi / Phi.square().sum(0)
+    return torch.linalg.solve(scaled @ Phi.T + rate / (1 - rate) * torch.eye(len(y)).to(y), y) @ scaled
+
+
 def minimiser(Phi, y, rate, c=None, power=1.0):
     D = torch.diag(Phi.square().sum(0) ** power)
     c = rate / (1 - rate) if c is None else c
@@ -35,7 +40,7 @@ def minimiser(Phi, y, rate, c=None, power=1.0):
 STEPS, ANOTHER = exercises.check_steps_needed, exercises.check_another_batch
 MINIMISER = exercises.check_dropout_minimiser
 
-RIGHT = [(STEPS, steps), (ANOTHER, another), (MINIMISER, minimiser)]
+RIGHT = [(STEPS, steps), (ANOTHER, another), (MINIMISER, by_samples)]
 WRONG = [
     (STEPS, lambda m, s: math.log(s) / math.log(1 - m), "whole number"),
     (STEPS, lambda m, s: steps(m, s) - 1, "one step fewer"),
@@ -53,6 +58,7 @@ WRONG = [
         "shorten",
     ),
     (ANOTHER, lambda X, e, t: None, "None"),
+    (MINIMISER, minimiser, "the way is not: you formed a p × p matrix"),
     (MINIMISER, lambda Phi, y, rate: minimiser(Phi, y, rate, c=0.0), "interpolates"),
     (MINIMISER, lambda Phi, y, rate: minimiser(Phi, y, rate, power=0.0), "no plain ridge"),
     (MINIMISER, lambda Phi, y, rate: minimiser(Phi, y, rate, c=rate), "variance of a mask"),

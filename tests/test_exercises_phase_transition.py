@@ -41,10 +41,11 @@ RIGHT = [
     (exercises.check_separated, separated),
 ]
 WRONG = [
-    (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, shrink=False, centre=False, inner=False), "no width"),
+    (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, shrink=False, centre=False, inner=0), "no width"),
     (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, shrink=False), "divide by 1"),
     (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, centre=False), "in the centre"),
-    (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, inner=False), "under the root"),
+    (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, inner=0), "under the root"),
+    (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, inner=4), "factor ¼"),
     (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, z=1.0), "one standard deviation"),
     (exercises.check_wilson_interval, lambda k, n: _wilson(k, n, z=1.64485), "for 90 %"),
     (exercises.check_wilson_interval, lambda k, n: wilson(k, n)[::-1], "lower end first"),

@@ -28,6 +28,10 @@ def raw_fit(F, theta):
     return (theta - (F @ theta) @ F).square().sum() / (theta @ theta)
 
 
+def subtracted(F, theta):
+    return 1 - residual(F, theta)[0] @ (F @ theta) / (theta @ theta)
+
+
 RIGHT = [
     (exercises.check_projection_value, value),
     (exercises.check_projection_gradient, gradient()),
@@ -42,6 +46,7 @@ WRONG = [
     (exercises.check_projection_value, raw_fit, "Gram"),
     (exercises.check_projection_value, lambda F, t: value(F, t) / len(t), "mean"),
     (exercises.check_projection_value, lambda F, t: residual(F, t)[1], "residual"),
+    (exercises.check_projection_value, subtracted, "nearly equal"),
     (exercises.check_projection_gradient, gradient(2.0), "sign is wrong"),
     (exercises.check_projection_gradient, gradient(-1.0), "factor 2"),
     (exercises.check_projection_gradient, gradient(1.0), "factor −2"),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from reconlaw import exercises
-from reconlaw.exercises._diagnose import diagnose
+from reconlaw.exercises._diagnose import Made, NotYet, diagnose
 
 PI = math.pi
 
@@ -16,6 +16,10 @@ def pinv(Phi):
 def needed(n, t, delta, s=None):
     s = math.log(n * (n + 1) / delta) if s is None else s
     return s / ((math.sqrt(3 + 8 * t) - math.sqrt(3)) / 4) ** 2
+
+
+def with_a_projector(Phi, y, theta0):
+    return theta0 - pinv(Phi) @ Phi @ theta0 + pinv(Phi) @ y
 
 
 RIGHT = [
@@ -42,6 +46,7 @@ WRONG = [
         lambda Phi, y, theta0: torch.linalg.solve(Phi @ Phi.T, y - Phi @ theta0),
         "coefficients a",
     ),
+    (exercises.check_minimum_norm, with_a_projector, "the way is not: you formed a p × p matrix"),
     (exercises.check_step_kernel, lambda rho: (PI - torch.arccos(rho)) / PI, "factor 2"),
     (exercises.check_step_kernel, lambda rho: torch.arccos(rho) / (2 * PI), "u > 0, w < 0"),
     (exercises.check_step_kernel, lambda rho: torch.arccos(rho) / PI, "opposite signs"),
@@ -66,6 +71,12 @@ WRONG = [
     ),
     (
         exercises.check_features_needed,
+        lambda n, t, delta: math.ceil(needed(n, t, delta, math.log(n * (n + 1) / (2 * delta)))),
+        "one tail",
+    ),
+    (exercises.check_features_needed, lambda n, t, delta: math.ceil(needed(n, t, delta) / 16), "factor ¼"),
+    (
+        exercises.check_features_needed,
         lambda n, t, delta: math.ceil(needed(n, t, delta, math.log(n * (n + 1)))),
         "depend on δ",
     ),
@@ -84,7 +95,8 @@ WRONG = [
         ("text", "returned a str"),
         (torch.zeros(3), "shape"),
         (torch.tensor([1.0, math.nan]), "NaN"),
-        (torch.tensor([1.0, 1.5]), "25.0%"),
+        (torch.tensor([1.0, 1.5]), "not yet: .* 25.0%"),
+        (torch.tensor([1.0, 2.0004]), "close, not exact: .* 2e-04"),
     ],
 )
 def test_unforeseen_answer_is_described(answer, hint):
@@ -97,3 +109,15 @@ def test_least_number_of_features_is_the_least():
         p, s = math.ceil(needed(n, t, delta)), math.log(n * (n + 1) / delta)
         bound = [math.sqrt(3 * s / q) + 2 * s / q for q in (p - 1, p)]
         assert bound[0] > t >= bound[1]
+
+
+def test_what_is_made_on_the_way_is_seen_and_views_are_not():
+    A = torch.eye(3, 5)
+    with Made() as made:
+        _ = A.T, A.reshape(15), A[:, None]
+        assert made.shapes == set()
+        _ = (A.T @ A).to_sparse(), A * 2
+    assert made.shapes >= {(5, 5), (3, 5)} and (15,) not in made.shapes
+    made.refuse(lambda shape: shape == (5, 3), "not made")
+    with pytest.raises(NotYet, match="the way is not: too large"):
+        made.refuse(lambda shape: shape == (5, 5), "too large")

@@ -63,6 +63,7 @@ WRONG = [
     (MOMENT, lambda V, t, Q: moment(V, t * t, Q), "enters once"),
     (MOMENT, lambda V, t, Q: moment(V, t, torch.eye(6).double()), "that is M itself"),
     (MOMENT, lambda V, t, Q: moment(V, t, Q).T, "transpose"),
+    (MOMENT, lambda V, t, Q: moment(V, t, torch.eye(len(Q)).to(Q)) @ Q, "the way is not"),
     (GRADIENT, value, "a number"),
     (GRADIENT, lambda V, t, u: gradient(V, t, u, lambda z: (z**3 - 3 * z) / math.sqrt(6)), "with h₃"),
     (GRADIENT, lambda V, t, u: gradient(V, t, u) / math.sqrt(3), "factor √3"),

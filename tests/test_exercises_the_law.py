@@ -35,6 +35,18 @@ def unscaled(theta, V):
     return ax / ax.norm() * math.sqrt(V.shape[1]), 1.7
 
 
+def positive(theta, V):
+    rows = theta > 0
+    ax, root = torch.linalg.lstsq(V[rows], theta[rows, None]).solution[:, 0], math.sqrt(V.shape[1])
+    return ax / (ax.norm() / root), ax.norm() / root
+
+
+def positive_alone(theta, V):
+    if not (theta > 0).any():
+        raise ValueError("no neuron is active")
+    return one_sample(theta, V)
+
+
 RIGHT = [
     (rank, lambda n, d, p, sphere, homogeneous: min(p, n * d if sphere or homogeneous else n * (d + 1))),
     (sample, one_sample),
@@ -48,11 +60,14 @@ WRONG = [
     (rank, lambda n, d, p, s, h: min(p, n * (d - 1) if s and h else n * d if s or h else n * d + n), "fixed already"),
     (rank, lambda n, d, p, s, h: min(p, n * (d + 1)), "d − 1 coordinates"),
     (rank, lambda n, d, p, s, h: min(p, n * d), "n lengths"),
+    (rank, lambda n, d, p, s, h: min(p, n * (d - 1)), "n coefficients. And off the sphere"),
     (rank, lambda n, d, p, s, h: p, "not yet"),
     (sample, solve, "two things"),
     (sample, changed(x=lambda x, a, d: a * x), "that is a·x"),
     (sample, changed(x=lambda x, a, d: x / math.sqrt(d)), "norm 1"),
     (sample, changed(x=lambda x, a, d: a.sign() * x), "sign is wrong"),
+    (sample, positive, "θ ≠ 0, not θ > 0"),
+    (sample, positive_alone, "θ ≠ 0, not θ > 0"),
     (sample, unscaled, "all neurons"),
     (sample, lambda theta, V: (solve(theta, V, everywhere=True), 1.7), "all neurons"),
     (sample, changed(a=lambda x, a, d: a.abs()), "lost its sign"),

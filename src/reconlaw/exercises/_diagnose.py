@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 _HERE = str(Path(__file__).parent)
 
@@ -87,7 +89,32 @@ def diagnose(answer, expected, mistakes: Iterable[tuple[object, str]] = (), tole
     if not bool(torch.isfinite(answer).all()):
         raise NotYet("your answer holds NaN or infinite values")
     off = float((answer - expected).abs().max() / expected.abs().max())
+    if off < 5e-4:  # where a percentage would read 0.0 %
+        raise NotYet(f"close, not exact: your answer is off by {off:.0e} of the largest entry")
     raise NotYet(f"not yet: your answer is off by {off:.1%} of the largest entry")
+
+
+class Made(TorchDispatchMode):
+    """Within a ``with``: the shapes of all tensors that torch makes, views of what was there left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        given = {tensor.untyped_storage().data_ptr() for tensor in _dense((args, kwargs))}
+        self.shapes |= {tuple(t.shape) for t in _dense(made) if t.untyped_storage().data_ptr() not in given}
+        return made
+
+    def refuse(self, forbidden: Callable[[tuple[int, ...]], bool], message: str) -> None:
+        """Raise NotYet where the way led through a shape that the exercise rules out."""
+        if any(map(forbidden, self.shapes)):
+            raise NotYet(f"the value is right, the way is not: {message}")
+
+
+def _dense(tree) -> list[torch.Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor) and leaf.layout == torch.strided]
 
 
 def _tensor(value) -> torch.Tensor:

@@ -81,6 +81,7 @@ def check_flip_cosine(flip_cosine: Callable) -> None:
                 ((sign * mu).sum() / mu.sum(), "the kernel has μ_k squared"),
                 ((sign * mu).sum(), "the kernel has μ_k squared; and divide by the lengths"),
                 ((sign * energy).sum() / total.sqrt(), "both feature vectors have length √Σμ_k²: divide by Σμ_k²"),
+                (1.0, "that ignores the sign (−1)ᵏ: it is the cosine of x with itself, not with −x"),
                 (-(sign * energy).sum() / total, "the sign is the other way round: even degrees count with +"),
                 (energy[0::2].sum() / total, "that is the share of the even degrees; the odd ones count with −"),
                 (energy[1::2].sum() / total, "that is the share of the odd degrees; you want even minus odd"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ._diagnose import NotYet, checker, diagnose
+from ._diagnose import Made, NotYet, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -24,8 +24,10 @@ def check_stopped_coefficients(stopped_coefficients: Callable) -> None:
     def after(k, eta=rate):
         return torch.linalg.solve(G, y - torch.linalg.matrix_power(eye - eta * G, k) @ y)
 
+    with Made() as made:
+        answer = stopped_coefficients(Phi, y, rate, steps)
     diagnose(
-        stopped_coefficients(Phi, y, rate, steps),
+        answer,
         after(steps),
         [
             (after(steps) @ Phi, "that is θ, of length p; give its coefficients a"),
@@ -38,6 +40,7 @@ def check_stopped_coefficients(stopped_coefficients: Callable) -> None:
             (steps * rate * y, "that holds to first order in η: later steps see smaller residuals"),
         ],
     )
+    made.refuse(lambda shape: math.prod(shape) == 30, "you took steps of length p; the n coefficients have a step, too")
 
 
 @checker
@@ -68,6 +71,14 @@ def check_int8_noise(int8_noise: Callable) -> None:
             (
                 ((theta / step).trunc() * step - theta).norm() / theta.norm(),
                 "that cuts the fraction off; round to the nearest integer",
+            ),
+            (
+                ((theta / step).floor() * step - theta).norm() / theta.norm(),
+                "that rounds down; round to the nearest integer",
+            ),
+            (
+                (theta.round() - theta).norm() / theta.norm(),
+                "did you forget the scale? Divide by max |θ|/127 before you round, and multiply by it afterwards",
             ),
             ((back(step) - theta).abs().mean() / theta.abs().mean(), "the norms are Euclidean"),
         ],

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ._diagnose import checker, diagnose
+from ._diagnose import Made, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -84,8 +84,10 @@ def check_dropout_minimiser(dropout_minimiser: Callable) -> None:
 
     c = rate / (1 - rate)
     a = torch.linalg.solve(Phi / D @ Phi.T + c * torch.eye(4).double(), y)
+    with Made() as made:
+        answer = dropout_minimiser(Phi, y, rate)
     diagnose(
-        dropout_minimiser(Phi, y, rate),
+        answer,
         minimiser(c),
         [
             (minimiser(0.0), "that interpolates: dropout adds the penalty c/2 · θᵀDθ"),
@@ -101,3 +103,4 @@ def check_dropout_minimiser(dropout_minimiser: Callable) -> None:
             (a @ Phi, "did you forget D⁻¹ in front? θ = D⁻¹Φᵀa"),
         ],
     )
+    made.refuse(lambda shape: shape == (15, 15), "you formed a p × p matrix; with θ = D⁻¹Φᵀa an n × n system is left")

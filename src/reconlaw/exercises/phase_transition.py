@@ -12,10 +12,10 @@ from ._diagnose import NotYet, checker, diagnose
 _Z = 1.959963984540054
 
 
-def _wilson(k: int, n: int, z: float = _Z, shrink: bool = True, centre: bool = True, inner: bool = True) -> list[float]:
+def _wilson(k: int, n: int, z: float = _Z, shrink: bool = True, centre: bool = True, inner: float = 1) -> list[float]:
     share = k / n
     middle = share + (z * z / (2 * n) if centre else 0)
-    half = z * math.sqrt(share * (1 - share) / n + (z * z / (4 * n * n) if inner else 0))
+    half = z * math.sqrt(share * (1 - share) / n + inner * z * z / (4 * n * n))
     total = 1 + z * z / n if shrink else 1
     return [(middle - half) / total, (middle + half) / total]
 
@@ -25,7 +25,7 @@ def check_wilson_interval(wilson_interval: Callable) -> None:
     """``wilson_interval(k, n)`` is the pair of shares p at which |k/n − p| = 1.96 √(p(1 − p)/n)."""
     for k, n in ((7, 20), (20, 20), (0, 8)):
         right = _wilson(k, n)
-        wald = _wilson(k, n, shrink=False, centre=False, inner=False)
+        wald = _wilson(k, n, shrink=False, centre=False, inner=0)
         diagnose(
             wilson_interval(k, n),
             right,
@@ -33,7 +33,8 @@ def check_wilson_interval(wilson_interval: Callable) -> None:
                 (wald, "that puts the observed share into √(p(1 − p)/n): at 0 or n successes it has no width at all"),
                 (_wilson(k, n, shrink=False), "did you forget to divide by 1 + z²/n?"),
                 (_wilson(k, n, centre=False), "did you forget z²/2n in the centre?"),
-                (_wilson(k, n, inner=False), "did you forget z²/4n² under the root?"),
+                (_wilson(k, n, inner=0), "did you forget z²/4n² under the root?"),
+                (_wilson(k, n, inner=4), "did you forget the factor ¼? Under the root it is z²/4n²"),
                 (_wilson(k, n, z=1.0), "that is one standard deviation; 95 % take z = 1.96"),
                 (_wilson(k, n, z=1.6448536269514722), "z = 1.64 is for 90 %, or for one side; 95 % take 1.96"),
                 (right[::-1], "the lower end first"),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ._diagnose import checker, diagnose
+from ._diagnose import NotYet, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -38,6 +38,14 @@ def check_projection_value(projection_value: Callable) -> None:
             (r, "that is the residual; the loss is ‖r‖²/‖θ‖²"),
         ],
     )
+    near = _normal(4, seed=6) @ Phi + 1e-8 * _normal(15, seed=7)  # nearly in the span: a loss of about 1e-16
+    r = near - torch.linalg.lstsq(Phi.T, near[:, None]).solution[:, 0] @ Phi
+    value, answer = float(r @ r / (near @ near)), float(projection_value(Phi, near))
+    if abs(answer - value) > 1e-2 * value:
+        raise NotYet(
+            f"near a solution, at a loss of {value:.0e}, rounding is all that is left of yours: 1 − (the share in the "
+            "span) subtracts two numbers that are nearly equal. Square the residual instead"
+        )
 
 
 @checker

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ._diagnose import checker, diagnose
+from ._diagnose import Made, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -41,8 +41,10 @@ def check_minimum_norm(minimum_norm: Callable) -> None:
     """``minimum_norm(Phi, y, theta0)`` is θ₀ + Φᵀ(ΦΦᵀ)⁻¹(y − Φθ₀)."""
     Phi, y, theta0 = _normal(5, 12, seed=2), _normal(5, seed=3), _normal(12, seed=4)
     inverse = torch.linalg.pinv(Phi)
+    with Made() as made:
+        answer = minimum_norm(Phi, y, theta0)
     diagnose(
-        minimum_norm(Phi, y, theta0),
+        answer,
         theta0 + inverse @ (y - Phi @ theta0),
         [
             (inverse @ y, "you ignored θ₀: that is the interpolator nearest to 0, not to θ₀"),
@@ -56,6 +58,7 @@ def check_minimum_norm(minimum_norm: Callable) -> None:
         ],
         tolerance=1e-5,
     )
+    made.refuse(lambda shape: shape == (12, 12), "you formed a p × p matrix; solve with the n × n matrix ΦΦᵀ")
 
 
 @checker
@@ -106,6 +109,14 @@ def check_features_needed(features_needed: Callable) -> None:
             (
                 table(lambda n, t, delta: math.ceil(least(math.log(2 / delta), t))),
                 "did you forget the union bound? s = log(n(n+1)/δ) covers all entries and both tails",
+            ),
+            (
+                table(lambda n, t, delta: math.ceil(least(math.log(n * (n + 1) / (2 * delta)), t))),
+                "that is one tail: each of the n(n+1)/2 entries may be off upwards or downwards, so s = log(n(n+1)/δ)",
+            ),
+            (
+                table(lambda n, t, delta: math.ceil(s(n, delta) / (math.sqrt(3 + 8 * t) - math.sqrt(3)) ** 2)),
+                "did you forget the factor ¼? The positive root is u = (√(3 + 8t) − √3)/4",
             ),
             (
                 table(lambda n, t, delta: math.ceil(least(math.log(1 / delta), t))),

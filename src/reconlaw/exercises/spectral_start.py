@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from ._diagnose import checker, diagnose
+from ._diagnose import Made, checker, diagnose
 
 
 def _normal(*shape: int, seed: int) -> torch.Tensor:
@@ -58,8 +58,11 @@ def check_apply_moment(apply_moment: Callable) -> None:
     V, theta, Q = _normal(p, d, seed=1) / math.sqrt(d), _normal(p, seed=2) + 0.5, _normal(d, m, seed=3)
     sandwich = V.T @ (theta[:, None] * (V @ Q))
     right = d / p * sandwich - theta.mean() * Q
+    given = V.clone(), theta.clone(), Q.clone()
+    with Made() as made:
+        answer = apply_moment(*given)
     diagnose(
-        apply_moment(V.clone(), theta.clone(), Q.clone()),
+        answer,
         right,
         [
             (d / p * sandwich, "did you forget the identity in d v vᵀ − I?"),
@@ -80,6 +83,7 @@ def check_apply_moment(apply_moment: Callable) -> None:
             (right.T, "transpose it: M Q has the shape of Q"),
         ],
     )
+    made.refuse(lambda shape: shape == (d, d), "you formed a d × d matrix; let V, the weights and Vᵀ act on Q in turn")
 
 
 @checker

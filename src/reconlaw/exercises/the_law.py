@@ -9,6 +9,8 @@ import torch
 
 from ._diagnose import NotYet, checker, diagnose
 
+_NO_POSITIVE = "it works for a > 0 only: if a is negative no entry of θ is positive; active is where θ ≠ 0, not θ > 0"
+
 
 @checker
 def check_jacobian_rank(jacobian_rank: Callable) -> None:
@@ -35,6 +37,10 @@ def check_jacobian_rank(jacobian_rank: Callable) -> None:
         (
             lambda n, d, p, s, h: min(p, n * (d - 1) if s else n * d),
             "did you forget the n coefficients? They are unknown too",
+        ),
+        (
+            lambda n, d, p, s, h: min(p, n * (d - 1)),
+            "did you forget the n coefficients? And off the sphere a sample has d coordinates, not d − 1",
         ),
         (
             lambda n, d, p, s, h: min(p, n * d if s else n * (d + 1)),
@@ -66,10 +72,17 @@ def check_one_sample(one_sample: Callable) -> None:
     x *= math.sqrt(d) / x.norm()
     for a in (1.7, -0.6):
         theta = a * (V @ x).relu()
-        answer = one_sample(theta, V)
+        try:
+            answer = one_sample(theta, V)
+        except Exception as error:
+            if a > 0:
+                raise
+            raise NotYet(_NO_POSITIVE) from error
         if not isinstance(answer, tuple) or len(answer) != 2:
             raise NotYet("return the two things asked for: x, a")
         found, coefficient = answer
+        if a < 0 and not torch.isfinite(torch.as_tensor(found)).all():
+            raise NotYet(_NO_POSITIVE)
         everywhere = torch.linalg.lstsq(V, theta[:, None]).solution[:, 0]
         unit = everywhere / everywhere.norm() * math.sqrt(d)
         diagnose(
