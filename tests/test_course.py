@@ -233,7 +233,7 @@ def test_part_ends_with_questions(part, entry):
     assert entry.endswith("/quiz"), f"{part} ends with {entry}"
     text = (BOOK / f"{entry}.md").read_text(encoding="utf-8")
     questions = [block for block in blocks(text) if block.kind == "quiz"]
-    assert 4 <= len(questions) <= 6
+    assert 4 <= len(questions) <= 8
     places = []
     for block in questions:
         question, choices = quiz.parse(block.body.splitlines())

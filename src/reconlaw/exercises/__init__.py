@@ -22,6 +22,7 @@ from .random_features import (
 from .residual_networks import check_corrected, check_head_width, check_tangents, check_weakest
 from .sign_ambiguity import check_flip_change, check_read_signs, check_unnoticed_flips
 from .spectral_start import check_apply_moment, check_outlier_ratio, check_third_moment_gradient
+from .the_first_layer import check_agreement, check_edges, check_round
 from .the_law import check_error_bar, check_jacobian_rank, check_one_sample
 from .the_law_proved import check_all_angles, check_unique_from
 from .two_layer import check_first_layer_gradient, check_least_width, check_movement_bounds, check_read_n
@@ -30,6 +31,7 @@ from .your_own_model import check_head_count, check_standard_errors, check_undo_
 
 __all__ = [
     "NotYet",
+    "check_agreement",
     "check_all_angles",
     "check_another_batch",
     "check_apply_moment",
@@ -43,6 +45,7 @@ __all__ = [
     "check_derivative_coefficients",
     "check_dropout_minimiser",
     "check_duality_gap",
+    "check_edges",
     "check_error_bar",
     "check_errors_up_to_sign",
     "check_feature_distance",
@@ -79,6 +82,7 @@ __all__ = [
     "check_read_n",
     "check_read_signs",
     "check_removal_costs",
+    "check_round",
     "check_separated",
     "check_shrunk_coefficients",
     "check_standard_errors",
