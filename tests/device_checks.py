@@ -177,6 +177,16 @@ def test_tangent_roads_take_networks_of_two_devices(device):
     assert on_device(rl.ntk(net.to(NAME), after, 2, max_steps=3).X, rl.kkt(after, 2, max_steps=3).X)
 
 
+def test_a_first_layer_is_read_on_its_device(device):
+    data, net = rl.data.sphere(3, 8, seed=0), TwoLayer(8, 300, outputs=2, bias=True, seed=0)
+    after = train(net, data.X, torch.eye(3, 2, dtype=F64), max_steps=1, tol=1e-9).network
+    here, there = rl.first_layer(net, after), rl.first_layer(net.to(NAME), after.to(NAME))
+    assert on_device(there.X, there.edges, there.masks, there.certificate.distance) and here.status == there.status
+    assert here.status == "recovered" and torch.allclose(here.X, there.X.cpu())
+    change = (after.body[0].weight - net.body[0].weight).detach()
+    assert on_device(change, rl.networks.read_off(change, n=3).directions)
+
+
 def test_layers_subspaces_and_parts_on_a_device(device):
     _, _, _, data = trained()
     basis = torch.linalg.qr(data.X.T).Q.T
