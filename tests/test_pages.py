@@ -41,6 +41,8 @@ THIN = """() => {
 }"""
 REACHED = """() => [...document.querySelectorAll(".bd-article :is(pre, .cell_output > .output)")]
   .every((box) => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)"""  # the theme looks a while after a resize
+BESIDE = """codes => codes.filter(c => c.getClientRects().length && c.getBoundingClientRect().right
+  > c.closest("p").getBoundingClientRect().right + 1).map(c => c.textContent)"""
 REPEATED = """() => {
   const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
   return ids.filter((id, k) => ids.indexOf(id) !== k);
@@ -77,6 +79,7 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     assert width(page) <= PHONE["width"], f"the page is {width(page)} px wide on a phone"
     clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
     assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that leaves a phone's screen"
+    assert page.locator(".bd-article p code.literal").evaluate_all(BESIDE) == [], "a call that leaves its paragraph"
     heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
     assert min(page.locator(".bd-header-article .btn").evaluate_all(heights), default=44) >= 44
     page.set_viewport_size(DESK)
