@@ -35,7 +35,8 @@ def resolve_device(device: str | torch.device, dtype: torch.dtype = torch.float3
         if found.type == "meta":
             raise ValueError(f"device={device!r} holds no numbers; use 'auto', 'cpu', 'cuda' or 'mps'")
         try:
-            torch.empty(0, device=found)
+            if found.type not in ("cuda", "mps"):  # those are known by now, and asking would open a context
+                torch.empty(0, device=found)
         except (RuntimeError, NotImplementedError) as error:  # torch knows the name, and was built without
             raise ValueError(f"device={device!r} is not available in this torch; use 'auto' or 'cpu'") from error
         return found
