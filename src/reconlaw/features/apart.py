@@ -11,9 +11,8 @@ the same problem for the features Φ(x)P, of p − rank R equations an output. N
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
+from numpy.typing import ArrayLike
 
 from .._checks import as_tensor, check_finite
 from .._random import fingerprint_of
@@ -57,7 +56,7 @@ class Apart(Rows, FeatureMap):
         return min(super().rank(count), self.p - len(self.known))
 
 
-def apart(features: FeatureMap, rows: Any) -> Apart:
+def apart(features: FeatureMap, rows: ArrayLike) -> FeatureMap:
     r"""The feature map off known rows: ``reconstruct(theta, apart(features, W0), n)`` undoes weight decay.
 
     SGD with weight decay leaves θ = (c − 1)W₀ + AᵀΦ(X), coupled, decoupled or scheduled, with or without momentum: the

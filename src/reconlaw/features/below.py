@@ -239,7 +239,7 @@ def below(
     input_shape: int | Sequence[int],
     dtype: torch.dtype = torch.float64,
     device: str | torch.device = "auto",
-) -> BelowLayer:
+) -> ModuleFeatures:
     r"""What a layer of a model sees of each input: ``reconstruct(after − before, below(model, layer, shape), n)``.
 
     For the first layer that was trained, whatever was trained above it: its inputs never moved, so its change lies in
