@@ -610,3 +610,23 @@ def test_cells_are_claimed_and_claims_of_the_dead_expire(store):
         mine.close()
         yours.close()
         assert one._sqlite.execute("SELECT count(*) FROM claims").fetchone() == (0,)
+
+
+def test_a_cell_that_failed_is_left_to_whoever_waits_for_it(store):
+    """Two processes, each waiting for a cell that failed in the other, would else wait for ever."""
+    there = []
+
+    def work(s):
+        if s["n"] == 1:
+            raise ValueError("it fails")
+        return {"a": 1}
+
+    def look(record):
+        with Store(store) as other:
+            claims = other.claims()
+            there.append((record["settings"]["n"], claims.take("w", "", cell_key(record["settings"]))))
+            claims.close()
+
+    cells = [{"n": 0}, {"n": 1}, {"n": 2}]
+    rl.sweep(work, cells, store, name="w", jobs=1, progress=False, errors="keep", on_record=look)
+    assert sorted(there) == [(0, False), (1, True), (2, False)]  # finished ones are nobody's to compute

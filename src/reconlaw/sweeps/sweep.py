@@ -143,6 +143,8 @@ def sweep(
             with tqdm(**bar, disable=not progress or not todo) as shown:
                 for key, result, error, seconds in outcomes:
                     record = kept.add(name, version, key, todo[key], result, error, code, seconds)
+                    if claims is not None and error is not None:
+                        claims.give_back(name, version, key)
                     shown.update()
                     if on_record is not None:
                         on_record(record)
