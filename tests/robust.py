@@ -37,6 +37,7 @@ BOOK = ROOT / "book"
 TABLE = ROOT / "tests" / "robust.md"
 KEPT = ROOT / "_build" / "robust"
 HEAD = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
+NOTE = "A row is of its chapter's code when it was measured; `make robust` measures what changed since, and the rest."
 SEARCHES = (  # what is given θ, or the span of its rows (Q), by a cell or by the exercises
     "reconlaw.attack.reconstruct.reconstruct",
     "reconlaw.attack.solutions.all_solutions",
@@ -273,10 +274,12 @@ def rows(path: Path) -> list[str]:
 def write(paths: list[Path]) -> None:
     """New rows in the place of those of the same chapters."""
     new = [row for path in paths for row in rows(path)]
-    old = TABLE.read_text(encoding="utf-8").splitlines()[2:] if TABLE.exists() else []
+    lines = TABLE.read_text(encoding="utf-8").splitlines()[2:] if TABLE.exists() else []
+    old = [line for line in lines if line.startswith("| ")]
     chapters = {row.split(" | ")[0] for row in new}
     whole = new + [row for row in old if row.split(" | ")[0] not in chapters]
-    TABLE.write_text("\n".join(HEAD + sorted(whole, key=lambda row: row.split(" | ")[0])) + "\n", encoding="utf-8")
+    table = [*HEAD, *sorted(whole, key=lambda row: row.split(" | ")[0]), "", NOTE]
+    TABLE.write_text("\n".join(table) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
