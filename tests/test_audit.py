@@ -155,7 +155,9 @@ def test_training_data_come_back_through_files_of_few_digits(pair, dtype):
 
 def test_how_sure_is_judged_without_the_truth(recovered):
     assert recovered.result.loss < recovered.tolerance < 1e-3 * min(recovered.references)
-    assert len(recovered.references) == 3 and len(recovered.guesses) == 100
+    assert len(recovered.references) == 5 and len(recovered.guesses) == 100  # so that there are 20 nulls
+    assert len(recovered.null_losses) == 5 * N and all(loss > 0.05 for loss in recovered.null_losses)
+    assert all(0 < finding.loss < 1e-9 and finding.p_value == 1 / 21 for finding in recovered.findings)
     assert recovered.bias_mismatch < 1e-4
     error = rl.match(recovered.X, data().X).error
     assert error.max() < 10 * recovered.standard_errors.max() < 1e-3
@@ -205,6 +207,9 @@ def test_evidence_as_it_is_gives_recovered(recovered):
         ({}, {"standard_errors": None}, "standard error was not computed"),
         ({}, {"standard_errors": torch.full((N,), 0.05)}, "standard error is 5 %"),
         ({}, {"interrupted": True}, "interrupted"),
+        ({}, {"null_losses": (0.5,) * 7}, "its p-value is 0.12, by 7 candidates"),
+        ({}, {"null_losses": (1e-30,) * 2 + (0.5,) * 18}, "its p-value is 0.14"),
+        ({}, {"null_losses": ()}, "no p-value"),
         (
             {"rank": N + 1, "change": torch.linspace(0, 9, 320).sin().double().reshape(5, 64) + torch.eye(5, 64) * 0.3},
             {},

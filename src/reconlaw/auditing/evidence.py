@@ -12,6 +12,7 @@ from ..attack.coordinates import through
 from ..attack.projection import Projection
 from ..features.gram import StepError
 from ..inputs import Sphere
+from .nulls import own_losses
 
 # Guesses without descent; inputs behind a reference, for each sample.
 _GUESSES, _LEAST_GUESSES = 100, 5
@@ -31,6 +32,12 @@ def random_theta(pair, n, inputs, seed):
     return theta + rounding * (pair.rounding / math.sqrt(theta.numel())), Z
 
 
+def reordered(pair, seed):
+    """The right θ with its numbers in another order, the same in every row: on this body no n samples made it."""
+    order = torch.randperm(pair.theta.shape[1], device="cpu", generator=seeded_generator("reordered", seed))
+    return pair.theta[:, order.to(pair.theta.device)]
+
+
 def guesses(pair, n, seed, spent=lambda: False):
     """Losses of random candidates, without descent; fewer where the time for them is ``spent``."""
     generator, found = seeded_generator("guesses", seed), []
@@ -45,20 +52,37 @@ def guesses(pair, n, seed, spent=lambda: False):
     return found
 
 
+def _place(pair, result):
+    """Where candidates were looked for: the features over coordinates, those of the candidates, and the domain."""
+    if result.latent is not None:
+        return through(pair.features, pair.domain), result.latent, pair.domain
+    return pair.features, result.X, Sphere() if pair.homogeneous else pair.domain
+
+
+def _spare(pair, place) -> int:
+    """Equations beyond the unknowns at the candidates, where coordinates on a bound are none."""
+    counted = pair.count_at(*place)
+    return counted.equations - counted.unknowns
+
+
+def own(pair, theta, result) -> torch.Tensor:
+    """Own losses (:func:`~reconlaw.auditing.nulls.own_losses`); 1 where so many free numbers explain any θ."""
+    if _spare(pair, _place(pair, result)) <= 0:
+        return torch.ones(len(result.X), dtype=torch.float64)
+    return own_losses(pair.features, theta, result)
+
+
 def standard_errors(pair, result):
     r"""Relative standard error of each candidate: how far it can move while θ is explained to within its residual.
 
     Those of :func:`~reconlaw.attack.certificate.certify`, for noise of no less than the rounding of the checkpoints;
     infinite where θ does not hold the candidate, or by numbers that no other checks.
     """
-    features, theta, n = pair.features, pair.features._to(pair.theta), len(result.X)
-    U = result.X if result.latent is None else result.latent
-    domain = Sphere() if pair.homogeneous and result.latent is None else pair.domain
-    over = features if result.latent is None else through(features, domain)
-    counted = pair.count_at(over, U, domain)
-    spare = counted.equations - counted.unknowns
+    place, theta = _place(pair, result), pair.features._to(pair.theta)
+    over, U, domain = place
+    spare = _spare(pair, place)
     if spare <= 0:
-        return torch.full((n,), math.inf, dtype=torch.float64)
+        return torch.full((len(U),), math.inf, dtype=torch.float64)
     made = certify(over, theta, U, spare, domain)
     variance = made.noise * float(theta.square().sum()) / spare
     more = max(1.0, pair.rounding**2 / theta.numel() / variance) ** 0.5

@@ -17,7 +17,8 @@ from ..inputs import Sphere
 from ..matching import match
 from .decay import factor_and_misfit
 from .errors import AuditError
-from .evidence import INPUTS, guesses, random_theta, standard_errors
+from .evidence import INPUTS, guesses, own, random_theta, reordered, standard_errors
+from .nulls import LEAST
 from .outcome import Examined
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
@@ -137,19 +138,26 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         errors = _errors(pair, result, spending, say)
     except KeyboardInterrupt:
         interrupted = True
-    own = Examined(result, result.X * pair.scale, None, errors, _bias_mismatch(pair, result), losses)
+    found = own(pair, pair.theta, result)
+    first = Examined(result, result.X * pair.scale, found, None, errors, _bias_mismatch(pair, result), losses)
     if interrupted:
-        return dataclasses.replace(own, interrupted=True)
+        return dataclasses.replace(first, interrupted=True)
     # The same work for all, in steps of n samples; those of "sparse" are of one.
     taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
     blank: list[float] = []
+    nulls: list[float] = []
     second, control = None, None
+    references = max(references, math.ceil(LEAST / n))
 
     def refer(k):
         say(f"reference {k + 1} of {references}: the same attack where there is nothing to find")
-        theta, _ = random_theta(pair, n, INPUTS * n, seed + k)
+        theta = reordered(pair, seed + k) if k % 2 else random_theta(pair, n, INPUTS * n, seed + k)[0]
         limits = spending.share(_REFERENCES / references, taken)
-        blank.append(_uninterrupted(attack(pair, theta, n, seed, limits)).loss)
+        wrong = _kept(_uninterrupted(attack(pair, theta, n, seed, limits)))
+        found = own(pair, theta, wrong).tolist()
+        nulls.extend(found)
+        if min(found) < 1:  # else free numbers explain this θ, and its loss is no yardstick
+            blank.append(wrong.loss)
 
     steps = spending.share(_REFERENCES / references, taken)["max_steps"]
     try:
@@ -171,9 +179,10 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
     except KeyboardInterrupt:
         interrupted = True
     return dataclasses.replace(
-        own,
+        first,
         second=second,
         references=tuple(blank),
+        null_losses=tuple(nulls),
         reference_steps=steps,
         control=control,
         interrupted=interrupted,

@@ -8,7 +8,9 @@ A candidate is *recovered* where all of this holds, none of which looks at the t
 3. a second attack, from other starts, ends at the same place;
 4. the rank of the head's change is no more than n, its rounding aside;
 5. the bias moved by the sum of the candidates' weights, which the attack has not seen, where it moved;
-6. the body did not move: where it did, wrong sets can fit as well as the right one does.
+6. the body did not move: where it did, wrong sets can fit as well as the right one does;
+7. its own loss has a p-value that passes Benjamini and Hochberg's rule, by wrong releases
+   (:mod:`reconlaw.auditing.nulls`).
 
 Where the first holds and another does not, a candidate is *close* at best, and what speaks against it is said.
 """
@@ -25,6 +27,7 @@ from .change import MOST_MOVED
 from .checks import as_percent, as_power
 from .decay import factor_and_misfit
 from .examination import distances
+from .nulls import FDR, benjamini_hochberg, p_values
 from .outcome import Examined, Finding, Verdict
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
@@ -97,8 +100,20 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
     bounded = not pair.count(len(made.candidates)).enough and pair.bounded
-    for error, flag, far in zip(errors, flags, distances(made.result, again, pair.features.parity), strict=True):
+    nulls = torch.tensor(made.null_losses, dtype=torch.float64)
+    chances = p_values(made.own_losses, nulls) if len(nulls) else torch.full_like(made.own_losses, math.nan)
+    discovered = benjamini_hochberg(chances)
+    far_away = distances(made.result, again, pair.features.parity)
+    numbers = (made.own_losses.tolist(), chances.tolist(), discovered.tolist())
+    for error, flag, far, own, chance, passed in zip(errors, flags, far_away, *numbers, strict=True):
         against = list(common)
+        if math.isnan(chance):
+            against.append("it has no p-value: no attack with nothing to find was run")
+        elif not passed:
+            against.append(
+                f"its p-value is {as_power(chance)}, by {len(nulls)} candidates that the same attack found where there "
+                f"is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
+            )
         if explained:
             if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED):
                 against.append(_FLAGS[flag])
@@ -111,7 +126,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
                 against.append("a second attack, from other starts, did not explain the head's change")
             elif far > max(_SAME, _SAME_ERRORS * error if math.isfinite(error) else 0.0):
                 against.append(f"a second attack, from other starts, ended {as_percent(far)} away from it")
-        found.append(Finding(not against, error, far, tuple(against)))
+        found.append(Finding(not against, error, far, tuple(against), own, chance))
     return tuple(found)
 
 

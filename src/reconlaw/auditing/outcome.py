@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ class Finding:
 
     Attributes:
         recovered: whether everything that was asked of it was answered well.
+        loss: its own loss (:mod:`reconlaw.auditing.nulls`); NaN where none was computed.
+        p_value: of that, by wrong releases; NaN where there was none.
         standard_error: relative to its norm; infinite where it is loose, NaN where none was computed.
         distance: relative, from the nearest candidate of a second attack with another seed; None where there was none.
         against: what speaks against calling it recovered, one sentence each; empty where it is.
@@ -30,6 +33,8 @@ class Finding:
     standard_error: float
     distance: float | None
     against: tuple[str, ...] = ()
+    loss: float = math.nan
+    p_value: float = math.nan
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,11 +43,13 @@ class Examined:
 
     result: Result
     candidates: torch.Tensor
+    own_losses: torch.Tensor
     second: Result | None = None
     standard_errors: torch.Tensor | None = None
     bias_mismatch: float | None = None
     guesses: tuple[float, ...] = ()
     references: tuple[float, ...] = ()
+    null_losses: tuple[float, ...] = ()
     reference_steps: int | None = None
     control: float | None = None
     interrupted: bool = False
@@ -85,7 +92,7 @@ class Audit:
         tolerance: the loss at which θ counts as explained.
         X: (k, d) recovered samples, or the candidates named, as the model sees them; None unless the verdict is
             "recovered".
-        findings: for each candidate its standard error and whether it is recovered, and why.
+        findings: for each candidate its own loss, p-value, standard error, and whether it is recovered, and why.
         held: (m,) bool, whether each candidate is recovered.
         result: of :func:`reconlaw.reconstruct`, or None.
         candidates: (m, d) where the attack ended, whatever the verdict, without those that θ does not need (m ≤ n);
@@ -95,6 +102,8 @@ class Audit:
         bias_mismatch: ‖Σ_i α_i − Δb‖/‖Δb‖ of the bias, which the attack does not see; None where there is none.
         guesses: losses of random candidates.
         references: losses of the attack on a θ that no n samples made.
+        own_losses: (m,) of the candidates (:mod:`reconlaw.auditing.nulls`); None where the attack did not run.
+        null_losses: the same of all candidates that the references found, which are all wrong.
         reference_steps: how many steps each of them might take.
         control: share of samples recovered from a θ that the audit made itself, or None where not needed.
         interrupted: whether Ctrl-C ended it early.
@@ -135,6 +144,8 @@ class Audit:
     picture: tuple[int, ...] | None = None
     pool: Identified | None = None
     report: Path | None = None
+    own_losses: torch.Tensor | None = None
+    null_losses: tuple[float, ...] = ()
 
     @property
     def exit_code(self) -> int:

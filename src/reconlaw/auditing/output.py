@@ -5,9 +5,9 @@ The JSON is one object. Keys that do not apply are null.
 ``schema`` 1; ``reconlaw``, the version; ``verdict``, ``exit_code``, ``summary`` as of :class:`reconlaw.Audit`;
 ``changed``, an object from tensor to relative change (null where it was zero before); ``d``, ``p``, ``n``, ``outputs``,
 ``rank``; ``moved``, ``noise``, ``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``,
-``bias_mismatch``; ``findings``, for each candidate ``{recovered, standard_error, distance, against, x}``, with ``x``
-the d numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with ``named`` a list of
-names and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each
+``bias_mismatch``; ``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}``
+with ``x`` the d numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with
+``named`` a list of names and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each
 ``{question, answer, kind}``; ``settings``; ``interrupted``.
 """
 
@@ -51,6 +51,8 @@ def as_dict(made: Audit) -> dict:
     findings = [
         {
             "recovered": one.recovered,
+            "loss": _number(one.loss),
+            "p_value": _number(one.p_value),
             "standard_error": _number(one.standard_error),
             "distance": _number(one.distance),
             "against": list(one.against),

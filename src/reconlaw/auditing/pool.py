@@ -14,8 +14,7 @@ rule alone is called like a sample: candidates of one release depend on one anot
 Measured on GELU features of scikit-learn's digits, p = d = 64, six samples, float32, pools of 60: of 60,000 candidates
 in 1,000 pools without a sample none was named; in 100 pools with the six all 600 were, and nothing else.
 
-Source: Benjamini & Hochberg, *Controlling the false discovery rate*, JRSS B 57 (1995), for the rule; membership
-p-values need nulls of the attacker's own making, as arXiv:2509.21296 and 2412.08544 demand.
+The rule and its p-values are those of :mod:`reconlaw.auditing.nulls`, which says what they answer.
 """
 
 from __future__ import annotations
@@ -30,9 +29,10 @@ from ..attack.subspace import subspace
 from ..features.decompose import svd
 from .checks import Check, as_power
 from .errors import AuditError
+from .nulls import FDR, LEAST, benjamini_hochberg, p_values
 
-# Level of the false discovery rate; nulls for each candidate, so that one true one can pass it; fewest releases.
-FDR, _NULLS, _LEAST = 0.05, 40, 20
+# Nulls for each candidate, so that one true one can pass the rule; fewest releases.
+_NULLS, _LEAST = 2 * LEAST, 20
 # A sample leaves this much, or so many squares of the noise in the weakest direction of the span.
 _EXACT, _NOISES = 1e-4, 100.0
 _BATCH = 256
@@ -59,22 +59,6 @@ class Identified:
     names: tuple[str, ...]
     nulls: int
     rank: int
-
-
-def benjamini_hochberg(p_values: torch.Tensor, level: float) -> torch.Tensor:
-    """(m,) bool: the discoveries among p-values at this false discovery rate.
-
-    Example:
-        >>> benjamini_hochberg(torch.tensor([0.9, 0.001, 0.02]), 0.05).tolist()
-        [False, True, True]
-    """
-    m = len(p_values)
-    ordered, order = p_values.sort()
-    below = (ordered <= level * torch.arange(1, m + 1, device=p_values.device) / m).nonzero()
-    found = torch.zeros(m, dtype=torch.bool, device=p_values.device)
-    if len(below):
-        found[order[: int(below[-1]) + 1]] = True
-    return found
 
 
 def _residuals(F, Q):
@@ -118,12 +102,12 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
         others = torch.ones(m, dtype=torch.bool)
         others[members] = False
         nulls.append(_residuals(F[others], wrong))
-    null = torch.cat(nulls).sort().values
-    p_values = (1 + torch.searchsorted(null, residuals, right=True)).double() / (1 + len(null))
-    found = benjamini_hochberg(p_values, FDR)
+    null = torch.cat(nulls)
+    chances = p_values(residuals, null)
+    found = benjamini_hochberg(chances)
     noise = (space.floor / float(space.s[r - 1])) ** 2
     exact = residuals <= max(_EXACT, _NOISES * noise, pair.moved**2)
-    return Identified(residuals, p_values, found & exact, found & ~exact, tuple(names), len(null), r)
+    return Identified(residuals, chances, found & exact, found & ~exact, tuple(names), len(null), r)
 
 
 def pool_check(found: Identified) -> Check:

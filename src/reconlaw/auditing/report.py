@@ -18,6 +18,7 @@ from .._version import __version__
 from ..attack.result import Result
 from .checks import as_percent, as_power
 from .evidence import INPUTS
+from .nulls import FDR
 from .outcome import Audit
 from .pool import Identified
 
@@ -55,7 +56,7 @@ dl { margin: 0; } dt { font-weight: 600; } dd { margin: 0 0 .8rem; }
 dt small { font-weight: 400; color: var(--soft); margin-left: .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-weight: 600; } thead th { color: var(--soft); }
+.wide { overflow-x: auto; } th { font-weight: 600; } thead th { color: var(--soft); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin: 1rem 0; }
 .strips { display: grid; gap: 1rem; margin: 1rem 0; }
 figure { margin: 0; break-inside: avoid; }
@@ -181,12 +182,14 @@ def _how_sure(made: Audit, result: Result) -> str:
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
     parts.append(
         "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
-        f"and rounding that {INPUTS * n} random inputs made, which no {n} inputs explain; the attack then "
-        "runs on it as on this head. A loss like those means that nothing was found. A few references are a yardstick, "
-        "not a significance test, and random inputs are less alike than real ones are: so the audit asks for a loss "
-        "a thousand times below the lowest of them, and down to rounding.</p>"
+        f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no {n} "
+        "inputs explain either, and the attack then runs on it as on this head. A loss like those means that nothing "
+        "was found. Random inputs are less alike than real ones are: so the audit asks for a loss a thousand times "
+        "below the lowest of them, and down to rounding.</p>"
     )
     told = made.verdict in ("recovered", "close")
+    if told:
+        parts.append(_each(made))
     if told and made.bias_mismatch is not None:
         parts.append(
             "<p><strong>A check that the attack has not seen.</strong> Under plain gradient descent the head's bias "
@@ -223,6 +226,30 @@ def _how_sure(made: Audit, result: Result) -> str:
             f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
         )
     return "".join(parts)
+
+
+def _each(made: Audit) -> str:
+    """What was found out of each candidate, a row each."""
+
+    def shown(value: float | None) -> str:
+        return "–" if value is None or math.isnan(value) else as_power(value)
+
+    rows = "".join(
+        f"<tr><th scope='row'>{i}</th><td>{shown(one.loss)}</td><td>{shown(one.p_value)}</td>"
+        f"<td>{shown(one.standard_error)}</td><td>{shown(one.distance)}</td>"
+        f"<td>{'yes' if one.recovered else 'no'}</td></tr>"
+        for i, one in enumerate(made.findings, 1)
+    )
+    return (
+        "<p><strong>Each by itself.</strong> Own loss: the share that is left of what this candidate alone has to "
+        f"explain. Its p-value: the share of {len(made.null_losses)} candidates that the references found, all of them "
+        "wrong, that leave no more; with so few it cannot be smaller than "
+        f"{as_power(1 / (1 + len(made.null_losses)))}. The false discovery rate over the candidates is held at "
+        f"{FDR:g}. Standard error, and the distance to the nearest candidate of the second attack: relative to its "
+        "length.</p><div class='wide'><table><thead><tr><th>No.</th><th>Own loss</th><th>p-value</th>"
+        "<th>Standard error</th><th>Second attack</th><th>Confirmed</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
 
 
 def _pool(pool: Identified) -> str:
