@@ -178,7 +178,7 @@ def summarise(cells):
 def main():
     options = common.parser(__doc__)
     args = common.parse(options)
-    seeds, pools, steps = (1, 2, 300) if args.tiny else (84, 100, 3000)
+    seeds, pools, steps = (1, 2, 300) if args.tiny else (42, 40, 1500)
     ratios = RATIOS[3:4] if args.tiny else RATIOS
     audits = {"case": ["audit"], "ratio": ratios, "steps": [steps]}
     cells = rl.grid(**audits, kind=["others", "reordered"], seed=range(seeds))

@@ -24,7 +24,11 @@ _FULL, _TRAINED = 1e-5, 4.0
 
 
 class HeadChange:
-    """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map."""
+    """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map.
+
+    The features are those of the body, midway between both checkpoints where it moved; ``ends`` are then those before
+    and after.
+    """
 
     def __init__(
         self, before, after, module, head, input_shape, norm, device, inputs=None, weight_decay=None, factor=None
@@ -74,6 +78,7 @@ class HeadChange:
             return ModuleFeatures(body, shape, device=device, several=seen.ndim == 3)
 
         self.features, self.moved = features(before), 0.0
+        self.ends: tuple[ModuleFeatures, ...] = ()
         if self.changed:
             Z = self.features.probes(16, "moved")
             Phi = self.features(Z)
@@ -82,6 +87,7 @@ class HeadChange:
         self.above = [] if self.moved else self.changed
         self.changed = self.changed if self.moved else []
         if self.changed:
+            self.ends = (self.features, features(after))
             middle = {
                 name: (value.double() + after[name].double()) / 2 if value.is_floating_point() else value
                 for name, value in before.items()

@@ -20,6 +20,7 @@ from .errors import AuditError
 from .evidence import INPUTS, guesses, own, random_theta, reordered, standard_errors
 from .nulls import LEAST
 from .outcome import Examined
+from .simulation import errors, simulate
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
 _ATTACK, _REFERENCES, _AGAIN = 0.4, 0.2, 0.3
@@ -133,19 +134,20 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         say("attack: looking for the samples")
         result = attack(pair, pair.theta, n, seed, spending.share(_ATTACK), progress)
     result = _kept(result)
-    errors, interrupted = None, result.status is Status.INTERRUPTED
+    held, interrupted = None, result.status is Status.INTERRUPTED
     try:
-        errors = _errors(pair, result, spending, say)
+        held = _errors(pair, result, spending, say)
     except KeyboardInterrupt:
         interrupted = True
     found = own(pair, pair.theta, result)
-    first = Examined(result, result.X * pair.scale, found, None, errors, _bias_mismatch(pair, result), losses)
+    first = Examined(result, result.X * pair.scale, found, None, held, _bias_mismatch(pair, result), losses)
     if interrupted:
         return dataclasses.replace(first, interrupted=True)
     # The same work for all, in steps of n samples; those of "sparse" are of one.
     taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
     blank: list[float] = []
     nulls: list[float] = []
+    off: list[tuple[float, float]] = []
     second, control = None, None
     references = max(references, math.ceil(LEAST / n))
 
@@ -163,7 +165,8 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
     try:
         refer(0)
         # What earlier parts left over goes to these two, the other references' share aside.
-        limits = spending.share(_AGAIN, _MORE * taken, _REFERENCES * (1 - 1 / references))
+        share = _AGAIN / 2 if pair.changed else _AGAIN
+        limits = spending.share(share, _MORE * taken, _REFERENCES * (1 - 1 / references) + _AGAIN - share)
         if result.loss <= pair.tolerance:
             say("repetition: the same attack from other starts")
             again = attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random")
@@ -176,6 +179,15 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         for k in range(1, references):
             if not spending.spent:
                 refer(k)
+        heads = math.ceil(LEAST / n) if pair.changed and result.loss <= pair.tolerance else 0
+        for k in range(heads):
+            if not spending.spent:
+                say(f"simulation {k + 1} of {heads}: the same attack on a head whose samples are known")
+                theta, Z = simulate(pair, result, n, seed + k)
+                limits = spending.share(_AGAIN / 2 / heads, taken)
+                known = _kept(_uninterrupted(attack(pair, theta, n, seed, limits)))
+                far = errors(known.X, Z, pair.features.parity)
+                off.extend(zip(own(pair, theta, known).tolist(), far, strict=True))
     except KeyboardInterrupt:
         interrupted = True
     return dataclasses.replace(
@@ -183,6 +195,7 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         second=second,
         references=tuple(blank),
         null_losses=tuple(nulls),
+        simulated=tuple(off),
         reference_steps=steps,
         control=control,
         interrupted=interrupted,

@@ -29,6 +29,7 @@ from .decay import factor_and_misfit
 from .examination import distances
 from .nulls import FDR, benjamini_hochberg, p_values
 from .outcome import Examined, Finding, Verdict
+from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
 _BEYOND = 1e-3
@@ -64,7 +65,7 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
     if pair.changed:
         told.append(
             f"the body changed, and moved the features by {as_percent(pair.moved)}, so that a wrong set of inputs may "
-            "explain the head as well as the right one"
+            "explain the head as well as the right one" + _simulations(made)
         )
     if result.loss > pair.tolerance:
         told.append(
@@ -91,11 +92,24 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
     return told
 
 
+def _simulations(made: Examined) -> str:
+    """What the heads that the audit simulated say of a body that moved."""
+    if not made.simulated:
+        return ""
+    wrong = sum(error > WRONG for _, error in made.simulated)
+    return (
+        f": of {len(made.simulated)} candidates on heads which the audit simulated with that movement {wrong} were off "
+        f"by more than {as_percent(WRONG)}"
+    )
+
+
 def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     """What is said of each candidate."""
     common, found, second = _against_all(made, pair, n), [], made.second
     explained = made.result.loss <= pair.tolerance
     errors = [math.nan] * len(made.candidates) if made.standard_errors is None else made.standard_errors.tolist()
+    if pair.changed:  # the neighbourhood says too little
+        errors = calibrated(made.own_losses, made.simulated).tolist()
     flags = made.result.flags or (Flag.UNRESOLVED,) * len(made.candidates)
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.

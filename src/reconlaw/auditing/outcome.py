@@ -24,7 +24,9 @@ class Finding:
         recovered: whether everything that was asked of it was answered well.
         loss: its own loss (:mod:`reconlaw.auditing.nulls`); NaN where none was computed.
         p_value: of that, by wrong releases; NaN where there was none.
-        standard_error: relative to its norm; infinite where it is loose, NaN where none was computed.
+        standard_error: relative to its norm; infinite where it is loose, NaN where none was computed. Where the body
+            moved, the error that nine in ten candidates of like own loss keep on simulated heads
+            (:mod:`reconlaw.auditing.simulation`).
         distance: relative, from the nearest candidate of a second attack with another seed; None where there was none.
         against: what speaks against calling it recovered, one sentence each; empty where it is.
     """
@@ -51,6 +53,7 @@ class Examined:
     references: tuple[float, ...] = ()
     null_losses: tuple[float, ...] = ()
     reference_steps: int | None = None
+    simulated: tuple[tuple[float, float], ...] = ()
     control: float | None = None
     interrupted: bool = False
 
@@ -105,6 +108,8 @@ class Audit:
         own_losses: (m,) of the candidates (:mod:`reconlaw.auditing.nulls`); None where the attack did not run.
         null_losses: the same of all candidates that the references found, which are all wrong.
         reference_steps: how many steps each of them might take.
+        simulated: own loss and error of each candidate that the attack found on heads which the audit simulated, where
+            the body moved.
         control: share of samples recovered from a θ that the audit made itself, or None where not needed.
         interrupted: whether Ctrl-C ended it early.
         pool: what became of the candidates given (:class:`~reconlaw.auditing.pool.Identified`), or None.
@@ -146,6 +151,7 @@ class Audit:
     report: Path | None = None
     own_losses: torch.Tensor | None = None
     null_losses: tuple[float, ...] = ()
+    simulated: tuple[tuple[float, float], ...] = ()
 
     @property
     def exit_code(self) -> int:

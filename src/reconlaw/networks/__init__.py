@@ -1,8 +1,8 @@
 """Networks to read data out of, their training, and the roads that go through their tangent features."""
 
 from ..features.layer_features import LayerFeatures, Restricted
+from .input_hull import InputSpan, read_off
 from .models import ResNet, TwoLayer, between, input_span
-from .read_off import InputSpan, read_off
 from .training import Training, TrainingError, train
 
 __all__ = [

@@ -14,7 +14,10 @@ direction vanishes on enough of them, and takes exponentially long in n; here th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import nn
 
 from ..._checks import check_count
 from ..._precision import full_precision
@@ -31,17 +34,17 @@ _ROUNDING = 4.0  # singular values above this many times that of rounding count
 
 @full_precision()
 def first_layer(
-    before,
-    after,
-    n=None,
-    layer=None,
-    head=None,
-    lazy=None,
-    seed=0,
-    max_steps=2_000_000,
-    max_seconds=None,
-    progress=False,
-    clock=None,
+    before: nn.Module | tuple[torch.Tensor, ...],
+    after: nn.Module | tuple[torch.Tensor, ...],
+    n: int | None = None,
+    layer: str | None = None,
+    head: str | None = None,
+    lazy: bool | None = None,
+    seed: int = 0,
+    max_steps: int | None = 2_000_000,
+    max_seconds: float | None = None,
+    progress: bool = False,
+    clock: Callable[[], float] | None = None,
 ) -> FirstLayer:
     r"""Samples from the change of a ReLU network's first layer, without labels, losses or the way it was trained.
 
@@ -72,8 +75,8 @@ def first_layer(
     n = None if n is None else check_count("n", n)
     if lazy not in (None, True, False):
         raise ValueError(f"lazy={lazy!r} must be True, False, or None to try both")
-    limits = {"max_steps": None if max_steps is None else check_count("max_steps", max_steps)}
-    run = Run(max_seconds, progress, clock=clock or wall_clock, **limits)
+    steps = None if max_steps is None else check_count("max_steps", max_steps)
+    run = Run(max_seconds, progress, clock=clock or wall_clock, max_steps=steps)
     generator = seeded_generator("attack", seed)
     rank, remark = _rank(change, n)
     if remark:

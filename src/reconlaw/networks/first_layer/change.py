@@ -8,6 +8,7 @@ read-out each of the T positions has directions of its own, V_{t,j}; where they 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,8 +27,10 @@ class Change:
     r"""A first layer before and after training, and its read-out.
 
     Attributes:
-        before, after: (p, m) weights, the bias as a last column where there is one.
-        V, V_after: (T, p, Q) directions of the read-out.
+        before: (p, m) weights, the bias as a last column where there is one.
+        after: (p, m) likewise.
+        V: (T, p, Q) directions of the read-out before.
+        V_after: (T, p, Q) those after.
         bias: whether m = d + 1, the last column a bias.
         rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
     """
@@ -62,7 +65,8 @@ def read_change(before, after, layer=None, head=None) -> Change:
             raise ValueError(f"the {name} is {shapes[0]} before and {shapes[1]} after; pass one network's two states")
     eps = max(torch.finfo(t.dtype).eps for t in (old[0], new[0]))
     wide = torch.float32 if old[0].device.type == "mps" else torch.float64
-    (W0, b0, V0), (W1, b1, V1) = ([None if t is None else t.to(old[0].device, wide) for t in s] for s in (old, new))
+    states: list[list[Any]] = [[None if t is None else t.to(old[0].device, wide) for t in s] for s in (old, new)]
+    (W0, b0, V0), (W1, b1, V1) = states
     if b0 is not None:
         W0, W1 = torch.cat([W0, b0[:, None]], 1), torch.cat([W1, b1[:, None]], 1)
     if not bool((W1 != W0).any()):

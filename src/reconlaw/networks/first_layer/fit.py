@@ -33,7 +33,9 @@ class Problem:
         rank: r.
         basis: (r, m) orthonormal rows.
         Y: (p, r) coordinates of D.
-        before, after, middle: (p, r) the neurons' weights, as far as samples see them.
+        before: (p, r) the neurons' weights, as far as samples see them.
+        after: (p, r) those after training.
+        middle: (p, r) their mean.
         lazy: whether masks and read-out are those of before.
         noise: share of rounding in the weakest direction.
     """
@@ -145,7 +147,7 @@ def unit(X):
     return X / X.norm(dim=1, keepdim=True).clamp_min(1e-300)
 
 
-def refine(problem: Problem, X, position, signs, tick=lambda: None) -> tuple[torch.Tensor, Fit]:
+def refine(problem: Problem, X, position, signs, tick=lambda: None) -> tuple[torch.Tensor, Fit | None]:
     """Unit rows X and their fit, after rounds of margins that shrink with the error feared.
 
     Args:

@@ -47,7 +47,9 @@ def climb(A, V, C, S, share=_HALF_SPACE, iterations=_ITERATIONS, tick=lambda row
     """Signs (p, B) where the climb from S ends, with c and F there; ``tick(climbs)`` is called each iteration.
 
     Args:
-        A, V, C: orthonormal bases of the columns of D and V, of those of V, and of those of the neurons' weights.
+        A: orthonormal basis of the columns of D and V.
+        V: of those of V.
+        C: of those of the neurons' weights.
         share: κ.
     """
     p, S = len(A), S.clone()

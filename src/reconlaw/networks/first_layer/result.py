@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -45,7 +46,12 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
     d = m - change.bias
     basis = outcome.problem.basis if outcome else change.D.new_zeros(0, m)
     X = outcome.X @ basis if outcome else change.D.new_zeros(0, m)
-    found, errors, flags, edges, weights, certificate = len(X), None, (), None, None, None
+    found = len(X)
+    edges: Any = None
+    weights: Any = None
+    errors: Any = None
+    certificate: Any = None
+    flags: tuple[Flag, ...] = ()
     settled = outcome is not None and outcome.fit is not None and len(outcome.fit.X) == found
     if settled:
         edges, weights, certificate = outcome.fit.X @ basis, outcome.fit.weights, outcome.certificate

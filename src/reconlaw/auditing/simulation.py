@@ -1,0 +1,79 @@
+r"""Errors where the body moved: the same attack on heads of the same recipe, whose samples the audit drew itself.
+
+A body that was trained along leaves no features that span θ, and a set that is explained to within the movement may be
+the right one, nearly, or a wrong one: standard errors speak of the neighbourhood alone, and are too small. Here the
+audit makes heads for which it knows the samples, and looks at how far the attack ends from them. Such a head is
+
+    θ = Σ_t w_t A_tᵀ Φ_t(Z),     t = 0, ½, 1,   w_t ∝ e^{−st},
+
+Φ_t the features of the body before, midway and after, so that they move as they did in training; Z inputs drawn in the
+domain, with the norms of the candidates where norms are free; A_t random weights of the candidates' sizes that change
+by a half on the way; s, how fast training slowed down, between 0 and 3. Rounding is added as files have it. The road
+from one body to the other is taken to be straight, and to be that of other samples: errors are calibrated for the
+recipe, not for these samples.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from .._random import seeded_generator
+from ..attack.result import Result
+from ..inputs import Free
+
+# How much the weights of a sample change on the way, and how fast training may slow down.
+_CHANGE, _SLOWEST = 0.5, 3.0
+# Of the errors, what is reported; and beyond which a candidate counts as wrong.
+QUANTILE, WRONG = 0.9, 0.1
+# How many simulated candidates a candidate is compared with.
+_LIKE = 9
+
+
+def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A head of the same recipe, as θ, and the samples that made it, (n, d) as the features take them."""
+    generator = seeded_generator("simulated", seed)
+
+    def draw(*shape):
+        return torch.randn(shape, device="cpu", generator=generator, dtype=torch.float64)
+
+    Z = pair.draws(n, generator).double().cpu()
+    which = torch.randint(len(result.X), (n,), device="cpu", generator=generator)
+    if isinstance(pair.domain, Free) and not pair.homogeneous:
+        Z = Z * (result.X.double().cpu().norm(dim=1)[which] / Z.norm(dim=1))[:, None]
+    sizes = result.coefficients.reshape(len(result.X), -1).double().cpu().norm(dim=1)[which]
+    A = draw(len(pair.theta), n) * sizes
+    rate = _SLOWEST * float(torch.rand((), device="cpu", generator=generator, dtype=torch.float64))
+    device, theta = pair.features.device, torch.zeros_like(pair.theta)
+    for t, features in zip((0.0, 0.5, 1.0), (pair.ends[0], pair.features, pair.ends[1]), strict=True):
+        weights = math.exp(-rate * t) * A * (1 + _CHANGE * draw(*A.shape))
+        theta = theta + weights.to(device) @ features(Z).double()
+    theta = theta * (pair.size / theta.norm())
+    noise = draw(*theta.shape).to(theta) * (pair.rounding / math.sqrt(theta.numel()))
+    return (theta + noise).to(pair.theta), Z
+
+
+def errors(found: torch.Tensor, Z: torch.Tensor, parity: str) -> list[float]:
+    """How far each candidate is from the nearest sample, relative to its length; up to sign where that is not told."""
+    X, Z = found.double().cpu(), Z.double().cpu()
+    far = torch.cdist(X, Z)
+    if parity != "mixed":
+        far = torch.minimum(far, torch.cdist(X, -Z))
+    return (far / Z.norm(dim=1)).amin(1).tolist()
+
+
+def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...]) -> torch.Tensor:
+    """The error of each candidate: what nine in ten simulated candidates of like own loss keep; NaN without any.
+
+    Args:
+        losses: (m,) own losses (:mod:`reconlaw.auditing.nulls`).
+        simulated: own loss and error of each candidate on simulated heads; the ``_LIKE`` nearest by the logarithm of
+            the loss are alike.
+    """
+    if not simulated:
+        return torch.full_like(losses, math.nan)
+    known, errors = torch.tensor(simulated, dtype=torch.float64).clamp_min(1e-300).T
+    far = (losses.clamp_min(1e-300).log()[:, None] - known.log()).abs()
+    alike = far.topk(min(_LIKE, len(known)), largest=False).indices
+    return errors[alike].quantile(QUANTILE, dim=1)
