@@ -23,7 +23,7 @@ from reconlaw.auditing import judgement
 from reconlaw.auditing.checkpoints import read_state
 from reconlaw.auditing.decay import Decay
 from reconlaw.auditing.head import HeadInput, import_module
-from reconlaw.auditing.outcome import Examined
+from reconlaw.auditing.outcome import EXIT, Examined
 
 AUDIT = sys.modules["reconlaw.auditing.audit"]
 EXAMINATION = sys.modules["reconlaw.auditing.examination"]
@@ -603,10 +603,10 @@ def test_a_failure_is_never_the_status_of_data_that_came_back(folder, monkeypatc
     assert command.main([*call, "--model", "ascript:build"]) == 2
     assert "--model 'ascript:build' gives no model (SystemExit: 1)" in capsys.readouterr().err
 
-    def exhausted(*_):
+    def exhausted(*_, **__):
         raise RuntimeError("out of memory")
 
-    monkeypatch.setattr(command, "audit", exhausted)
+    monkeypatch.setattr(command, "audits", exhausted)
     assert command.main(call) == 2
     assert "failed (RuntimeError: out of memory)" in capsys.readouterr().err
 
@@ -815,6 +815,44 @@ def test_every_argument_may_stand_in_a_file(folder, monkeypatch, capsys, kind):
     assert command.main(["audit", "--config", f"audit.{kind}"]) == 2
     assert "there is no argument 'nn'" in capsys.readouterr().err
     assert command.main(["audit", "--config", "nowhere.json"]) == 2
+
+
+def test_several_pairs_in_one_call(folder, monkeypatch, capsys):
+    import json
+
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    (folder / "out").mkdir()
+    said = {"pairs": [["before.pt", "before.pt"], ["before.pt", "nowhere.pt"], ["after.pt", "after.pt"]]}
+    said |= {"model": "auditedmodel:build", "input_shape": [1, 8, 8], "report": "out/r.html", "quiet": True}
+    (folder / "pairs.json").write_text(json.dumps(said))
+    assert command.main(["audit", "--config", "pairs.json"]) == 2  # the others are audited all the same
+    told = capsys.readouterr()
+    assert told.out.count("unchanged") == 2 and "nowhere.pt" in told.err
+    assert sorted(path.name for path in (folder / "out").iterdir()) == ["r-1.html", "r-3.html"]
+    (folder / "pairs.json").write_text(json.dumps(said | {"pairs": [["before.pt"]]}))
+    assert command.main(["audit", "--config", "pairs.json"]) == 2 and "[before, after]" in capsys.readouterr().err
+    made = rl.audits([("before.pt", "before.pt")], "out/one.html", module=net(), input_shape=(1, 8, 8))
+    assert [one.verdict for one in made] == ["unchanged"] and (folder / "out" / "one.html").exists()
+
+
+def test_the_exit_status_of_several_is_the_most_serious_and_that_of_the_verdicts_that_count():
+    from reconlaw.auditing.several import status
+
+    def made(verdict):
+        return SimpleNamespace(verdict=verdict, exit_code=EXIT[verdict])
+
+    unchanged, close, came_back, open_ = map(made, ("unchanged", "close", "recovered", "not determined"))
+    failed = rl.AuditError("no file")
+    assert status([unchanged, open_, close, failed, came_back]) == 1
+    assert status([unchanged, open_, close, failed]) == 2
+    assert status([unchanged, open_, close]) == 3 and status([unchanged, open_]) == 4 and status([unchanged]) == 0
+    assert status([open_, close], ("recovered",)) == 0 and status([open_, close], ("recovered", "close")) == 3
+    assert status([failed, close], ("recovered",)) == 2
+    parsed = command.parser().parse_args(
+        ["audit", "a", "b", "c", "d", "--model", "m:f", "--input-shape", "3", "--fail-on", "close,not-determined"]
+    )
+    assert parsed.more == ["c", "d"] and parsed.fail_on == ("close", "not determined")
 
 
 def test_the_command_line_goes_before_the_file(tmp_path):

@@ -15,6 +15,7 @@ from .attack.result import Flag, Result, Status
 from .attack.run import CheckpointError
 from .auditing.audit import AuditError, audit
 from .auditing.outcome import Audit
+from .auditing.several import audits
 from .features.activations import ACTIVATIONS, Activation, get_activation
 from .features.apart import apart
 from .features.below import LayerError, below
@@ -61,6 +62,7 @@ __all__ = [
     "__version__",
     "apart",
     "audit",
+    "audits",
     "below",
     "counting",
     "data",

@@ -8,10 +8,11 @@ import sys
 import traceback
 from pathlib import Path
 
-from .auditing.audit import audit
 from .auditing.errors import AuditError
 from .auditing.given import inputs_from
 from .auditing.head import import_module
+from .auditing.outcome import EXIT
+from .auditing.several import audits, status
 
 _AUDIT = """\
 Try to read the samples that a classifier's head was fine-tuned on back out of two checkpoints, the one before and the
@@ -32,6 +33,7 @@ exit status:
   2  an argument or a file does not serve, or the audit failed; the message says why
   3  data may be there: close, with candidates that something speaks against, or inconclusive, which proves nothing
   4  not determined by counting, for inputs of which nothing more is known; this says nothing of safety
+of several pairs: the most serious, in the order 1, 2, 3, 4, 0
 
 example:
   python -m reconlaw audit before.pt after.pt --model mypackage.model:build --head fc --input-shape 3,32,32 --n 20
@@ -46,6 +48,13 @@ def _shape(text: str) -> tuple[int, ...]:
     if not shape or min(shape) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no shape; write whole numbers with commas, such as 3,32,32")
     return shape
+
+
+def _verdicts(text: str) -> tuple[str, ...]:
+    chosen = tuple(word.strip().replace("-", " ") for word in text.split(","))
+    if unknown := [word for word in chosen if word not in EXIT]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is no verdict; there are: {', '.join(EXIT)}")
+    return chosen
 
 
 def _positive(kind):
@@ -75,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("before", help="checkpoint before fine-tuning")
     made.add_argument("after", help="checkpoint after fine-tuning")
+    made.add_argument(
+        "more",
+        nargs="*",
+        help="further pairs, before and after in turn; reports are numbered, budgets are of each",
+    )
     made.add_argument(
         "--model",
         required=True,
@@ -154,6 +168,13 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a .json or .yaml file with any of these arguments by their long names; the command line goes before it",
     )
+    made.add_argument(
+        "--fail-on",
+        type=_verdicts,
+        metavar="VERDICTS",
+        help="verdicts, joined by commas, that count in the exit status, such as recovered,close; the others then give "
+        "0, and what does not serve 2 as ever (default: all)",
+    )
     made.add_argument("--quiet", action="store_true", help="no progress on stderr")
     return whole
 
@@ -198,7 +219,7 @@ def with_config(arguments: list[str]) -> list[str]:
     known = {a.option_strings[-1][2:]: a for a in _audit_actions() if a.option_strings and a.dest != "help"}
     files, options = [], []
     for key, value in said.items():
-        if key in ("before", "after"):
+        if key in ("before", "after", "pairs"):
             continue
         if key not in known or key == "config":
             raise AuditError(f"--config {found.config}: there is no argument {key!r}; there are: {', '.join(known)}")
@@ -208,6 +229,10 @@ def with_config(arguments: list[str]) -> list[str]:
             options.append(f"--{key}={','.join(map(str, value)) if isinstance(value, list) else value}")
     if {"before", "after"} <= set(said):
         files = [str(said["before"]), str(said["after"])]
+    for pair in said.get("pairs") or ():
+        if not isinstance(pair, list) or len(pair) != 2:
+            raise AuditError(f"--config {found.config}: pairs holds {pair!r}; write [before, after] for each")
+        files += map(str, pair)
     given = [word for word in rest[1:]]
     return ["audit", *options, *given, *files]
 
@@ -225,31 +250,21 @@ def main(arguments=None) -> int:
     except AuditError as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)
         return 2
-    try:
-        done = audit(
-            given.before,
-            given.after,
-            given.head,
-            given.input_shape,
-            given.n,
-            import_module(given.model),
-            given.max_seconds,
-            given.report,
-            given.norm,
-            given.image_shape,
-            given.references,
-            given.seed,
-            given.device,
-            not given.quiet,
-            given.max_steps,
-            given.state,
-            given.inputs and inputs_from(given.inputs, given.input_shape),
-            given.candidates,
-            given.json,
-            given.sarif,
-            given.layer,
-            given.weight_decay or None,
+    options = {
+        name: getattr(given, name)
+        for name in (
+            *("head", "input_shape", "n", "max_seconds", "norm", "image_shape", "references", "seed", "device"),
+            *("max_steps", "state", "candidates", "report", "json", "sarif", "layer"),
         )
+    }
+    options["weight_decay"] = given.weight_decay or None
+    files = [given.before, given.after, *given.more]
+    try:
+        if len(files) % 2:
+            raise AuditError(f"{len(files)} files are given; they go by pairs, before and after")
+        options["module"] = import_module(given.model)
+        options["inputs"] = given.inputs and inputs_from(given.inputs, given.input_shape)
+        done = audits(list(zip(files[::2], files[1::2], strict=True)), progress=not given.quiet, **options)
     except (AuditError, ValueError, TypeError, OSError) as error:
         print(f"python -m reconlaw audit: {error}", file=sys.stderr)
         return 2
@@ -260,8 +275,13 @@ def main(arguments=None) -> int:
     except KeyboardInterrupt:
         print("python -m reconlaw audit: interrupted before there was anything to report", file=sys.stderr)
         return 130
-    print(f"{done.verdict}: {done.summary}\nreport: {done.report or 'could not be written'}")
-    return done.exit_code
+    for made, before, after in zip(done, files[::2], files[1::2], strict=True):
+        which = f"{before}, {after}: " if len(done) > 1 else ""
+        if isinstance(made, AuditError):
+            print(f"python -m reconlaw audit: {which}{made}", file=sys.stderr)
+        else:
+            print(f"{which}{made.verdict}: {made.summary}\nreport: {made.report or 'could not be written'}")
+    return status(done, given.fail_on)
 
 
 if __name__ == "__main__":

@@ -179,7 +179,11 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         for k in range(1, references):
             if not spending.spent:
                 refer(k)
-        heads = math.ceil(LEAST / n) if pair.changed and result.loss <= pair.tolerance else 0
+        heads = (
+            math.ceil(LEAST / n)
+            if pair.changed and pair.features is pair.body_features and result.loss <= pair.tolerance
+            else 0
+        )
         for k in range(heads):
             if not spending.spent:
                 say(f"simulation {k + 1} of {heads}: the same attack on a head whose samples are known")

@@ -69,13 +69,23 @@ def benjamini_hochberg(p_values: torch.Tensor, level: float = FDR) -> torch.Tens
 
 
 def own_losses(features, theta: torch.Tensor, result: Result) -> torch.Tensor:
-    """(m,) ℓ of each candidate, 1 where their features are dependent."""
-    Phi = features(result.X).double().cpu()
+    """(m,) ℓ of each candidate, 1 where their features are dependent; of T columns a sample, all are left out at once.
+
+    Args:
+        features: the feature map.
+        theta: (K, p), what was attacked.
+        result: its outcome, of m candidates.
+    """
+    m = len(result.X)
+    Phi = features.columns(features(result.X)).double().cpu()
+    T = len(Phi) // m
     left = result.loss * float(theta.double().square().sum())
+    alpha = result.coefficients.reshape(m, T, -1).double().cpu()
     try:
         with as_step():
-            inverse = torch.cholesky_inverse(factor_gram(Phi @ Phi.T)).diagonal()
+            inverse = torch.cholesky_inverse(factor_gram(Phi @ Phi.T)).reshape(T, m, T, m)
+            blocks = inverse.diagonal(dim1=1, dim2=3).permute(2, 0, 1)
+            own = (alpha * torch.linalg.solve(blocks, alpha)).sum((1, 2))
     except StepError:
-        return torch.ones(len(Phi), dtype=torch.float64)
-    own = result.coefficients.reshape(len(Phi), -1).double().cpu().square().sum(1) / inverse
+        return torch.ones(m, dtype=torch.float64)
     return left / (left + own).clamp_min(torch.finfo(torch.float64).tiny)
