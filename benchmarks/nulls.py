@@ -178,13 +178,13 @@ def summarise(cells):
 def main():
     options = common.parser(__doc__)
     args = common.parse(options)
-    seeds, pools, steps = (1, 2, 300) if args.tiny else (42, 40, 1500)
+    seeds, pools, steps = (1, 2, 300) if args.tiny else (28, 20, 1500)
     ratios = RATIOS[3:4] if args.tiny else RATIOS
     audits = {"case": ["audit"], "ratio": ratios, "steps": [steps]}
-    cells = rl.grid(**audits, kind=["others", "reordered"], seed=range(seeds))
-    cells += rl.grid(**audits, kind=["real"], seed=range(max(1, seeds // 2)))
+    cells = rl.grid(**audits, kind=["real"], seed=range(max(1, seeds // 2)))
     widths = (64,) if args.tiny else (8, 12, 16, 24, 64)
     cells += rl.grid(case=["pool"], p=widths, members=[True, False], seed=range(pools))
+    cells += rl.grid(**audits, kind=["others", "reordered"], seed=range(seeds))
     common.run("nulls", args, cells, work, summarise)
 
 

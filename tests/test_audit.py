@@ -325,6 +325,23 @@ def test_a_changed_body_is_told_and_a_wild_one_is_never_recovered(pair, monkeypa
     assert 0 < run(pair[0], after).moved < 0.01
 
 
+def test_errors_are_those_of_simulated_heads_where_the_body_moved(pair):
+    """All layers trained by small steps: standard errors of the neighbourhood would be too small."""
+    model = net()
+    X, y = data().X.float().reshape(-1, 1, 8, 8), data().y.argmax(1)
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.002)
+    for _ in range(40):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model.fc(model.body(X)), y).backward()
+        optimiser.step()
+    done = run(pair[0], state(model), references=1, norm=8.0)
+    assert 0 < done.moved < 0.01 and done.verdict == "close" and not done.held.any()
+    assert len(done.simulated) >= 16 and "simulated" in done.summary
+    said = torch.tensor([finding.standard_error for finding in done.findings])
+    error = torch.cdist(done.candidates, data().X.to(done.candidates)).amin(1) / 8
+    assert (error < 0.2).all() and (error <= 3 * said).double().mean() >= 0.75
+
+
 def _fake(loss, message="stalled", n=N):
     """An attack that ends at a loss of our choice, with random samples."""
 

@@ -32,6 +32,8 @@ _LEAST_STEPS = 300
 _MORE = 10
 # The repetition's seed is this much further.
 _OTHER_SEED = 1_000_003
+# Times as many references where only some candidates lie below all that they found.
+_MOST = 4
 _NEEDLESS = (Flag.SPARE, Flag.DUPLICATE)
 
 
@@ -127,6 +129,12 @@ def _uninterrupted(result: Result) -> Result:
     return result
 
 
+def _few(own: torch.Tensor, nulls: list[float]) -> bool:
+    """Whether more nulls would let those candidates pass that lie below all of them (:mod:`reconlaw.auditing.nulls`)."""
+    below = int((own < min(nulls)).sum())
+    return below > 0 and len(nulls) * below < LEAST * len(own)
+
+
 def examine(pair, n: int, result: Result | None, spending, references, seed, progress, say) -> Examined:
     """Attack θ, unless that gave ``result`` already, and ask what its outcome is worth."""
     losses = tuple(guesses(pair, n, seed, spending.timer(AFTER)))
@@ -176,8 +184,8 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
             theta, Z = random_theta(pair, n, n, seed + references)
             found = _uninterrupted(attack(pair, theta, n, seed, limits)).X
             control = float(match(found, Z.to(found)).recovered_up_to_sign().double().mean())
-        for k in range(1, references):
-            if not spending.spent:
+        for k in range(1, _MOST * references):
+            if not spending.spent and (k < references or _few(first.own_losses, nulls)):
                 refer(k)
         heads = (
             math.ceil(LEAST / n)
