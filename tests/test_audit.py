@@ -170,13 +170,14 @@ def test_report_of_recovered_data_is_self_contained(recovered):
     assert "A check that the attack has not seen" in text and "What this audit does not say" in text
 
 
-def test_with_n_too_large_the_others_are_found_and_it_is_said_that_fewer_explain_the_change(pair):
-    for options, least in (({"norm": 8.0}, 3), ({}, 1)):
+def test_with_n_too_large_the_others_come_back_and_none_that_is_called_so_is_wrong(pair):
+    """One more sample than there are lets some of the right ones move, and the audit says so."""
+    for options, least in (({"norm": 8.0}, 3), ({}, N)):
         done = run(*pair, n=N + 1, references=1, **options)
-        assert done.verdict == "recovered" and len(done.X) >= least and "probably" not in done.summary
-        assert torch.cdist(done.X, data().X.to(done.X)).amin(1).max() < 1e-3 * 8  # none that is called so is wrong
-        fewer = len(done.candidates) < N + 1
-        assert ("explained as well by 4 pictures as by 5" if fewer else "something speaks against") in done.summary
+        assert done.verdict in ("recovered", "close") and "probably" not in done.summary
+        near = torch.cdist(done.candidates, data().X.to(done.candidates)).amin(1) < 1e-3 * 8
+        assert int(near.sum()) >= least and near[done.held].all()
+        assert done.verdict == "recovered" or all(finding.against for finding in done.findings)
 
 
 def judged(recovered, pair=None, second=True, **changes):

@@ -130,7 +130,7 @@ def _uninterrupted(result: Result) -> Result:
 
 
 def _few(own: torch.Tensor, nulls: list[float]) -> bool:
-    """Whether more nulls would let those candidates pass that lie below all of them (:mod:`reconlaw.auditing.nulls`)."""
+    """Whether more nulls would let those candidates pass that lie below all of them."""
     below = int((own < min(nulls)).sum())
     return below > 0 and len(nulls) * below < LEAST * len(own)
 
