@@ -114,8 +114,9 @@ def pooled(settings):
     )
     rule = found.named | found.alike
     return {
-        "others": found.residuals[: len(others)].tolist(),
-        "members": found.residuals[len(others) :].tolist(),
+        "area": _area(found.residuals[len(others) :], found.residuals[: len(others)]) if inside else None,
+        "largest_member": float(found.residuals[len(others) :].max()) if inside else None,
+        "smallest_other": float(found.residuals[: len(others)].min()),
         "rule": [int(rule[len(others) :].sum()), int(rule[: len(others)].sum())],
         "named": [int(found.named[len(others) :].sum()), int(found.named[: len(others)].sum())],
     }
@@ -127,7 +128,6 @@ def work(settings):
 
 def _area(members, others):
     """Area under the ROC curve of small residuals."""
-    members, others = torch.tensor(members), torch.tensor(others)
     below = (members[:, None] < others).double() + 0.5 * (members[:, None] == others).double()
     return float(below.mean())
 
@@ -155,8 +155,6 @@ def summarise(cells):
         )
     for kind, found in common.groups([c for c in cells if c["settings"]["case"] == "pool"], ("p", "members")):
         made = [cell["result"] for cell in found]
-        others = [x for r in made for x in r["others"]]
-        members = [x for r in made for x in r["members"]]
         rows.append(
             {
                 "case": "pool",
@@ -167,9 +165,9 @@ def summarise(cells):
                 "rule_false_discovery_rate": sum(r["rule"][1] / max(1, sum(r["rule"])) for r in made) / len(made),
                 "named_right": sum(r["named"][0] for r in made),
                 "named_wrong": sum(r["named"][1] for r in made),
-                "area": _area(members, others) if members else None,
-                "largest_member": max(members) if members else None,
-                "smallest_other": min(others),
+                "area": sum(r["area"] for r in made) / len(made) if kind["members"] else None,
+                "largest_member": max(r["largest_member"] for r in made) if kind["members"] else None,
+                "smallest_other": min(r["smallest_other"] for r in made),
             }
         )
     return rows

@@ -906,12 +906,13 @@ def test_once_its_seconds_are_over_an_audit_runs_one_reference_and_no_control(pa
     assert len(done.references) == 1 and done.control is None and done.verdict == "inconclusive"
 
 
-def test_pools_without_a_sample_name_nobody_and_pools_with_them_name_all_of_them():
+@pytest.mark.parametrize("p", [8, 64])  # of six samples: of 8, hardly more than the rank
+def test_pools_without_a_sample_name_nobody_and_pools_with_them_name_all_of_them(p):
     """Nulls: digits that made no part of θ, beside others of the same ten classes that did."""
     from reconlaw.auditing.pool import identify
 
     X = torch.as_tensor(rl.data.digits(300, tuple(range(10)), seed=3).X)
-    features, generator = rl.RandomFeatures(64, 64, "gelu", seed=0), torch.Generator().manual_seed(0)
+    features, generator = rl.RandomFeatures(64, p, "gelu", seed=0), torch.Generator().manual_seed(0)
     for k in range(60):
         order = torch.randperm(len(X), generator=generator)
         others, members = X[order[:60]], X[order[60:66]]

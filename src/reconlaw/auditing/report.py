@@ -244,10 +244,11 @@ def _each(made: Audit) -> str:
         "<p><strong>Each by itself.</strong> Own loss: the share that is left of what this candidate alone has to "
         f"explain. Its p-value: the share of {len(made.null_losses)} candidates that the references found, all of them "
         "wrong, that leave no more; with so few it cannot be smaller than "
-        f"{as_power(1 / (1 + len(made.null_losses)))}. The false discovery rate over the candidates is held at "
-        f"{FDR:g}. Standard error, and the distance to the nearest candidate of the second attack: relative to its "
-        "length.</p><div class='wide'><table><thead><tr><th>No.</th><th>Own loss</th><th>p-value</th>"
-        "<th>Standard error</th><th>Second attack</th><th>Confirmed</th></tr></thead>"
+        f"{as_power(1 / (1 + len(made.null_losses)))}. The rule over the candidates aims at a false discovery "
+        f"rate of {FDR:g}, and is one of several things that are asked. Standard error, and the distance to the "
+        "nearest candidate of the second attack: relative to its length.</p><div class='wide'><table><thead><tr>"
+        "<th>No.</th><th>Own loss</th><th>p-value</th><th>Standard error</th><th>Second attack</th><th>Confirmed</th>"
+        "</tr></thead>"
         f"<tbody>{rows}</tbody></table></div>"
     )
 

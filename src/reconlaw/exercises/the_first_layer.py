@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 from ._diagnose import NotYet, checker, diagnose
@@ -19,7 +21,7 @@ def _problem(p: int, n: int, d: int, seed: int):
 
 
 @checker
-def check_edges(edges) -> None:
+def check_edges(edges: Callable) -> None:
     """``edges(U, M)`` is (n, d): the edges of the vertices U (p, d) whose masks are M (p, n), so that U = M E."""
     _, X, c, M = _problem(30, 3, 5, seed=1)
     E = c[:, None] * X
@@ -41,7 +43,7 @@ def check_edges(edges) -> None:
 
 
 @checker
-def check_round(one_round) -> None:
+def check_round(one_round: Callable) -> None:
     """``one_round(A, s)`` is the sign of A Aᵀ s, and ‖Aᵀ s‖/√p; A (p, r) has orthonormal columns, s (p,) is ±1."""
     p, r = 40, 5
     A, s = torch.linalg.qr(_normal(p, r, seed=21)).Q, _normal(p, seed=22).sign()
@@ -72,7 +74,7 @@ def check_round(one_round) -> None:
 
 
 @checker
-def check_agreement(agreement) -> None:
+def check_agreement(agreement: Callable) -> None:
     """``agreement(M, W, E)`` is (n,): the share of neurons whose mask says on which side of w_j the sample lies.
 
     An edge is c x with c of either sign, so that the sample may lie on the other side than its edge.

@@ -88,7 +88,9 @@ class Fit:
 
     Attributes:
         X: (n, r) the edges, c_i's length in them: rows whose directions are the samples'.
-        weights: (p, n), V_j·c_i. rows: (p,) bool, those that were fitted. residual: (p, r).
+        weights: (p, n), V_j·c_i.
+        rows: (p,) bool, those that were fitted.
+        residual: (p, r).
         covariance: (n,) diagonal of (RᵀR)⁻¹, R = masks ∘ weights.
     """
 
