@@ -51,8 +51,8 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
         )
     if not counted.enough:
         return (
-            f"not determined: {counted.equations} equations for {counted.unknowns} unknowns (p/dn < 1), so other sets "
-            "fit theta as well and this one is not the data; more parameters are needed, no method can do better"
+            f"not determined: {counted.equations} equations for {counted.unknowns} unknowns, so other sets "
+            "fit theta as well and this one is not the data; more independent ones are needed, no method can do better"
         )
     if run.segments and examined.errors is not None:
         return (
