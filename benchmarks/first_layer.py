@@ -61,8 +61,11 @@ def trained(s: dict):
     return X, before, rl.networks.train(before, X, y).network
 
 
+CASES = {"lazy": lazy, "step": step, "trained": trained}
+
+
 def work(s: dict) -> dict:
-    X, before, after = {"lazy": lazy, "step": step, "trained": trained}[s["case"]](s)
+    X, before, after = CASES[s["case"]](s)
     options = {"seed": s["seed"], "max_steps": s["max_steps"]}
     result, _ = common.measure(lambda clock: rl.first_layer(before, after, clock=clock, **options), s["device"])
     report = rl.match(result.X, X)
@@ -99,6 +102,7 @@ def summarise(cells: list[dict]) -> list[dict]:
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--seeds", type=int, help="sets (5)")
+    options.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), help="which trainings (all)")
     options.add_argument("--steps", type=int, help="a set (1,000,000)")
     args = common.parse(options)
     problems = [
@@ -119,6 +123,7 @@ def main() -> None:
         dict(zip(names, problem, strict=True)) | {"seed": seed, "max_steps": args.steps or 1_000_000}
         for seed in range(args.seeds or (1 if args.tiny else 5))
         for problem in problems
+        if problem[0] in args.cases
     ]
     common.run("first_layer", args, cells, work, summarise)
 

@@ -89,7 +89,7 @@ def first_layer(
                     search = Search(Problem(change, rank, way), run, generator)
                     outcome, other = search, outcome
                     search.search()
-                    if other and not search.complete and other.loss <= search.loss:
+                    if other and not search.complete and (other.exact or other.loss <= search.loss):
                         outcome = other
     except KeyboardInterrupt:
         run.interrupt()

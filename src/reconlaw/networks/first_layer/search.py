@@ -19,6 +19,7 @@ from .masks import climb, distinct, oriented, orthonormal
 _STARTS, _FEWEST = 256, 32  # climbs at once, over the outputs of the read-out, and at least
 _ROUNDS, _NOTHING = 6, 2  # rounds of climbs that find nothing new before the search ends, and where nothing is known
 _DROPS = 3  # so often is what has no certificate dropped and looked for again
+_SMALL_NOISE = 1e-4
 _BETTER = 0.5  # a sample more must leave less than this share of the loss
 _ROUNDED = 16.0  # units in the last place that the arithmetic itself may cost
 # A mask counts where F² is this near 1: of a lazy change up to noise, in units of its share; of a trained one.
@@ -51,6 +52,17 @@ class Search:
         """Share of the change that is left, 1 where nothing was found or fitted."""
         return self.fit.loss if self.fit is not None and len(self.fit.X) == len(self.X) else 1.0
 
+    @property
+    def exact(self) -> bool:
+        """Whether most masks were found, each as exact as rounding allows: then the change is that of frozen masks."""
+        return self.problem.lazy and 2 * len(self.X) > self.problem.rank and self.problem.noise < _SMALL_NOISE
+
+    def _patience(self) -> int:
+        """Rounds without anything new that end the search; of an exact change, as many climbs for many outputs."""
+        rounds = _ROUNDS if len(self.X) else _NOTHING
+        outputs = self.problem.change.V.shape[2] if self.problem.lazy and len(self.X) else 1
+        return rounds * self.problem.blocks * max(1, _STARTS // max(_STARTS // outputs, _FEWEST))
+
     def _tick(self, climbs=1):
         count_passes(2 * climbs)
         if self.run.tick(f"{len(self.X)} of {self.problem.rank} samples"):
@@ -59,7 +71,7 @@ class Search:
     def search(self):
         fruitless, block, dropped = 0, 0, 0
         try:
-            while fruitless < (_ROUNDS if len(self.X) else _NOTHING) * self.problem.blocks and not self.complete:
+            while fruitless < self._patience() and not self.complete:
                 new = self._round(block % self.problem.blocks)
                 block += 1
                 if new and (len(self.X) == self.problem.rank or not self.problem.lazy):
