@@ -177,7 +177,7 @@ CASES = {"decay": decay, "lora": lora, "conv": conv, "deletion": deletion, "tabu
 
 def work(s: dict) -> dict:
     theta, features, X, options = CASES[s["what"]](s)
-    options |= {"seed": s["seed"], "max_seconds": None, "max_steps": s["budget"]}
+    options |= {"seed": s["seed"], "max_seconds": None, "max_steps": s["max_steps"]}
     result = common.attack(theta, features, len(X), **options)
     report = rl.match(result.X, X)
     held = torch.tensor([flag is rl.Flag.RECOVERED for flag in result.flags])[report.order]
@@ -197,7 +197,7 @@ def work(s: dict) -> dict:
     return common.scores(result, X) | found
 
 
-SETTINGS = ("what", "body", "dtype", "decay", "beside", "rank", "how", "task", "n", "budget")
+SETTINGS = ("what", "body", "dtype", "decay", "beside", "rank", "how", "task", "n", "max_steps")
 
 
 def summarise(cells: list[dict]) -> list[dict]:
@@ -246,7 +246,7 @@ def main() -> None:
     if not args.tiny:
         rows += [{**rows[k], "body": "cnn"} for k in (0, 2)] + [{**rows[k], "dtype": "float32"} for k in (0, 2)]
     for row in rows:  # without the old rows nothing is found, however long it is looked for
-        row["budget"] = min(budget, 2000) if row.get("beside") is False else budget
+        row["max_steps"] = min(budget, 2000) if row.get("beside") is False else budget
     cells = [
         row | {"seed": seed}
         for seed in range(args.seeds or (1 if args.tiny else 5))
