@@ -1,7 +1,6 @@
 """The risk calculator: its counts against published ones and the package's, and the page in a browser."""
 
 import json
-import math
 import re
 
 import pytest
@@ -18,10 +17,11 @@ ARCHITECTURES = {
 CALL = """async ([id, recipe, outputs, rank, d, n, softmax]) => {
   const from = async (module) => import(new URL(`../_static/calculator/${module}.js`, location.href));
   const { architectures } = await from("architectures");
-  const { equationRatio, lawRatio, parameterCount, trainedParameters } = await from("counts");
+  const { equationRatio, lawRatio, mostSamples, parameterCount, trainedParameters } = await from("counts");
   const one = architectures.find((a) => a.id === id);
   const p = trainedParameters(one, recipe, outputs, rank);
-  return [parameterCount(one.layers), p, lawRatio(p, d, n), equationRatio(p, one.width, outputs, d, n, softmax)];
+  const most = mostSamples(p, one.width, outputs, d, softmax);
+  return [parameterCount(one.layers), p, most, lawRatio(p, d, n), equationRatio(p, one.width, outputs, d, n, softmax)];
 }"""
 
 
@@ -50,7 +50,8 @@ def test_adapters_by_hand():
     convolutions = {"width": 3, "layers": [{"shape": [8, 4, 3, 3], "times": 2, "lora": True}]}
     assert counting.trained_parameters(convolutions, "lora", 1, 5) == 2 * 5 * (8 + 36) + 3
     assert counting.trained_parameters(convolutions, "full", 1) == 2 * 288 + 3
-    with pytest.raises(ValueError, match="'head', 'lora', 'full'"):
+    assert counting.trained_parameters(convolutions, "lora-b", 1, 5) == 2 * 5 * 8 + 3
+    with pytest.raises(ValueError, match="'head', 'lora-b', 'lora', 'full'"):
         counting.trained_parameters(llama, "prompt", 2)
 
 
@@ -65,6 +66,19 @@ def test_a_head_has_no_more_equations_than_its_rank_allows():
     assert counting.equation_ratio(7000, 50, 4, 9, 2, softmax=False) == (7000 - 2 * 50) / (2 * 10)
     with pytest.raises(ValueError, match=r"p=199 is less than the head's 4·50 = 200"):
         counting.equation_ratio(199, 50, 4, 9, 2)
+
+
+def test_the_most_samples_are_those_at_which_the_count_turns():
+    for p, width, outputs, d in (
+        (2048 * 10, 2048, 10, 300),
+        (100_000, 100_000, 1, 3072),
+        (50, 10, 5, 4),
+        (9, 9, 1, 20),
+    ):
+        most = counting.most_samples(p, width, outputs, d)
+        assert most == 0 or counting.equation_ratio(p, width, outputs, d, most) >= 1
+        assert counting.equation_ratio(p, width, outputs, d, most + 1) < 1
+    assert counting.most_samples(100_000, 100_000, 1, 3072) == 100_000 // 3072
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +97,12 @@ def test_the_browser_counts_as_the_package_does(call, one):
             expected = [
                 counting.parameter_count(one["layers"]),
                 p,
+                counting.most_samples(p, one["width"], outputs, one["d"], softmax),
                 counting.law_ratio(p, one["d"], n),
                 counting.equation_ratio(p, one["width"], outputs, one["d"], n, softmax),
             ]
             found = call(one["id"], recipe, outputs, rank, one["d"], n, softmax)
-            assert found[:2] == expected[:2] and found[2:] == pytest.approx(expected[2:], rel=1e-14)
+            assert found[:3] == expected[:3] and found[3:] == pytest.approx(expected[3:], rel=1e-14)
 
 
 class Calculator:
@@ -121,18 +136,27 @@ def test_a_choice_is_counted_drawn_and_put_in_words(calculator):
     assert one.table() == [["Head only", "100,000", "3.3", "above, near", "32"]]
     one.part("architecture").select_option("resnet-50")
     one.fill(n=1, outputs=1000)
-    head, lora, full = one.table()
-    assert head[:3] == ["Head only", "2,048,000", "14"] and head[3] == "below, by rank"
+    head, first, lora, full = one.table()
+    assert head == ["Head only", "2,048,000", "0.014", "below, by rank", "0"]
     assert full[1] == f"{25_557_032 - 1000:,}" and full[3] == "far above" and lora[0] == "LoRA, rank 8"
-    expect(one.part("verdict")).to_contain_text("The plain count flatters")
+    assert first[0] == "LoRA, rank 8, B alone" and int(first[1].replace(",", "")) < int(lora[1].replace(",", ""))
+    expect(one.part("verdict")).to_contain_text("The plain count flatters, p/dn = 14")
+    expect(one.part("counts")).to_contain_text("1,000, to fit the labels")
+    expect(one.part("command")).to_have_text(re.compile(r"^python -m reconlaw audit .*--input-shape 3,224,224 --n 1 "))
+    drawn = one.part("chart").locator("text", has_text="Head only").text_content()
+    assert drawn == "Head only: 0.014", "one number in the plot, the table and the words"
     one.fill(outputs=10, n=200)
     assert one.table()[0][3] == "below the count"
     expect(one.part("caveats")).to_contain_text("this many samples at once have not been recovered")
     one.part("architecture").select_option("bert-base")
     expect(one.part("caveats")).to_contain_text("Tokens come from a finite list")
     assert one.part("d").input_value() == str(128 * 768)
-    assert one.part("chart").get_attribute("aria-label").startswith("p/dn on a logarithmic axis: Head only ")
-    assert one.part("chart").locator("circle").count() == 3
+    assert (
+        one.part("chart")
+        .get_attribute("aria-label")
+        .startswith("Equations for each unknown on a logarithmic axis: Head")
+    )
+    assert one.part("chart").locator("circle").count() == 4
     assert one.page.complaints == []
 
 
@@ -151,7 +175,7 @@ def test_own_numbers_and_wrong_ones(calculator):
     expect(one.part("results")).to_be_visible()
     expect(one.part("complaint")).to_be_empty()
     one.fill(n=20001)
-    expect(one.part("verdict")).to_contain_text("Fewer parameters than samples")
+    expect(one.part("verdict")).to_contain_text("Fewer parameters than labels")
     assert one.page.complaints == []
 
 
@@ -177,7 +201,7 @@ def test_the_keyboard_and_a_screen_reader_suffice(calculator):
         'spinbutton "Training samples n"',
         'slider "n, on a logarithmic scale"',
         'checkbox "Cross-entropy after a softmax (else squared loss)" [checked]',
-        'img "p/dn on a logarithmic axis',
+        'img "Equations for each unknown on a logarithmic axis',
         "status",
         'rowheader "Everything"',
     ):
@@ -207,6 +231,7 @@ def test_it_works_from_disk(browser):
     one = Calculator(page)
     one.part("architecture").select_option("two-layer")
     one.fill(n=100)
-    assert one.table()[0][:3] == ["Head only", "1,228,800", "4"] and math.isclose(float(one.table()[0][2]), 4.0)
+    p, equations = one.table()[0][1:3]
+    assert p == "1,228,800" and float(equations) == pytest.approx(9 * 122880 / (100 * 3080), rel=0.02)
     assert complaints == []
     page.close()

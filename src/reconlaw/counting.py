@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from ._checks import check_count
 
-RECIPES = ("head", "lora", "full")
+RECIPES = ("head", "lora-b", "lora", "full")
 
 
 def parameter_count(layers: Iterable[dict]) -> int:
@@ -26,7 +26,8 @@ def trained_parameters(architecture: dict, recipe: str, outputs: int, rank: int 
     Args:
         architecture: see the module.
         recipe: "head" trains a new head of K·m weights; "lora" that and, for each adapted matrix of o×i, two factors
-            of rank r, r(o + i) numbers (a convolution counts as o × (i·height·width)); "full" everything.
+            of rank r, r(o + i) numbers (a convolution counts as o × (i·height·width)); "lora-b" counts r·o of them,
+            the factor B: it starts at zero, and until it has moved the other one is not trained; "full" everything.
         outputs: K.
         rank: r, of the adapters.
     """
@@ -45,8 +46,9 @@ def trained_parameters(architecture: dict, recipe: str, outputs: int, rank: int 
         return head
     check_count("rank", rank)
     adapted = (layer for layer in layers if layer.get("lora"))
+    both = recipe == "lora"
     sides = ((layer["times"], layer["shape"][0], math.prod(layer["shape"][1:])) for layer in adapted)
-    return head + sum(times * rank * (out + into) for times, out, into in sides)
+    return head + sum(times * rank * (out + both * into) for times, out, into in sides)
 
 
 def law_ratio(p: int, d: int, n: int) -> float:
@@ -74,3 +76,12 @@ def equation_ratio(p: int, width: int, outputs: int, d: int, n: int, softmax: bo
         raise ValueError(f"p={p} is less than the head's {outputs}·{width} = {outputs * width}; p includes the head")
     rank = min(check_count("n", n), outputs - 1 if softmax and outputs > 1 else outputs)
     return (p - (outputs - rank) * width) / (n * (check_count("d", d) - 1 + rank))
+
+
+def most_samples(p: int, width: int, outputs: int, d: int, softmax: bool = True) -> int:
+    """The largest n with at least one equation for each unknown, by :func:`equation_ratio`; 0 where there is none."""
+    low, high = 0, max(1, p // max(d - 1, 1)) + 1  # the ratio falls as n grows
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if equation_ratio(p, width, outputs, d, middle, softmax) >= 1 else (low, middle)
+    return low

@@ -2,10 +2,15 @@
 import { make } from "../shared/dom.js";
 import { architectures } from "./architectures.js";
 import { drawChart } from "./chart.js";
-import { equationRatio, lawRatio, trainedParameters } from "./counts.js";
-import { caveats, short, verdict, whole } from "./verdict.js";
+import { equationRatio, lawRatio, mostSamples, rankOf, trainedParameters } from "./counts.js";
+import { auditCommand, caveats, short, verdict, whole } from "./verdict.js";
 
-const RECIPES = { head: "Head only", lora: "LoRA", full: "Everything" };
+const RECIPES = {
+  head: () => "Head only",
+  "lora-b": (rank) => `LoRA, rank ${rank}, B alone`,
+  lora: (rank) => `LoRA, rank ${rank}`,
+  full: () => "Everything",
+};
 const KINDS = { below: "below the count", rank: "below, by rank", near: "above, near", above: "far above" };
 const MOST = 1e12;
 
@@ -24,15 +29,21 @@ function numberFrom(name) {
 function recipesOf(architecture, { p, d, n, outputs, rank, softmax }) {
   if (!architecture) {
     const ratio = lawRatio(p, d, n);
-    return [{ recipe: "own", name: "Your p", p, ratio, equations: ratio }];
+    return [{ recipe: "own", name: "Your p", p, ratio, equations: ratio, labels: n, most: Math.floor(p / d) }];
   }
   const many = architecture.layers.some((layer) => !layer.head);
   const names = many ? Object.keys(RECIPES) : ["head"];
   return names.map((recipe) => {
-    const count = trainedParameters(architecture, recipe, outputs, rank);
-    const equations = equationRatio(count, architecture.width, outputs, d, n, softmax);
-    const name = recipe === "lora" ? `LoRA, rank ${rank}` : RECIPES[recipe];
-    return { recipe, name, p: count, ratio: lawRatio(count, d, n), equations };
+    const count = trainedParameters(architecture, recipe, outputs, rank), { width } = architecture;
+    return {
+      recipe,
+      name: RECIPES[recipe](rank),
+      p: count,
+      ratio: lawRatio(count, d, n),
+      equations: equationRatio(count, width, outputs, d, n, softmax),
+      labels: n * outputs,
+      most: mostSamples(count, width, outputs, d, softmax),
+    };
   });
 }
 
@@ -53,11 +64,14 @@ function update() {
   part("n-slider").value = Math.log10(values.n);
   part("n-slider").setAttribute("aria-valuetext", `${whole(values.n)} samples`);
   const rows = recipesOf(architecture, { ...values, softmax: part("softmax").checked });
-  const told = rows.map((row) => ({ ...row, value: short(row.ratio), ...verdict({ ...row, n: values.n }) }));
+  const told = rows.map((row) => ({ ...row, value: short(row.equations), ...verdict(row) }));
+  const outputs = values.outputs ?? 1, rank = rankOf(outputs, values.n, part("softmax").checked);
+  const unknowns = values.n * (values.d - 1 + rank);
   part("counts").replaceChildren(
-    make("dt", {}, "n"), make("dd", {}, `${whole(values.n)}, to fit the labels`),
-    make("dt", {}, "dn"), make("dd", {}, `${whole(values.d * values.n)}, to write the samples down`),
-    make("dt", {}, "≫ dn"), make("dd", {}, "what the theorems ask; their constants are not small"),
+    make("dt", {}, outputs > 1 ? "nK" : "n"), make("dd", {}, `${whole(values.n * outputs)}, to fit the labels`),
+    make("dt", {}, rank > 1 ? "n(d − 1 + R)" : "dn"), make("dd", {}, `${whole(unknowns)}, to write the samples down` +
+      (rank > 1 ? `, each with R = ${whole(rank)} coefficients` : "")),
+    make("dt", {}, "≫"), make("dd", {}, "what the theorems ask; their constants are not small"),
   );
   part("rows").replaceChildren(...told.map((row) => make(
     "tr", {},
@@ -65,15 +79,16 @@ function update() {
     make("td", {}, whole(row.p)),
     make("td", {}, row.value),
     make("td", {}, make("span", { className: `rc-tag rc-${row.kind}` }, KINDS[row.kind])),
-    make("td", {}, whole(Math.floor(row.p / values.d))),
+    make("td", {}, whole(row.most)),
   )));
   const texts = [...new Set(told.map((row) => row.text))];
   part("verdict").replaceChildren(...texts.map((text) => {
-    const names = told.filter((row) => row.text === text).map((row) => `${row.name}: p/dn = ${row.value}`);
+    const names = told.filter((row) => row.text === text).map((row) => `${row.name}: ${row.value} for each unknown`);
     return make("p", {}, make("strong", {}, `${names.join("; ")}.`), ` ${text}`);
   }));
   part("caveats").replaceChildren(...caveats(architecture?.input ?? "own", values.n).map((text) => make("li", {}, text)));
-  drawChart(part("chart"), told, values.d);
+  part("command").textContent = auditCommand(architecture, values.n);
+  drawChart(part("chart"), told, (outputs * values.n) / unknowns);
 }
 
 function choose() {

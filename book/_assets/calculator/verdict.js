@@ -12,12 +12,12 @@ export function short(number) {
   return `${mantissa.replace(".0", "")}·10${raised}`;
 }
 
-const NEAR = 5; // p/dn up to which this book's searches sometimes failed though the count allowed success
+const NEAR = 5; // equations for each unknown up to which this book's searches sometimes failed though the count allowed success
 
 /** {kind, text} for one recipe's figures; the kinds are "below", "rank", "near", "above". */
-export function verdict({ recipe, p, ratio, equations, n }) {
-  if (p < n) {
-    return { kind: "below", text: "Fewer parameters than samples: in general not even the labels can all be fitted." };
+export function verdict({ recipe, p, ratio, equations, labels }) {
+  if (p < labels) {
+    return { kind: "below", text: "Fewer parameters than labels: in general not even the labels can all be fitted." };
   }
   if (ratio < 1) {
     return {
@@ -31,8 +31,8 @@ export function verdict({ recipe, p, ratio, equations, n }) {
     return {
       kind: "rank",
       text:
-        "The plain count flatters: the head's many rows all lie in one small space, and for each " +
-        `unknown there are only ${short(equations)} independent equations. The samples are not determined.`,
+        `The plain count flatters, p/dn = ${short(ratio)}: the head's many rows all lie in one small space, and ` +
+        "for each unknown there is less than one independent equation. Not all samples are determined.",
     };
   }
   if (equations < NEAR) {
@@ -41,6 +41,14 @@ export function verdict({ recipe, p, ratio, equations, n }) {
       text:
         "Enough numbers by count. This close to 1 this book's searches recovered everything in some " +
         "settings and failed in others, real images more often than spheres. Do not count on failure.",
+    };
+  }
+  if (recipe === "lora-b") {
+    return {
+      kind: "above",
+      text:
+        "Far above the law at first order. B starts at zero, so until it has moved the other factor is not trained, and " +
+        "the change of B alone is what counts. The next row counts both, for long training.",
     };
   }
   return {
@@ -75,4 +83,11 @@ const MANY =
 export function caveats(input, n) {
   const kind = input === "text" ? [TEXT] : input === "vector" ? [] : [PICTURES];
   return [...HEAD, MORE, ...kind, ...(n > 100 ? [MANY] : [])];
+}
+
+/** The audit of a model that was trained so, ready to be copied; what only its owner knows stands in capitals. */
+export function auditCommand(architecture, n) {
+  const shape = architecture?.input === "image" ? "3,224,224" : "INPUT_SHAPE";
+  const inputs = architecture?.input === "image" ? " --inputs pixels:0.485/0.456/0.406,0.229/0.224/0.225" : "";
+  return `python -m reconlaw audit before.pt after.pt --model MODULE:FACTORY --input-shape ${shape} --n ${n}${inputs}`;
 }
