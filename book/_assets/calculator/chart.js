@@ -2,6 +2,7 @@
 import { add } from "../shared/dom.js";
 
 const ROW = 40, TOP = 46, BOTTOM = 40, LEFT = 12, RIGHT = 12;
+const LETTER = 8; // width of a label's letter at most, as a mean
 
 const digits = (exponent) => [...String(exponent)].map((c) => (c === "-" ? "⁻" : "⁰¹²³⁴⁵⁶⁷⁸⁹"[c])).join("");
 const tick = (exponent) => (exponent === 0 ? "1" : exponent === 1 ? "10" : `10${digits(exponent)}`);
@@ -36,8 +37,10 @@ export function drawChart(svg, rows, labels) {
     const y = TOP + ROW * (k + 0.62), at = x(Math.log10(equations)), right = at < width / 2;
     add(svg, "line", { x1: x(low), x2: at, y1: y, y2: y, class: "rc-stem" });
     add(svg, "circle", { cx: at, cy: y, r: 6, class: `rc-dot rc-${kind}` });
-    const place = { x: at + (right ? 12 : -12), y: y - 8, "text-anchor": right ? "start" : "end", class: "rc-label" };
-    add(svg, "text", place, `${name}: ${value}`);
+    const text = `${name}: ${value}`, room = width - LEFT - LETTER * text.length; // on a phone a label may pass its dot
+    const place = { y: y - 8, class: "rc-label", "text-anchor": right ? "start" : "end" };
+    place.x = right ? Math.min(at + 12, Math.max(room, LEFT)) : Math.max(at - 12, width - room);
+    add(svg, "text", place, text);
   });
   const told = rows.map(({ name, value }) => `${name} ${value}`).join(", ");
   svg.setAttribute("aria-label", `Equations for each unknown on a logarithmic axis: ${told}. At 1 there are as many as unknowns.`);
