@@ -50,7 +50,7 @@ def first_layer(pair, module, states) -> str | None:
             )
         return (
             f"Yes. {name!r} sees the inputs themselves, and each row of its change is a combination of them; the "
-            f"change has rank {rank}."
+            f"change has rank {rank}. If a ReLU follows, reconlaw.first_layer(before, after) tries to tell them apart."
         )
     return None
 
