@@ -923,3 +923,21 @@ def test_pools_without_a_sample_name_nobody_and_pools_with_them_name_all_of_them
         if k < 10:
             named = identify(pair, torch.cat([others[:54], members]), range(60), 6, k).named
             assert named.tolist() == [False] * 54 + [True] * 6
+
+
+@pytest.mark.parametrize("n, said", [(1, "every row of it is one input"), (3, "reconlaw.first_layer")])
+def test_a_trained_first_layer_is_not_passed_over(n, said):
+    """All layers trained, so far that the head's features moved: what the first layer holds is said at once."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 40), nn.ReLU(), nn.Linear(40, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        for layer in (model[1], model[3]):
+            layer.reset_parameters()
+    before, X = state(model), data().X[:n].float()
+    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+    nn.functional.cross_entropy(model(X), torch.arange(n)).backward()
+    optimiser.step()
+    audit = rl.audit(before, model, "3", (1, 8, 8), n=n, max_steps=50)
+    (check,) = (check for check in audit.checks if check.question == "Does the first layer hold inputs?")
+    assert check.answer.startswith("Yes. '1' sees the inputs themselves") and said in check.answer
+    assert audit.verdict != "recovered"
