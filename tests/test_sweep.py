@@ -396,6 +396,7 @@ def garbled(path):
     "spoil, message",
     [
         (lambda path: path.write_text("my notes, which are not to be lost"), "is damaged, or no SQLite file"),
+        (lambda path: path.write_bytes(b"7"), "is no SQLite file, of one byte"),
         (damaged, "is damaged, or no SQLite file"),
         (garbled, "is damaged, or no SQLite file"),
         (foreign, "a database of something else; it was left as it is: name another file"),

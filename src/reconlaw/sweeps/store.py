@@ -107,6 +107,8 @@ class Store:
     def __init__(self, path: str | Path | None):
         self.path = None if path is None else usable_path("store", path, StoreError)
         self._lock = threading.Lock()  # joblib asks for the next cell from threads of its own
+        if self.path is not None and self.path.is_file() and self.path.stat().st_size == 1:  # empty, for SQLite
+            raise StoreError(f"store {self.path} is no SQLite file, of one byte; it was left as it is: name another")
         with self._explained():
             if self.path is not None:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
