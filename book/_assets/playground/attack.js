@@ -15,20 +15,26 @@ export function* attack({ theta, weightsSeed, n, d, activation, seed, budget, p 
   const counts = n ? [n] : Array.from({ length: MOST }, (_, i) => i + 1);
   const names = activation ? [activation] : Object.keys(activations);
   const trials = counts.flatMap((count) => names.map((name) => ({ n: count, name })));
+  // Every guess has one start, and all that were wrong have what time is left.
+  const plan = trials.length > 1 ? [1, Infinity] : [Infinity];
   let best = null, spent = 0;
-  for (const [k, { n: count, name }] of trials.entries()) {
-    const share = (budget - spent) / (trials.length - k); // what one trial does not use, the others have
-    const steps = search(theta, V, { n: count, phi: activations[name], seed, budget: share, noise });
-    for (;;) {
-      const { value, done } = steps.next();
-      if (done) {
-        const result = { ...value, n: count, activation: name, tried: k + 1 };
-        spent += result.seconds;
-        if (result.converged) return result;
-        if (!best || result.loss < best.loss) best = result;
-        break;
+  for (const starts of plan) {
+    for (const [k, { n: count, name }] of trials.entries()) {
+      const share = starts === 1 ? budget - spent : (budget - spent) / (trials.length - k);
+      if (share <= 0) break;
+      const options = { n: count, phi: activations[name], seed, budget: share, noise, starts };
+      const steps = search(theta, V, options);
+      for (;;) {
+        const { value, done } = steps.next();
+        if (done) {
+          const result = { ...value, n: count, activation: name, tried: k + 1 };
+          spent += result.seconds;
+          if (result.converged) return result;
+          if (!best || result.loss < best.loss) best = result;
+          break;
+        }
+        yield value && { ...value, n: count, activation: name };
       }
-      yield value && { ...value, n: count, activation: name };
     }
   }
   return { ...best, tried: trials.length };

@@ -38,12 +38,14 @@ export function reconstruct(theta, V, { onProgress, ...options }) {
 }
 
 /** The same as a generator, for a thread that has other things to do: it yields {loss, X, stage, start} after every
- *  step, and null between two products. `noise` is the standard deviation of what was done to a number of θ. Returns
+ *  step, and null between two products. `noise` is the standard deviation of what was done to a number of θ; after
+ *  `starts` starts it gives up. Returns
  *  {X, loss, converged, determined, signIdentifiable, unique, other, …}. */
-export function* search(theta, V, { n, phi, seed = 0, budget = 20, noise = 0, shouldStop = () => false }) {
+export function* search(theta, V, options) {
+  const { n, phi, seed = 0, budget = 20, noise = 0, starts = Infinity, shouldStop = () => false } = options;
   const begin = performance.now();
   const seconds = () => (performance.now() - begin) / 1000;
-  const attack = new Search(new Problem(theta, V, phi), n, seed, noise, () => seconds() > budget || shouldStop());
+  const attack = new Search(new Problem(theta, V, phi), n, seed, noise, starts, () => seconds() > budget || shouldStop());
   const { problem, determined, tolerance } = attack;
   let point = yield* attack.atoms();
   let signed = yield* attack.signed(point);
@@ -83,9 +85,9 @@ function distance(A, B, d) {
 }
 
 class Search {
-  constructor(problem, n, seed, noise, expired) {
+  constructor(problem, n, seed, noise, most, expired) {
     const { p, d, phi, scale } = problem;
-    Object.assign(this, { problem, n, expired, starts: 0, random: generator("attack", seed) });
+    Object.assign(this, { problem, n, expired, most, starts: 0, random: generator("attack", seed) });
     this.unknowns = n * d; // d − 1 coordinates on the sphere and one coefficient for each picture
     this.tolerance = toleranceOf(p, this.unknowns, noise, scale);
     this.same = Math.max(SAME, 0.3 * noise * Math.sqrt(p / scale)); // minima of noisy losses are flat
@@ -152,6 +154,7 @@ class Search {
         if (enough(point)) return best;
       }
       if (this.determined && enough(yield* this.respawns(point, stage))) return best;
+      if (this.starts >= this.most) return best;
       U = this.randomAtoms(this.n);
     }
   }
