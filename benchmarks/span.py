@@ -39,7 +39,8 @@ def work(s: dict) -> dict:
 
 def figures(results: list[dict], _) -> dict:
     totals = {name: sum(r[name] for r in results) for name in ("found", "false", "segments")}
-    return common.counts(results) | totals | common.medians(results, ("seconds", "median_error"))
+    seconds = common.medians(results, ("seconds",), "median_")
+    return common.counts(results) | totals | seconds | common.medians(results, ("median_error",))
 
 
 def summarise(cells: list[dict]) -> list[dict]:
