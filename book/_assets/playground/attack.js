@@ -21,7 +21,7 @@ export function* attack({ theta, weightsSeed, n, d, activation, seed, budget, p 
   for (const starts of plan) {
     for (const [k, { n: count, name }] of trials.entries()) {
       const share = starts === 1 ? budget - spent : (budget - spent) / (trials.length - k);
-      if (share <= 0) break;
+      if (best && share <= 0) break;
       const options = { n: count, phi: activations[name], seed, budget: share, noise, starts };
       const steps = search(theta, V, options);
       for (;;) {

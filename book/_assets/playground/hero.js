@@ -127,6 +127,8 @@ function change() {
   part("ratio").setAttribute("aria-valuetext", ratio());
   part("count").textContent = `${whole(p)} parameters for ${n} pictures of ${d} pixels: ${whole(d * n)} unknowns`;
   delete page.dataset.ended;
+  running?.stop(); // else it could end at another ratio than it began at
+  running = null;
   clearTimeout(waiting);
   waiting = setTimeout(begin, SETTLE);
 }
