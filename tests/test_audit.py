@@ -937,7 +937,7 @@ def test_a_trained_first_layer_is_not_passed_over(n, said):
     optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
     nn.functional.cross_entropy(model(X), torch.arange(n)).backward()
     optimiser.step()
-    audit = rl.audit(before, model, "3", (1, 8, 8), n=n, max_steps=50)
+    audit = rl.audit(before, model, "3", (1, 8, 8), n=n, max_steps=50, report=None)
     (check,) = (check for check in audit.checks if check.question == "Does the first layer hold inputs?")
     assert check.answer.startswith("Yes. '1' sees the inputs themselves") and said in check.answer
     assert audit.verdict != "recovered"
