@@ -295,4 +295,4 @@ def test_patches_of_a_convolution_without_padding_are_cut_out_of_it():
     cut = patches(layer, h)
     assert cut.shape == (1, 9, 12)
     torch.testing.assert_close(cut[0, 4], h[0, :, 1:3, 2:5].reshape(-1))
-    assert change_of(layer, layer.weight).shape == (3, 12)
+    assert change_of(layer.weight, layer.groups).shape == (3, 12)

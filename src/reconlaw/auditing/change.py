@@ -35,7 +35,7 @@ class HeadChange:
     ):
         self.head, key, layer = head, f"{head}.weight", chosen_layer(module, head)
         self.factor, stored_pair = factor, (before[key], after[key]) if factor is None else factor
-        W0, W1 = (change_of(layer, one.double()) for one in stored_pair)
+        W0, W1 = (change_of(one.double(), getattr(layer, "groups", 1)) for one in stored_pair)
         self.whole = self.change = W1 - W0
         self.dtype = max((one.dtype for one in stored_pair), key=lambda dtype: torch.finfo(dtype).eps)
         eps = torch.finfo(self.dtype).eps

@@ -75,14 +75,13 @@ def patches(layer: nn.Conv1d | nn.Conv2d, h: torch.Tensor) -> torch.Tensor:
     return (parted[:, :, :, None] * torch.eye(g).to(h)[:, :, None]).reshape(n, T * g, width)
 
 
-def change_of(layer: nn.Module, weight: torch.Tensor) -> torch.Tensor:
+def change_of(weight: torch.Tensor, groups: int = 1) -> torch.Tensor:
     """The change of a layer's weight as θ (K, p), in the columns' order; of a convolution a filter a row."""
     weight = weight.flatten(1)
-    g = getattr(layer, "groups", 1)
-    if g == 1:
+    if groups == 1:
         return weight
-    blocks = weight.unflatten(0, (g, -1))  # (g, K/g, C k)
-    return (blocks[:, :, None] * torch.eye(g).to(weight)[:, None, :, None]).flatten(2).flatten(0, 1)
+    blocks = weight.unflatten(0, (groups, -1))  # (g, K/g, C k)
+    return (blocks[:, :, None] * torch.eye(groups).to(weight)[:, None, :, None]).flatten(2).flatten(0, 1)
 
 
 class LayerInput(nn.Module):
@@ -224,13 +223,8 @@ class BelowLayer(ModuleFeatures):
         """θ, (p,) or (K, p), or the change of the layer's weight in the weight's own shape; as of a feature map."""
         theta = as_tensor(theta)
         if tuple(theta.shape) == self._weight_shape:
-            theta = change_of(_Groups(self.groups), theta)
+            theta = change_of(theta, self.groups)
         return super().check_theta(theta, outputs)
-
-
-class _Groups:
-    def __init__(self, groups):
-        self.groups = groups
 
 
 def below(
