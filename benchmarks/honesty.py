@@ -153,9 +153,11 @@ KINDS = {
 def judged(result, X: torch.Tensor) -> dict:
     """What was claimed of one problem, and what of it is wrong."""
     called = [flag.value in FOUND for flag in result.flags]
-    distance = torch.cdist(result.X.double(), X) / X.shape[1] ** 0.5
+    norms = X.norm(dim=1).clamp_min(1e-300)
+    found = result.X.double().cpu()
+    distance = torch.cdist(found, X) / norms
     if result.sign_identifiable is False:
-        distance = torch.minimum(distance, torch.cdist(result.X.double(), -X) / X.shape[1] ** 0.5)
+        distance = torch.minimum(distance, torch.cdist(found, -X) / norms)
     off = distance.amin(1) if len(X) else torch.full((len(called),), float("inf"))
     there = bool(len(X)) and bool((distance.amin(0) < 1e-2).all())  # every sample of the data came back
     claimed = result.status.value == "recovered"

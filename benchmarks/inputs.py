@@ -3,8 +3,9 @@
 "heads": n = 6 digits in [0, 1], K = 10, head trained by cross-entropy and momentum on a frozen body, random or trained
 on other digits before, in float64 or float32 throughout. "one output": n = 4 digits behind GELU features with biases
 and one regression output, at p/dn. "family": the same in the span of 16 principal components of other digits, at 1.25
-equations for each unknown. A set is whole where every sample's signed relative error is below 1e-2; "held" counts the
-samples whose standard error is below a hundredth, "held_wrong" those of them that are off by more.
+equations for each unknown. A set is whole where every sample's signed relative error is below 1e-2. "claimed" counts
+the sets that are called recovered in whole, "samples_called" the samples that are called recovered, in sets whole or
+not; "…_wrong" those of them that are off by more than 1e-2.
 
     python benchmarks/inputs.py
 """
@@ -12,6 +13,7 @@ samples whose standard error is below a hundredth, "held_wrong" those of them th
 from __future__ import annotations
 
 import common
+import honesty
 import torch
 from torch import nn
 
@@ -109,7 +111,7 @@ def work(s: dict) -> dict:
     theta, features, X = made[:3]
     inputs = made[3] if s["what"] == "family" else {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
     result = common.attack(theta, features, s["n"], inputs=inputs, seed=s["seed"], max_steps=s["max_steps"])
-    return {**common.scores(result, X), "determined": result.determined, "message": result.message}
+    return common.scores(result, X) | honesty.judged(result, X) | {"message": result.message}
 
 
 NAMES = ("what", "body", "pretrained", "dtype", "in", "ratio", "n", "max_steps")
@@ -117,13 +119,14 @@ NAMES = ("what", "body", "pretrained", "dtype", "in", "ratio", "n", "max_steps")
 
 def figures(results: list[dict], _) -> dict:
     whole = common.whole(results, "below_1e-2")
-    claimed = [r for r in results if r["message"].startswith("recovered")]
+    totals = {name: sum(r[name] for r in results) for name in ("samples_called", "samples_wrong")}
     worst = [r["worst_error"] for r in results if r["worst_error"] is not None]
     return common.counts(results) | {
         "whole": whole,
         "interval": common.wilson(whole, len(results)),
-        "claimed": len(claimed),
-        "claimed_wrong": len(claimed) - common.whole(claimed, "below_1e-2"),
+        "claimed": sum(r["sets_called"] for r in results),
+        "claimed_wrong": sum(r["sets_wrong"] for r in results),
+        **totals,
         "median_seconds": common.median(r["seconds"] for r in results),
         "not_finite": len(results) - len(worst),
         "worst_errors": sorted(worst)[-3:],

@@ -5,6 +5,7 @@ import math
 import signal
 import subprocess
 import sys
+import types
 
 import common
 import images
@@ -42,7 +43,7 @@ SHOWN = {
     "depth": {"activation", "scaled", "blocks", "ratio", "sets", "recovered", "median_weakest", "median_steps"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }
-SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "sets", "whole", "claimed_wrong"}
+SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "whole", "claimed_wrong", "samples_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
 SHOWN["adapters"] = {"what", "n", "sets", "samples", "whole", "held_wrong", "worst_error", "least_digits"}
@@ -79,6 +80,25 @@ def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     assert results["cells"] and all({"settings", "result", "code"} <= set(cell) for cell in results["cells"])
     assert results["summary"] and all(SHOWN[name] <= set(row) for row in results["summary"])
     assert str(tmp_path) not in path.read_text() and str(ROOT) not in path.read_text()
+
+
+def test_a_set_recovered_in_part_is_not_counted_as_claimed():
+    """Of three samples one is called recovered and right, one known roughly, one off and said to be unresolved."""
+    import honesty
+    import inputs
+
+    from reconlaw.attack.result import Flag, Status
+
+    X = torch.eye(3, dtype=torch.float64)
+    made = types.SimpleNamespace(X=X.clone(), sign_identifiable=True, converged=True, status=Status.IN_PART)
+    made.X[2] = 2 * X[2]
+    made.flags = (Flag.RECOVERED, Flag.ROUGH, Flag.UNRESOLVED)
+    counted = {"samples": 3, "below_1e-2": 2, "within_0.1_up_to_sign": 2, "worst_error": 1.0, "seconds": 1.0}
+    row = inputs.figures([counted | honesty.judged(made, X)], {})
+    assert (row["claimed"], row["claimed_wrong"], row["samples_called"], row["samples_wrong"]) == (0, 0, 1, 0)
+    made.flags, made.status = (Flag.RECOVERED,) * 3, Status.RECOVERED
+    row = inputs.figures([counted | honesty.judged(made, X)], {})
+    assert (row["claimed"], row["claimed_wrong"], row["samples_called"], row["samples_wrong"]) == (1, 1, 3, 1)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from torch import nn
 import reconlaw as rl
 from reconlaw.attack.bounded import BoundedStep, solve_bounded
 from reconlaw.attack.projection import Projection
-from reconlaw.attack.subspace import floor_of, quantum, subspace
+from reconlaw.attack.subspace import floor_of, quantum, rounding_loss, subspace
 from reconlaw.inputs import Affine, Box, Decoder, Free, Sphere, pixels
 
 
@@ -276,6 +276,20 @@ def test_the_rounding_of_storage_is_read_off(scale):
     ulp = torch.finfo(torch.float32).eps * scale * 0.3
     assert 0.1 * ulp < quantum(theta) < 10 * ulp
     assert quantum(torch.randn(3, 400, generator=draws(4), dtype=torch.float64)) < 1e-14
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-3])
+def test_the_tolerance_leaves_room_for_a_body_that_computes_in_single_precision(scale):
+    """Features rounded to float32 leave a loss that the weights' own rounding does not explain where θ is large."""
+    features, X = body(d=20, p=2000), torch.rand(6, 20, generator=draws(4), dtype=torch.float64)
+    y = 50 * scale * torch.randn(6, 10, generator=draws(9), dtype=torch.float64)
+    rounded = features(X).float().double()
+    before = scale * torch.randn(10, 2000, generator=draws(2)) / 2000**0.5
+    theta = before + torch.linalg.lstsq(rounded, y).solution.T.float() - before
+    left = Projection(features, theta.double(), X).loss
+    assert 0 < left < rounding_loss(theta.double()) < 1e-9
+    exact = torch.linalg.lstsq(features(X), y).solution.T
+    assert Projection(features, exact, X).loss < rounding_loss(exact) < 1e-20
 
 
 def test_one_direction_of_theta_does_not_hide_the_others():
