@@ -138,3 +138,44 @@ def test_notebooks_command_leaves_a_small_diff(tmp_path):
     assert path.read_bytes() == once
     (cell,) = code_cells(path)
     assert cell.outputs[0]["text"] == "2\n" and dict(cell.metadata) == {"tags": ["t"]}
+
+
+CHAPTERS = [path for path in NOTEBOOKS if path.parent.name not in ("book", "answers")]
+
+
+@pytest.fixture
+def tracks(monkeypatch):
+    monkeypatch.syspath_prepend(BOOK / "_ext")
+    import tracks
+
+    return tracks
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_core_track_is_short(path, tracks):
+    """What is longer belongs into sections marked optional, or into folds: `python book/_ext/tracks.py` counts."""
+    text, cells = tracks.core(path)
+    assert len(tracks.words(text)) <= 2_200
+    assert cells <= 22
+
+
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_chapter_speaks_to_its_reader(path, tracks):
+    """Per 1,000 words: "we" and "you", words that give reasons and examples, and few semicolons."""
+    rates = tracks.voice(tracks.told(path))
+    assert rates["we/you"] >= 19 and rates["connectives"] >= 7.5 and rates["semicolons"] <= 2, rates
+
+
+def test_what_is_folded_or_optional_is_not_counted(tmp_path, tracks):
+    path = tmp_path / "chapter.ipynb"
+    one = "# A\n\none two $x$ `three`\n\n:::{dropdown} No\nfour\n:::\n\n## B (optional)\n\nfive\n\n### C\n\nsix"
+    two = "seven\n\n## D\n\neight\n\n::::{prf:theorem} E\nnine\n:::{dropdown} F\nten\n:::\neleven\n::::"
+    three = "## Exercises\n\ntwelve"
+    first, *rest = (nbformat.v4.new_markdown_cell(text) for text in (one, two, three))
+    cells = [first, nbformat.v4.new_code_cell("1"), *rest]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    text, open_cells = tracks.core(path)
+    read = set(tracks.words(text))
+    assert {"one", "two", "eight", "nine", "eleven"} <= read
+    assert not {"three", "four", "five", "six", "seven", "ten", "twelve", "x"} & read
+    assert open_cells == 0
