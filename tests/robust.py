@@ -3,7 +3,8 @@
 Every search that a cell of a notebook calls is given θ moved by its rounding in a random direction, 1e-14 of its size
 in float64; or another seed of the attacker. The cells that search run again, and those that use what they made; a
 change holds if no cell raises and each prints what is stored. Every rerun is kept (in _build/robust, for as long as the
-code of the chapter stays), so that an interrupted run goes on and ``--times`` adds to what is there. The table is
+code of the chapter stays), so that an interrupted run goes on and ``--times`` adds to what is there. With ``--jobs``
+the chapters' reruns are shared out, a few to a process: the first of all chapters, then more. The table is
 tests/robust.md.
 """
 
@@ -21,8 +22,10 @@ import json
 import os
 import pkgutil
 import re
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from time import perf_counter
@@ -51,6 +54,7 @@ SEARCHES = (  # what is given θ, or the span of its rows (Q), by a cell or by t
 )
 NUDGE = 1e-14
 CHANGES = ("θ moved by 1e-14", "another seed")
+SHARE = 5  # reruns of each kind that a process makes before another chapter has its turn
 MUTATE = {"append", "extend", "update", "add", "setdefault", "insert", "pop", "remove", "clear"}
 
 
@@ -218,13 +222,16 @@ def code_cells(path: Path) -> list:
     return [cell for cell in cells if "raises-exception" not in cell.metadata.get("tags", [])]
 
 
-def kept(path: Path) -> tuple[Path, dict]:
-    """The file of a chapter's reruns, and those that are of its code as it is."""
-    place = KEPT / f"{path.parent.name}-{path.stem}.json"
+def kept(path: Path) -> dict:
+    """A chapter's reruns that are of its code as it is, whichever process made them."""
     sources = [[cell.source, [o.get("text") for o in cell.outputs]] for cell in code_cells(path)]
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
-    found = json.loads(place.read_text(encoding="utf-8")) if place.exists() else {}
-    return place, found if found.get("code") == digest else {"code": digest, **{change: {} for change in CHANGES}}
+    whole = {"code": digest, **{change: {} for change in CHANGES}}
+    for place in sorted(KEPT.glob(f"{path.parent.name}-{path.stem}.*json")):
+        found = json.loads(place.read_text(encoding="utf-8"))
+        if found["code"] == digest:
+            whole |= {key: whole[key] | value if key in CHANGES else value for key, value in found.items()}
+    return whole
 
 
 def keep(place: Path, found: dict) -> None:
@@ -234,10 +241,10 @@ def keep(place: Path, found: dict) -> None:
     part.replace(place)
 
 
-def examine(path: Path, times: int) -> None:
-    """Run what is missing of a chapter's reruns, and keep each."""
-    place, found = kept(path)
-    missing = [(c, k) for k in range(1, times + 1) for c in CHANGES if str(k) not in found[c]]
+def examine(path: Path, times: int, first: int = 1) -> None:
+    """Run what is missing of a chapter's reruns from the ``first`` on, and keep each, in a file of their own."""
+    place, found = KEPT / f"{path.parent.name}-{path.stem}.{first}.json", kept(path)
+    missing = [(c, k) for k in range(first, times + 1) for c in CHANGES if str(k) not in found[c]]
     if found.get("searches") is False or not missing:
         return
     start, chapter = perf_counter(), Chapter(path)
@@ -253,7 +260,7 @@ def examine(path: Path, times: int) -> None:
 
 def rows(path: Path) -> list[str]:
     """A chapter's rows of the table, from what is kept of it."""
-    _, found = kept(path)
+    found = kept(path)
     name, cells = path.relative_to(BOOK).with_suffix("").as_posix(), code_cells(path)
     table = []
     for change in ("none", *CHANGES):
@@ -282,20 +289,52 @@ def write(paths: list[Path]) -> None:
     TABLE.write_text("\n".join(table) + "\n", encoding="utf-8")
 
 
+def share_out(paths: list[Path], times: int, jobs: int) -> bool:
+    """A process for some reruns of a chapter, since notebooks change what they import; whether all ended well."""
+    paths = sorted(paths, key=lambda path: kept(path).get("seconds", 0))
+    shares = [(path, first) for first in range(1, times + 1, SHARE) for path in paths]
+    running: list[subprocess.Popen] = []
+
+    def work(path, first):
+        last = min(times, first + SHARE - 1)
+        call = [sys.executable, __file__, str(path), "--times", str(last), "--first", str(first), "--kept", str(KEPT)]
+        process = subprocess.Popen(call)
+        running.append(process)
+        return process.wait()
+
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        ended = [pool.submit(work, *share) for share in shares]
+        return not any([one.result() for one in ended])
+    except KeyboardInterrupt:
+        pool.shutdown(wait=False, cancel_futures=True)
+        for process in running:
+            process.send_signal(signal.SIGINT)
+        print("interrupted; the same command goes on", file=sys.stderr)
+        return False
+
+
+def leave(*_) -> None:
+    """An interrupted rerun is none: a search hands its best over on Ctrl-C, and its cell would print that."""
+    os._exit(130)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("chapters", nargs="*", help="paths of notebooks; all of them by default, the quick ones first")
     parser.add_argument("--times", type=int, default=20, help="reruns of each kind")
+    parser.add_argument("--jobs", type=int, default=1, help="processes, of one thread each")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="folder of what was found (_build/robust)")
+    parser.add_argument("--first", type=int, help="make the reruns from this one on, here, and write no table")
     given = parser.parse_args()
+    KEPT = given.kept.resolve()
+    paths = [Path(p).resolve() for p in given.chapters] or sorted(BOOK.rglob("*.ipynb"))
+    if given.first is None:
+        well = share_out(paths, given.times, given.jobs)
+        write(paths)
+        sys.exit(0 if well else 1)
     matplotlib.use("Agg")
     torch.set_num_threads(1)
-    paths = [Path(p).resolve() for p in given.chapters] or sorted(BOOK.rglob("*.ipynb"))
-    try:
-        if len(paths) == 1:
-            examine(paths[0], given.times)
-        else:  # a process each: notebooks change what they import
-            for path in sorted(paths, key=lambda path: kept(path)[1].get("seconds", 0)):
-                subprocess.run([sys.executable, __file__, str(path), "--times", str(given.times)], check=True)
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted; the same command goes on")
-    write(paths)
+    signal.signal(signal.SIGINT, leave)
+    for path in paths:
+        examine(path, given.times, given.first)

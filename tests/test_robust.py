@@ -31,9 +31,9 @@ matplotlib.use("Agg")
 sys.path.insert(0, sys.argv[1])
 import robust
 folder = Path(sys.argv[2])
-robust.BOOK, robust.TABLE, robust.KEPT = folder, folder / "robust.md", folder / "kept"
+robust.BOOK, robust.TABLE, robust.KEPT, robust.SHARE = folder, folder / "robust.md", folder / "kept", 1
 chapter = folder / "part" / "chapter.ipynb"
-robust.examine(chapter, 2)
+assert robust.share_out([chapter], 2, 2)
 robust.write([chapter])"""
 
 
@@ -51,6 +51,7 @@ def test_the_table_tells_what_rests_on_a_seed(tmp_path):
     call = [sys.executable, "-c", RUN, str(ROOT / "tests"), str(tmp_path)]
     first = subprocess.run(call, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
+    assert sorted(path.name for path in (tmp_path / "kept").iterdir()) == [f"part-chapter.{k}.json" for k in (1, 2)]
     rows = [
         [part.strip() for part in row.split("|")[1:-1]] for row in (tmp_path / "robust.md").read_text().splitlines()
     ]
