@@ -192,7 +192,7 @@ def work(s: dict) -> dict:
     }
     if s["what"] == "tabular":
         raw, _, mean, std, _, rows = records(s)
-        off = (result.X[report.order] * std + mean - raw[rows]).abs() / raw[rows].abs().clamp_min(1e-3)
+        off = (result.X[report.order].cpu() * std + mean - raw[rows]).abs() / raw[rows].abs().clamp_min(1e-3)
         found["digits"] = int(-math.log10(max(float(off.max()), 1e-16)))
     return common.scores(result, X) | found
 

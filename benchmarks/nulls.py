@@ -61,7 +61,7 @@ def audited(settings):
         before, after, module=model, input_shape=(D,), n=N, max_seconds=None, max_steps=settings["steps"], report=None
     )
     found = () if audit.candidates is None else audit.candidates
-    errors = [float(((X - x.float()).norm(dim=1) / X.norm(dim=1)).min()) for x in found]
+    errors = [float(((X - x.cpu().float()).norm(dim=1) / X.norm(dim=1)).min()) for x in found]
     right = [kind == "real" and error < RIGHT for error in errors]
     p_values = [finding.p_value for finding in audit.findings]
     return {

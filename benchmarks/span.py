@@ -27,7 +27,8 @@ def work(s: dict) -> dict:
     where = {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
     options = {"method": "span", "inputs": where, "seed": s["seed"], "max_steps": s["max_steps"]}
     result = common.attack(features.fit(X, y), features, None, **options)
-    nearest = torch.cdist(result.X, X, compute_mode="donot_use_mm_for_euclid_dist").amin(1) / X.norm(dim=1).mean()
+    distance = torch.cdist(result.X.cpu(), X, compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = distance.amin(1) / X.norm(dim=1).mean()
     return {
         **common.scores(result, X),
         "found": len(result.X),

@@ -339,7 +339,7 @@ def test_errors_are_those_of_simulated_heads_where_the_body_moved(pair):
     assert 0 < done.moved < 0.01 and done.verdict == "close" and not done.held.any()
     assert len(done.simulated) >= 16 and "simulated" in done.summary
     said = torch.tensor([finding.standard_error for finding in done.findings])
-    error = torch.cdist(done.candidates, data().X.to(done.candidates)).amin(1) / 8
+    error = torch.cdist(done.candidates, data().X.to(done.candidates)).amin(1).cpu() / 8
     assert (error < 0.2).all() and (error <= 3 * said).double().mean() >= 0.75
 
 
@@ -405,7 +405,7 @@ def test_an_even_body_shows_both_signs(pair, monkeypatch, tmp_path):
 
     def reconstruct(theta, features, n, *args, **options):  # the first θ is the head's: let it find the data
         calls.append(theta)
-        return _fake(1e-15 if torch.equal(theta, calls[0]) else 0.4)(theta, features, n)
+        return _fake(1e-15 if torch.equal(theta.cpu(), calls[0].cpu()) else 0.4)(theta, features, n)
 
     monkeypatch.setattr(EXAMINATION, "reconstruct", reconstruct)
     monkeypatch.setattr(EXAMINATION, "standard_errors", lambda pair, result: torch.full((N,), 1e-3))
@@ -917,7 +917,7 @@ def test_pools_without_a_sample_name_nobody_and_pools_with_them_name_all_of_them
         order = torch.randperm(len(X), generator=generator)
         others, members = X[order[:60]], X[order[60:66]]
         A = torch.randn(10, 6, generator=generator, dtype=torch.float64) * torch.logspace(0, -2, 6, dtype=torch.float64)
-        change = (A @ features(members).double()).float().double()
+        change = (A @ features(members).cpu().double()).float().double()
         pair = SimpleNamespace(change=change, features=features, scale=1.0, moved=0.0)
         assert not identify(pair, others, range(60), 6, k).named.any()
         if k < 10:

@@ -13,10 +13,20 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
-def test_the_package_on_a_pretended_accelerator():
+def checked(*arguments):
+    """Run pytest in a process of its own, in this folder."""
     registration = pytest.importorskip("torch.utils.backend_registration")
     if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch cannot register a device from Python")
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "device_checks.py"]
+    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
     ran = subprocess.run(call, cwd=HERE, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
+
+
+def test_the_package_on_a_pretended_accelerator():
+    checked("device_checks.py")
+
+
+@pytest.mark.parametrize("name", ["random_features", "projection", "lift"])
+def test_tests_of_features_hold_where_there_is_an_accelerator(name):
+    checked("-p", "pretend_everywhere", f"test_{name}.py")

@@ -109,7 +109,7 @@ def test_turning_V_and_the_atoms_together_changes_nothing(problem, seed, name):
     X = candidates(4, 8, seed).requires_grad_(True)
     loss = rl.projection_loss(X, case.features, case.theta)
     (gradient,) = torch.autograd.grad(loss, X)
-    turned = rl.RandomFeatures(8, 60, name)
+    turned = rl.RandomFeatures(8, 60, name, device="cpu")
     turned.V = case.features.V @ turn
     Y = (X.detach() @ turn).requires_grad_(True)
     loss_turned = rl.projection_loss(Y, turned, case.theta)

@@ -20,7 +20,7 @@ def labels(n, K=None, seed=0):
 
 
 def test_V_has_independent_normal_entries_of_variance_one_over_d():
-    V = rl.RandomFeatures(d=50, p=2000, seed=3).V
+    V = rl.RandomFeatures(d=50, p=2000, seed=3).V.cpu()
     assert V.shape == (2000, 50) and V.dtype == torch.float64
     assert stats.kstest(V.flatten().numpy() * math.sqrt(50), "norm").pvalue > 1e-3
     # Off-diagonal entries of VᵀV·d/p are sums of p independent products: N(0, 1/p) each.
@@ -49,9 +49,9 @@ def test_the_global_generator_is_neither_read_nor_moved():
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_features_are_phi_of_X_V_transposed(name):
     features = rl.RandomFeatures(d=6, p=11, activation=name)
-    X = torch.randn(4, 6, dtype=torch.float64)
-    expected = [[features.activation((X[i] * features.V[j]).sum()) for j in range(11)] for i in range(4)]
-    torch.testing.assert_close(features(X), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
+    X, V = torch.randn(4, 6, dtype=torch.float64), features.V.cpu()
+    expected = [[features.activation((X[i] * V[j]).sum()) for j in range(11)] for i in range(4)]
+    torch.testing.assert_close(features(X).cpu(), torch.tensor(expected, dtype=torch.float64), rtol=1e-12, atol=1e-14)
 
 
 def test_features_take_the_dtype_of_V_and_leave_X_alone():
@@ -88,12 +88,12 @@ def test_numpy_whole_numbers_are_whole_numbers():
 def test_fit_is_the_minimum_norm_interpolator(n, d, extra, K, name, seed):
     features = rl.RandomFeatures(d, n + extra, name, seed=seed)
     X, y = rl.data.sphere(n, d, seed=seed).X, labels(n, K, seed)
-    theta = features.fit(X, y)
+    theta, Phi = features.fit(X, y), features(X).cpu()
     assert theta.shape == ((features.p,) if K is None else (K, features.p))
-    expected = torch.linalg.lstsq(features(X), y.reshape(n, -1), driver="gelsd").solution.T.reshape(theta.shape)
-    condition = float(torch.linalg.cond(features(X)))
-    torch.testing.assert_close(theta, expected, rtol=1e-13 * condition**2, atol=1e-13 * condition**2)
-    torch.testing.assert_close(features.predict(X, theta), y, rtol=1e-9, atol=1e-9)
+    expected = torch.linalg.lstsq(Phi, y.reshape(n, -1), driver="gelsd").solution.T.reshape(theta.shape)
+    condition = float(torch.linalg.cond(Phi))
+    torch.testing.assert_close(theta.cpu(), expected, rtol=1e-13 * condition**2, atol=1e-13 * condition**2)
+    torch.testing.assert_close(features.predict(X, theta).cpu(), y, rtol=1e-9, atol=1e-9)
 
 
 def test_columns_of_y_are_fitted_one_by_one():
@@ -107,13 +107,13 @@ def test_columns_of_y_are_fitted_one_by_one():
 def test_fit_from_theta0_adds_only_what_the_samples_span():
     features, X, y = rl.RandomFeatures(10, 80), rl.data.sphere(6, 10).X, labels(6)
     theta0 = labels(80, seed=9)
-    theta = features.fit(X, y, theta0=theta0)
-    torch.testing.assert_close(features.predict(X, theta), y, rtol=1e-10, atol=1e-10)
+    theta, Phi = features.fit(X, y, theta0=theta0).cpu(), features(X).cpu()
+    torch.testing.assert_close(features.predict(X, theta).cpu(), y, rtol=1e-10, atol=1e-10)
     assert rl.projection_loss(X, features, theta - theta0) < 1e-24
     assert rl.projection_loss(X, features, theta) > 0.1  # θ* itself is not in the span
     # Among interpolators it is the one nearest to θ₀: ‖θ − θ₀‖ grows along every direction of the null space.
     null = labels(80, seed=10)
-    null -= torch.linalg.lstsq(features(X), features(X) @ null[:, None], driver="gelsd").solution[:, 0]
+    null -= torch.linalg.lstsq(Phi, Phi @ null[:, None], driver="gelsd").solution[:, 0]
     assert abs(float((theta - theta0) @ null)) < 1e-10 * float(null.norm() * (theta - theta0).norm())
 
 
@@ -139,8 +139,8 @@ def test_theta0_is_not_written_to():
 def test_ridge_is_stationary_for_its_objective(ridge, n, from_theta0):
     features, X, y = rl.RandomFeatures(8, 20, "gelu"), rl.data.sphere(n, 8).X, labels(n)
     theta0 = labels(20, seed=3) if from_theta0 else torch.zeros(20, dtype=torch.float64)
-    theta = features.fit(X, y, ridge=ridge, theta0=theta0 if from_theta0 else None)
-    Phi = features(X)
+    theta = features.fit(X, y, ridge=ridge, theta0=theta0 if from_theta0 else None).cpu()
+    Phi = features(X).cpu()
     gradient = Phi.T @ (Phi @ theta - y) + ridge * (theta - theta0)
     assert gradient.norm() < 1e-9 * max(1.0, float((Phi.T @ y).norm()))
     # θ − θ₀ stays in the span of the features; where n < p that says something.
@@ -162,15 +162,16 @@ def test_labels_may_be_whole_numbers_lists_or_numpy():
         assert torch.equal(features.fit(X, y), expected)
     y = [0.1, 0.2, 0.3]  # not to be rounded to float32 on the way
     theta = features.fit(X, y)
-    torch.testing.assert_close(features.predict(X, theta), torch.tensor(y, dtype=torch.float64), rtol=1e-12, atol=0)
-    assert torch.equal(features.predict(X, theta.tolist()), features.predict(X, theta))
+    predicted = features.predict(X, theta).cpu()
+    torch.testing.assert_close(predicted, torch.tensor(y, dtype=torch.float64), rtol=1e-12, atol=0)
+    assert torch.equal(features.predict(X, theta.tolist()).cpu(), predicted)
 
 
 def test_float32_interpolates_to_float32():
     features, X, y = rl.RandomFeatures(20, 500, dtype=torch.float32), rl.data.sphere(6, 20).X, labels(6)
     theta = features.fit(X, y)
     assert theta.dtype == torch.float32
-    torch.testing.assert_close(features.predict(X, theta).double(), y, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(features.predict(X, theta).cpu().double(), y, rtol=1e-4, atol=1e-4)
 
 
 def test_fit_keeps_nothing_of_the_data():
@@ -295,7 +296,7 @@ def test_nearly_equal_samples_are_refused(gap):
 def test_samples_as_close_as_the_precision_allows_are_fitted():
     X, y = nearly_equal(1e-5), labels(4)
     features = rl.RandomFeatures(6, 20)
-    torch.testing.assert_close(features.predict(X, features.fit(X, y)), y, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(features.predict(X, features.fit(X, y)).cpu(), y, rtol=1e-6, atol=1e-6)
     with pytest.raises(ValueError, match="use float64"):
         rl.RandomFeatures(6, 20, dtype=torch.float32).fit(X, y)
 

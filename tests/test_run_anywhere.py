@@ -12,6 +12,8 @@ import pytest
 import yaml
 from helpers import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
 
+import reconlaw as rl
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
@@ -65,7 +67,7 @@ def test_first_cell_installs_once_and_can_be_run_again(monkeypatch, capsys):
         assert shell.run_cell(FIRST_CELL).success
     assert installed == [f'install -q "reconlaw @ git+https://github.com/{SLUG}"']
     said = capsys.readouterr().out
-    assert said.count("Device: ") == 3 and "minute" in said
+    assert said.splitlines() == [rl.device_note()] * 3
 
 
 def test_binder_installs_the_pinned_versions():

@@ -45,10 +45,10 @@ def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, tor
     sizes = result.coefficients.reshape(len(result.X), -1).double().cpu().norm(dim=1)[which]
     A = draw(len(pair.theta), n) * sizes
     rate = _SLOWEST * float(torch.rand((), device="cpu", generator=generator, dtype=torch.float64))
-    device, theta = pair.features.device, torch.zeros_like(pair.theta)
+    theta = torch.zeros_like(pair.theta)
     for t, features in zip((0.0, 0.5, 1.0), (pair.ends[0], pair.features, pair.ends[1]), strict=True):
         weights = math.exp(-rate * t) * A * (1 + _CHANGE * draw(*A.shape))
-        theta = theta + weights.to(device) @ features(Z).double()
+        theta = theta + weights @ features(Z).cpu().double()
     theta = theta * (pair.size / theta.norm())
     noise = draw(*theta.shape).to(theta) * (pair.rounding / math.sqrt(theta.numel()))
     return (theta + noise).to(pair.theta), Z
