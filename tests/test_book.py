@@ -166,6 +166,12 @@ def test_chapter_speaks_to_its_reader(path, tracks):
     assert rates["we/you"] >= 19 and rates["connectives"] >= 7.5 and rates["semicolons"] <= 2, rates
 
 
+@pytest.mark.parametrize("path", CHAPTERS, ids=lambda p: p.stem)
+def test_chapter_can_be_tried_on_own_data(path):
+    headings = [c.source for c in nbformat.read(path, as_version=4).cells if c.cell_type == "markdown"]
+    assert any("Try it on your own data" in text for text in headings)
+
+
 def test_what_is_folded_or_optional_is_not_counted(tmp_path, tracks):
     path = tmp_path / "chapter.ipynb"
     one = "# A\n\none two $x$ `three`\n\n:::{dropdown} No\nfour\n:::\n\n## B (optional)\n\nfive\n\n### C\n\nsix"
