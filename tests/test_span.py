@@ -159,19 +159,38 @@ def test_rounding_of_float32_is_survived_and_noise_is_refused():
 def test_samples_found_are_kept_and_the_rest_is_found_on_resuming(tmp_path, monkeypatch):
     from reconlaw.attack import membership, span
 
-    monkeypatch.setattr(membership, "_MOST_STARTS", 3)  # several rounds
+    monkeypatch.setattr(membership, "_BLOCK", 3)  # several blocks
     features, X = body(p=100), pictures(8)
     theta, path = spread(features, X), tmp_path / "span.pt"
     whole = rl.reconstruct(theta, features, method="span", inputs=Box(0.0, 1.0))
     half = int(whole.steps * 1 / 2 / 8)  # a step of unknown n is that of one sample
     first = rl.reconstruct(theta, features, 8, method="span", inputs=Box(0.0, 1.0), max_steps=half, checkpoint=path)
     assert 0 < len(first.X) < 8 and not first.converged and "of 8 samples were found" in first.message
-    assert rl.match(first.X, X).error[: len(first.X)].min() < 1e-6
+    assert rl.match(first.X, X).error.min() < 1e-6
     taken = []
     monkeypatch.setattr(span.Span, "_add", lambda self, X, add=span.Span._add: taken.append(add(self, X)) or taken[-1])
     rest = rl.reconstruct(theta, features, 8, method="span", inputs=Box(0.0, 1.0), checkpoint=path)
     assert taken[0] == len(first.X)
     assert rest.converged and worst(rest, X) < 1e-6 and worst(whole, X) < 1e-6
+
+
+def test_the_number_of_processes_changes_no_bit():
+    """To the end, and where the budget ends midway."""
+    features, X = body(p=100), pictures(20)
+    theta, most = spread(features, X), None
+    for found in (range(20, 21), range(1, 20)):
+        options = {"method": "span", "inputs": Box(0.0, 1.0), "max_seconds": None, "max_steps": most}
+        one, two = (rl.reconstruct(theta, features, 20, jobs=jobs, **options) for jobs in (1, 2))
+        assert torch.equal(one.X, two.X) and one.loss == two.loss and one.steps == two.steps
+        assert [entry.steps for entry in one.history] == [entry.steps for entry in two.history]
+        assert len(one.X) in found and len(one.history) > 1  # kept block by block
+        most = int(0.4 * one.steps)
+
+
+@pytest.mark.parametrize("jobs", [0, 1.5, True])
+def test_jobs_are_a_whole_number(jobs):
+    with pytest.raises(ValueError, match="whole number but 0"):
+        rl.reconstruct(spread(body(), pictures(3)), body(), method="span", inputs=Box(0.0, 1.0), jobs=jobs)
 
 
 def test_many_samples_are_looked_for_one_by_one(monkeypatch):

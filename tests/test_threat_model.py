@@ -59,7 +59,7 @@ def test_no_way_in_for_the_truth(function):
     names = set(inspect.signature(function).parameters)
     assert names <= {
         *("theta", "features", "n", "method", "seed", "max_seconds", "tol", "progress", "checkpoint", "options"),
-        *("run", "start", "inputs", "learning_rate", "leak", "max_steps", "clock", "l1"),
+        *("run", "start", "inputs", "learning_rate", "leak", "max_steps", "clock", "l1", "jobs"),
     }
 
 

@@ -14,10 +14,11 @@ import torch
 from ..features.passes import count_passes
 from ..inputs import Inputs, Sphere
 
-# Numbers that the Jacobians of a batch may hold, and most starts in one.
+# Numbers that the Jacobians of a block may hold; starts in one, on a processor and on an accelerator.
 _NUMBERS = 1 << 25
-_MOST_STARTS = 128
-_LEAST_STARTS = 48
+_BLOCK, _LARGE_BLOCK = 16, 128
+# Least starts of a round, and most blocks.
+_LEAST_STARTS, _MOST_BLOCKS = 48, 32
 _STEPS = 120
 _PATIENCE, _FALL = 10, 0.7
 _FIRST_DAMPING, _MOST_DAMPING = 1e-2, 1e8
@@ -28,10 +29,15 @@ _FINE = 1e-6
 _FLAT = 1e-6
 
 
-def batch_size(features, wanted: int, device) -> int:
-    """How many starts to take at once: twice what is wanted, within memory."""
+def block_size(features, device) -> int:
+    """How many starts to take at once, within memory."""
     room = _NUMBERS // (features.d * max(features.width, 4 * features.d))
-    return max(1, min(max(_LEAST_STARTS, 2 * wanted), _MOST_STARTS, room))
+    return max(1, min(_BLOCK if device.type == "cpu" else _LARGE_BLOCK, room))
+
+
+def batch_size(features, wanted: int, device) -> int:
+    """How many starts make a round: twice what is wanted, within limits."""
+    return min(max(_LEAST_STARTS, 2 * wanted), _MOST_BLOCKS * block_size(features, device))
 
 
 class Membership:

@@ -65,7 +65,8 @@ def reconstruct(
             ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.attack.sgd`; options
             ``learning_rate``, ``leak``); or "sparse", ℓ2–ℓ1 for unknown n
             (:mod:`reconlaw.attack.sparse`; option ``l1``); or "span", one sample at a time where θ has as many
-            independent rows as there are samples (:mod:`reconlaw.attack.span`), which counts them, too.
+            independent rows as there are samples (:mod:`reconlaw.attack.span`), which counts them, too; its option
+            ``jobs`` spreads the starts over processes, as :func:`reconlaw.sweep` does its cells.
         seed: of the attacker's random draws; its stream is never that of the data or of V.
         max_seconds: budget of this call, looked at within long steps too; what was best so far comes back when it is
             spent. None for no limit: then the outcome does not depend on the speed of the machine.

@@ -7,7 +7,8 @@ With Q (r × p) an orthonormal basis of θ's rows, x is a sample where its featu
 one search in d numbers, whatever n, the labels and the coefficients; the count is p ≥ d + n, and n is read off as the
 rank.
 
-1. Many starts at once (:mod:`reconlaw.attack.membership`): batched Gauss–Newton with a damping each, within the domain.
+1. Many starts at once (:mod:`reconlaw.attack.membership`): batched Gauss–Newton with a damping each, within the domain;
+   the batches of a round on several processes where ``jobs`` says so (:mod:`reconlaw.attack.blocks`).
    A sample of T columns (tokens, patches) lies in the span with all of them, r = n·T, and the count is p ≥ d/T + n·T or
    so.
 2. Deflation: D = I − (projector on the features found), so that P D = P. A sample that was found is a zero of ℓ no
@@ -21,12 +22,16 @@ Relatives for gradients of a single step: SPEAR (arXiv 2403.03945), DAGER (arXiv
 
 from __future__ import annotations
 
+import contextlib
+import math
+
 import torch
 
 from .._random import seeded_generator
 from ..features.gram import StepError
 from ..inputs import Inputs
-from .membership import Membership, batch_size, descend_each
+from .blocks import Block, solved
+from .membership import Membership, batch_size, block_size
 from .projection import Projection, least_squares
 from .run import Run
 from .subspace import Subspace, subspace
@@ -64,6 +69,8 @@ class Span:
 
     def _add(self, X):
         """Add the rows of X whose features are new; how many were."""
+        if not len(X):
+            return 0
         F = self.features(X).to(self.theta).unflatten(1, (self.features.positions, -1))
         before = len(self.found)
         for x, columns in zip(X, F, strict=True):
@@ -90,26 +97,28 @@ class Span:
         rest = self.theta - (self.theta @ self.basis.T) @ self.basis
         return float(rest.square().sum() / self.theta.square().sum())
 
-    def search(self):
+    def search(self, jobs=1):
         """Rounds of starts until the span is used up, the time is spent, or rounds find nothing."""
-        fruitless = 0
-        while not self.full and fruitless < _FRUITLESS and not self.run.expired:
+        fruitless, run = 0, self.run
+        while not self.full and fruitless < _FRUITLESS and not run.expired:
             starts = batch_size(self.features, self.n - len(self.found), self.theta.device)
             generator = seeded_generator(f"attack, round {self.round} of the span", self.seed)
             X = self.inputs.starts(starts, self.features.d, generator).to(self.theta)
-            deflated = Membership(self.features, self.Q, self.basis)
-            X, loss = descend_each(deflated, X, self.inputs, self.tol, self._tick)
-            X = X[loss <= max(1e-6, self.tol)]
-            new = 0
-            if len(X):  # without deflation: the zero itself, to the last digit
-                X, loss = descend_each(Membership(self.features, self.Q), X, self.inputs, self.least, self._tick)
-                order = loss.argsort()
-                new = self._add(X[order[loss[order] <= self.tol]])
+            most = math.inf if run.max_steps is None else 2 * run.samples * (run.max_steps - run.steps)
+            share = most / -(-starts // block_size(self.features, X.device))
+            block = Block(self.features, self.Q, self.basis, self.inputs, self.tol, self.least, share)
+            new, blocks = 0, solved(block, X, run, jobs, self._tick)
+            with contextlib.closing(blocks):
+                for samples, _, passes in blocks:
+                    run.passes.made += passes
+                    new += self._add(samples)
+                    if len(self.found):
+                        run.record(self.found, self.left(), self._note())
+                    if self.full or run.expired:
+                        break
             self.round += 1
-            self.run.state = {"round": self.round}
+            run.state = {"round": self.round}
             fruitless = 0 if new else fruitless + 1
-            if len(self.found):
-                self.run.record(self.found, self.left(), self._note())
 
     @property
     def least(self):
@@ -145,8 +154,13 @@ def applies(space: Subspace, columns: int | None) -> bool:
     return float(space.floor / space.s[columns - 1]) < _MOST_NOISE
 
 
-def solve(features, theta, n, run, seed, tol, inputs):
+def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
     """One sample at a time, within the run's budget; see :func:`reconlaw.reconstruct`.
+
+    Args:
+        features, theta, n, run, seed, tol, inputs: of the problem and the run.
+        jobs: processes that share the starts, as of :func:`reconlaw.sweep`: −1 is one for each core, and inside
+            ``joblib.parallel_config(backend="dask")`` they are that cluster's. The outcome does not depend on it.
 
     Raises:
         ValueError: θ has fewer independent rows than n samples have; or its weakest direction is noise.
@@ -165,9 +179,11 @@ def solve(features, theta, n, run, seed, tol, inputs):
     if features.positions * (features.p - search.rank) <= inputs.unknowns(features.d):
         least = "n + d" if features.positions == 1 else "n·T + d/T"
         run.remark(f"p = {features.p} is no more than {least}: every input may lie near the span")
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not jobs:
+        raise ValueError(f"jobs={jobs!r} must be a whole number but 0; −1 is one for each core")
     interrupted = False
     try:
-        search.search()
+        search.search(jobs)
     except (StepError, KeyboardInterrupt) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
         if not len(search.found):

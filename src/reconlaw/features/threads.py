@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from contextvars import ContextVar
 
 import torch
 
 # Multiplications from which on a product is shared: a tenth of a second of one core.
 LONG = 5e8
 
+_UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
 _lock = threading.Lock()
 _inside, _given = 0, 1
 
@@ -45,7 +47,7 @@ def one_thread():
 @contextlib.contextmanager
 def shared(multiplications: float):
     """As many threads as torch was given where so many multiplications are worth it; outside a search no change."""
-    if multiplications < LONG or not _inside or _given == 1:
+    if multiplications < LONG or not _inside or _given == 1 or _UNSHARED.get():
         yield
         return
     torch.set_num_threads(_given)
@@ -53,3 +55,14 @@ def shared(multiplications: float):
         yield
     finally:
         torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def unshared():
+    """One thread for long products too, so that their last bits are those of any process of one thread."""
+    token = _UNSHARED.set(True)
+    try:
+        with one_thread():
+            yield
+    finally:
+        _UNSHARED.reset(token)

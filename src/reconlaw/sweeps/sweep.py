@@ -13,13 +13,9 @@ import hashlib
 import inspect
 import itertools
 import json
-import os
 import pickle
-import platform
-import signal
 import sys
 import textwrap
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +29,7 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from .._checks import listed, resolve_device
+from .._workers import this_process, work_for
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -211,10 +208,7 @@ def _announce(kept: Store, name: str, version: str, code: str | None, finished: 
 
 def _compute(work, key, settings, threads, parent):
     """One cell, wherever it runs: its key, its figures as JSON or its error, and the seconds it took."""
-    if (os.getpid(), platform.node()) != parent and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends us
-    if parent[1] == platform.node():
-        _end_with(parent[0])
+    work_for(parent)
     before, start = torch.get_num_threads(), time.perf_counter()
     result = error = None
     try:
@@ -242,18 +236,6 @@ def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}".encode(errors="backslashreplace").decode()
 
 
-def _end_with(parent: int):
-    """End this worker once its parent is gone, killed perhaps: nobody else would."""
-
-    def watch():
-        while os.getppid() == parent:
-            time.sleep(1.0)
-        os._exit(1)
-
-    if os.getppid() == parent and not any(thread.name == "reconlaw-watch" for thread in threading.enumerate()):
-        threading.Thread(target=watch, name="reconlaw-watch", daemon=True).start()
-
-
 def _listed(value):
     if hasattr(value, "tolist"):
         return value.tolist()
@@ -272,7 +254,7 @@ class _Plan:
         self.workers = effective_n_jobs(jobs)
         side_by_side = not isolate and (self.workers > 1 or not self.here)
         self.threads = 1 if threads is None and side_by_side else threads
-        self.parent = (os.getpid(), platform.node())
+        self.parent = this_process()
         if isolate or side_by_side and not getattr(self.backend, "supports_sharedmem", False):
             _check_travels(work, getattr(self.backend, "client", None))
 

@@ -1,0 +1,109 @@
+r"""The starts of a round in blocks, on as many processes as are wanted: each block is the same wherever it runs.
+
+A block descends from its starts on the deflated loss, then from where that came near zero on the loss itself, to its
+last digit (:mod:`reconlaw.attack.membership`). It runs on one thread and has a share of the steps that are left, the
+same for every block of a round, so that neither the number of processes nor their order changes a bit of the outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from joblib import Parallel, delayed, parallel_config
+from joblib.parallel import get_active_backend
+
+from .._precision import full_precision
+from .._workers import this_process, work_for
+from ..features.passes import Passes, counted
+from ..features.threads import unshared
+from ..inputs import Inputs
+from .membership import Membership, block_size, descend_each
+
+# A start that came this near to the span goes on to the zero itself.
+_NEAR = 1e-6
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a block needs: the map, the span Q (r, p), what was found of it (m, p), and the losses to reach.
+
+    Attributes:
+        features: the feature map.
+        Q, found: orthonormal rows, see :class:`~reconlaw.attack.membership.Membership`.
+        inputs: where the samples live.
+        tol: at which a start has arrived.
+        least: that the last steps aim at.
+        passes: that the block may make.
+    """
+
+    features: object
+    Q: torch.Tensor
+    found: torch.Tensor
+    inputs: Inputs
+    tol: float
+    least: float
+    passes: float
+
+    @full_precision()
+    def solve(self, X: torch.Tensor, over: Callable[[], bool]) -> tuple[torch.Tensor, torch.Tensor, int]:
+        """Samples from starts X, their losses, and the passes made; ``over`` says whether the time is."""
+        passes = Passes()
+
+        def tick():
+            return passes.made >= self.passes or over()
+
+        with counted(passes), unshared(), torch.inference_mode(False):
+            X, loss = descend_each(Membership(self.features, self.Q, self.found), X, self.inputs, self.tol, tick)
+            X = X[loss <= max(_NEAR, self.tol)]
+            loss = X.new_zeros(0)
+            if len(X):  # without deflation: the zero itself, to the last digit
+                X, loss = descend_each(Membership(self.features, self.Q), X, self.inputs, self.least, tick)
+        order = loss[: len(X)].argsort()
+        order = order[loss[order] <= self.tol]
+        return X[order], loss[order], passes.made
+
+
+def _elsewhere(block, X, seconds, parent):
+    """A block in a process of its own, which may not have more than so many seconds."""
+    work_for(parent)
+    end = time.monotonic() + seconds
+    return block.solve(X, lambda: time.monotonic() >= end)
+
+
+def solved(block: Block, X: torch.Tensor, run, jobs: int, tick: Callable[[], bool]) -> Iterator:
+    """What :meth:`Block.solve` gives for each block of the starts X, in their order, as it comes.
+
+    Args:
+        block: of this round.
+        X: (S, k), the starts.
+        run: whose seconds bound the blocks.
+        jobs: processes, as of :func:`reconlaw.sweep`; 1 works in this one.
+        tick: called after every step here, or every block elsewhere; true ends the round.
+    """
+    parts = X.split(block_size(block.features, X.device))
+    if jobs == 1 or X.device.type != "cpu" or len(parts) == 1:
+        for part in parts:
+            yield block.solve(part, tick)
+        return
+    here = type(get_active_backend()[0]).__name__ == "LokyBackend"
+    with parallel_config("loky", inner_max_num_threads=1) if here else contextlib.nullcontext():
+        parallel = Parallel(
+            jobs, return_as="generator" if get_active_backend()[0].supports_return_generator else "list"
+        )
+    parent, seconds = this_process(), run.left
+    outcomes = iter(parallel(delayed(_elsewhere)(block, part.clone(), seconds, parent) for part in parts))
+    try:
+        for outcome in outcomes:
+            yield outcome
+            if tick():
+                return
+    finally:
+        if hasattr(outcomes, "close"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # joblib's, on results that nobody fetched
+                outcomes.close()
