@@ -8,6 +8,8 @@ random classes. "false" counts rows of X̂ that are no sample: the search must n
 
 from __future__ import annotations
 
+import functools
+
 import common
 import inputs
 import torch
@@ -17,7 +19,7 @@ import reconlaw as rl
 from reconlaw._random import seeded_generator
 
 
-def work(s: dict) -> dict:
+def work(s: dict, workers: int = 1) -> dict:
     torch.manual_seed(s["seed"])
     body = nn.Sequential(nn.Linear(inputs.D, 512), nn.ReLU(), nn.Linear(512, s["width"]), nn.GELU()).double()
     features = rl.ModuleFeatures(body, (inputs.D,), device=s["device"])
@@ -25,7 +27,7 @@ def work(s: dict) -> dict:
     X = X[torch.randperm(len(X), generator=seeded_generator("benchmark", s["seed"]))[: s["n"]]]
     y = torch.randn(s["n"], s["outputs"], generator=seeded_generator("benchmark", 100 + s["seed"]), dtype=torch.float64)
     where = {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
-    options = {"method": "span", "inputs": where, "seed": s["seed"], "max_steps": s["max_steps"]}
+    options = {"method": "span", "inputs": where, "seed": s["seed"], "max_steps": s["max_steps"], "jobs": workers}
     result = common.attack(features.fit(X, y), features, None, **options)
     distance = torch.cdist(result.X.cpu(), X, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distance.amin(1) / X.norm(dim=1).mean()
@@ -53,6 +55,8 @@ def main() -> None:
     options.add_argument("--counts", type=int, nargs="+", help="n (10, 50)")
     options.add_argument("--seeds", type=int, help="sets (3)")
     options.add_argument("--steps", type=int, help="a set, of one atom each (2,000,000)")
+    options.add_argument("--where", nargs="+", choices=["box", "free"], help="domains (both)")
+    options.add_argument("--workers", type=int, default=1, help="processes that share a set's starts, with --jobs 1")
     args = common.parse(options)
     counts = args.counts or ([3] if args.tiny else [10, 50])
     cells = [
@@ -60,9 +64,9 @@ def main() -> None:
         | {"max_steps": args.steps or (100_000 if args.tiny else 2_000_000)}
         for seed in range(args.seeds or (1 if args.tiny else 3))
         for n in counts
-        for where in (["box"] if args.tiny else ["box", "free"])
+        for where in args.where or (["box"] if args.tiny else ["box", "free"])
     ]
-    common.run("span", args, cells, work, summarise)
+    common.run("span", args, cells, functools.partial(work, workers=args.workers), summarise)
 
 
 if __name__ == "__main__":
