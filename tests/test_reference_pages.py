@@ -47,3 +47,10 @@ def test_versions_agree():
 def test_a_page_says_how_to_cite():
     front = prose(BOOK / "index.ipynb")
     assert "## Cite it" in front and "CITATION.cff" in front and "iurada2026law" in front
+
+
+def test_one_letter_stands_for_the_change():
+    """θ is what training changed, everywhere: neither Δθ for it, nor θ for a model's free parameters."""
+    for path in [*(ROOT / "src").rglob("*.py"), *BOOK.rglob("*.ipynb"), *BOOK.rglob("*.md")]:
+        found = re.search(r"Δθ|\\+Delta\s*\\+theta|∇_θ|f_\{?\\+theta", path.read_text(encoding="utf-8"))
+        assert not found, f"{path.relative_to(ROOT)}: {found.group()}"

@@ -281,8 +281,8 @@ class FeatureMap(ABC):
     def fit(self, X: torch.Tensor, y: ArrayLike, ridge: float = 0.0, theta0: ArrayLike | None = None) -> torch.Tensor:
         r"""Minimum-norm interpolator, or ridge regression, started from θ₀.
 
-        θ* = θ₀ + Φᵀ (ΦΦᵀ + λI)⁻¹ (y − Φθ₀): the limit of gradient descent from θ₀ on ‖Φθ − y‖² (λ = 0), or the
-        minimiser of ‖Φθ − y‖² + λ‖θ − θ₀‖².
+        θ* = θ₀ + Φᵀ (ΦΦᵀ + λI)⁻¹ (y − Φθ₀): the limit of gradient descent from θ₀ on ‖Φw − y‖² (λ = 0), or the
+        minimiser of ‖Φw − y‖² + λ‖w − θ₀‖². The change θ = θ* − θ₀ is what an attacker is given.
 
         Args:
             X: (n, d), n ≤ p unless λ > 0; no zero and no equal rows.

@@ -1,11 +1,11 @@
 r"""Reconstruction by the KKT conditions: from the trained weights alone, without those before training.
 
 A homogeneous network trained on labels ±1 by the logistic loss tends, where the loss tends to zero, to a direction that
-is a KKT point of the largest margin (Lyu and Li; Ji and Telgarsky): up to scale
+is a KKT point of the largest margin (Lyu and Li; Ji and Telgarsky): for all weights w, up to scale
 
-    θ = Σ_i λ_i y_i ∇_θ f_θ(x_i),   λ_i ≥ 0,   λ_i = 0 unless sample i has the smallest margin.
+    w = Σ_i λ_i y_i ∇_w f_w(x_i),   λ_i ≥ 0,   λ_i = 0 unless sample i has the smallest margin.
 
-    minimise  ‖θ − Σ_i λ_i y_i ∇_θ f_θ(x̂_i)‖²  over x̂_i and λ_i ≥ 0.
+    minimise  ‖w − Σ_i λ_i y_i ∇_w f_w(x̂_i)‖²  over x̂_i and λ_i ≥ 0.
 
 The start of training must have been forgotten: small weights before it, and a small loss after it. Samples off the
 margin are in no weight, and cannot be found. On a kink φ'(0) is any number in [0, 1], another for each neuron; where

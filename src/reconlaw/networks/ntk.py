@@ -1,9 +1,9 @@
 r"""Reconstruction by the neural tangent kernel: from all weights, before and after training.
 
-Gradient descent on any loss moves the weights by combinations of ∇_θ f(x_i). Where the network is so wide that these
-gradients hardly change on the way, Δθ = Σ_i α_i ∇_θ f_{θ0}(x_i); where they do, those at both ends take part,
+Gradient descent on any loss moves the weights by combinations of ∇_w f(x_i). Where the network is so wide that these
+gradients hardly change on the way, Δw = Σ_i α_i ∇_w f_{w₀}(x_i); where they do, those at both ends take part,
 
-    minimise  ‖Δθ − Σ_i α_i ∇_θ f_{θ0}(x̂_i) − Σ_i α'_i ∇_θ f_{θf}(x̂_i)‖²  over x̂_i, α_i, α'_i.
+    minimise  ‖Δw − Σ_i α_i ∇_w f_{w₀}(x̂_i) − Σ_i α'_i ∇_w f_{w*}(x̂_i)‖²  over x̂_i, α_i, α'_i.
 
 Source: Loo, Hasani, Lechner, Amini and Rus, arXiv 2302.01428; own implementation. As there: m = 2n candidates, a
 softplus that sharpens, Adam. Otherwise here: rows on the sphere, which the data are known to lie on; the coefficients
@@ -48,7 +48,7 @@ def ntk(
         DESCENT
 
     Returns:
-        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δθ that is left. Ctrl-C ends the
+        :class:`~reconlaw.attack.result.Result` with m rows; ``loss`` is the share of Δw that is left. Ctrl-C ends the
         run early.
 
     Raises:
