@@ -113,7 +113,7 @@ def test_where_nothing_can_be_computed_the_error_says_so(faults):
     theta, features, n, _ = problem_of("varpro")
     faults(1.0, spared=0)
     with pytest.raises(rl.StepError):
-        rl.reconstruct(theta, features, n, max_seconds=5)
+        rl.reconstruct(theta, features, n, max_seconds=None)
 
 
 @pytest.mark.parametrize("share", [0.2, 1.0])
@@ -139,7 +139,7 @@ def test_other_errors_are_not_taken_for_a_failed_step(monkeypatch):
     theta, features, n, _ = problem_of("varpro")
     monkeypatch.setattr(type(features), "lift", lambda *_: (_ for _ in ()).throw(RuntimeError("a fault of the code")))
     with pytest.raises(RuntimeError, match="a fault of the code") as caught:
-        rl.reconstruct(theta, features, n, max_seconds=5)
+        rl.reconstruct(theta, features, n, max_seconds=None)
     assert not isinstance(caught.value, rl.StepError)
 
 

@@ -37,7 +37,7 @@ if __name__ == "__main__":
     run.Run.__post_init__ = eager
     features, theta = make()
     print("ready", flush=True)
-    rl.reconstruct(theta, features, 5, method=sys.argv[2], checkpoint=sys.argv[1], max_seconds=600)
+    rl.reconstruct(theta, features, 5, method=sys.argv[2], checkpoint=sys.argv[1], max_seconds=None)
 """
 
 
