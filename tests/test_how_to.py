@@ -1,4 +1,4 @@
-"""Every block of code on the page of recipes runs, with the large sizes made small, and steps for a reader's seconds."""
+"""Every block of code on the page of recipes runs, large sizes made small and a reader's seconds made steps."""
 
 import re
 

@@ -74,7 +74,9 @@ def reconstruct(
         progress: show a progress bar on stderr.
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
             link is followed, and a file that is no checkpoint is refused, never replaced.
-            "sgd" goes on along the very road, the others from the best so far; the steps of earlier calls count.
+            On the sphere a resumed call goes on along the very road, so that in the end it returns what one call would
+            have (:mod:`reconlaw.attack.road` has the exceptions); "span", and "varpro" in other domains, go on from
+            the best so far. The steps of earlier calls count.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.

@@ -41,6 +41,15 @@ class Improvement(NamedTuple):
     steps: float
 
 
+class Standing(NamedTuple):
+    """How far a run has come."""
+
+    best: torch.Tensor | None
+    loss: float
+    history: list[Improvement]
+    passes: int
+
+
 class CheckpointError(RuntimeError):
     """A checkpoint that cannot be used: corrupt, of another problem, or nowhere to write it."""
 
@@ -59,6 +68,7 @@ class Run:
         samples: n, of a step (:mod:`reconlaw.features.passes`).
         clock: gives seconds.
         passes: through the features, those of earlier calls on the checkpoint included.
+        ahead: how far earlier calls came, while this one goes their way again (:mod:`reconlaw.attack.road`).
     """
 
     max_seconds: float | None = None
@@ -78,6 +88,7 @@ class Run:
     samples: int = 1
     clock: Callable[[], float] = wall_clock
     passes: Passes = field(default_factory=Passes)
+    ahead: Standing | None = None
 
     def __post_init__(self):
         self._start = self._saved = self.clock()
@@ -146,8 +157,36 @@ class Run:
         """Keep U if it is the best so far; true once a budget is spent."""
         if loss < self.best_loss:
             self.best, self.best_loss = U.clone(), loss
-            self.history.append(Improvement(self.seconds, loss, self.steps))
+            told = [] if self.ahead is None else self.ahead.history[len(self.history) :][:1]
+            again = bool(told) and told[0].loss == loss  # an improvement keeps the time at which it was first made
+            self.history.append(told[0] if again else Improvement(self.seconds, loss, self.steps))
         return self.tick(note)
+
+    @property
+    def standing(self) -> Standing:
+        """How far the run has come, in this call or in earlier ones."""
+        if self.ahead is not None and self.passes.made < self.ahead.passes:
+            return self.ahead
+        return Standing(self.best, self.best_loss, self.history, self.passes.made)
+
+    def rewind(self, begin: dict | None) -> None:
+        """Go back to where the way began, at nothing or at a best of earlier calls, and remember how far they came."""
+        self.ahead = self.standing
+        self.skip(begin or {"best": None, "loss": float("inf"), "history": 0, "passes": 0})
+        if begin is None:
+            self.best = None
+
+    def skip(self, piece: dict) -> None:
+        """Stand where the run stood at the end of a piece of its way."""
+        self.best_loss, self.passes.made = piece["loss"], piece["passes"]
+        if piece["best"] is not None:
+            self.best = piece["best"]
+        if self.ahead is not None:
+            self.history = self.ahead.history[: piece["history"]]
+
+    def settle(self) -> None:
+        """Stand where earlier calls stood, where this one has not come as far again."""
+        self.best, self.best_loss, self.history, self.passes.made = self.standing
 
     def tick(self, note: str = "") -> bool:
         """Show progress and save the checkpoint when due; true once a budget is spent."""
@@ -162,15 +201,16 @@ class Run:
 
     def save(self) -> None:
         """Write the checkpoint, whole, with a checksum (:mod:`reconlaw._files`)."""
-        if self.checkpoint is None or self.best is None:
+        best, loss, history, passes = self.standing
+        if self.checkpoint is None or best is None:
             return
         content = {
             "fingerprint": self.fingerprint,
-            "best": self.best.cpu(),
-            "best_loss": self.best_loss,
-            "history": [list(entry) for entry in self.history],
+            "best": best.cpu(),
+            "best_loss": loss,
+            "history": [list(entry) for entry in history],
             "seconds": self.seconds,
-            "passes": self.passes.made,
+            "passes": passes,
             "state": self.state,
         }
         made = io.BytesIO()  # so that a full disk is an OSError, whatever torch makes of one

@@ -28,6 +28,7 @@ from . import domains
 from .count import count
 from .message_passing import MessagePassing
 from .projection import Projection
+from .road import Road, along
 from .run import Run
 from .tools import Tools, pair_costs, room_to_lift
 
@@ -57,9 +58,9 @@ def _unsure(U):
 class Search(Tools):
     """The strategy for n atoms."""
 
-    def __init__(self, features, theta, n, run: Run, seed: int, start: str, tol: float):
-        super().__init__(features, theta, run, seed, tol, room_to_lift(features, n, len(theta)))
-        self.n, self.start = n, start
+    def __init__(self, features, theta, n, run: Run, seed: int, start: str, tol: float, road: Road | None = None):
+        super().__init__(features, theta, run, seed, tol, room_to_lift(features, n, len(theta)), road)
+        self.n, self.start, self.begin = n, start, None if road is None else road.begin
         counted = count(features, n, len(theta))
         self.room = counted.equations >= counted.unknowns  # below it other atoms fit as well
 
@@ -77,8 +78,8 @@ class Search(Tools):
         raise failure
 
     def first_atoms(self):
-        if self.run.best is not None:
-            return self.run.best.to(self.theta)
+        if self.begin is not None:
+            return self.begin.to(self.theta)
         if self.start == "random" or self.features.p <= self.features.d + 1:
             return self._random_atoms(self.n)
         try:
@@ -153,8 +154,7 @@ class Search(Tools):
         best, rounds, fruitless = None, 0, 0
         while fruitless < _FRUITLESS_MESSAGES and not self.run.expired:
             try:
-                with as_step():
-                    x, tau, weight = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
+                x, tau, weight = self._messages(passing, x, tau)
                 point = self.descend(to_sphere(x), "descent")
             except StepError:
                 break
@@ -173,6 +173,15 @@ class Search(Tools):
             x, tau = torch.cat([x[keep], fresh]), torch.cat([tau[keep].clamp_min(_LEAST_KEPT), fresh_tau])
         return best
 
+    def _messages(self, passing, x, tau):
+        def compute():
+            with as_step():
+                found = passing.run(x, tau, _ITERATIONS, stop=lambda: self.run.tick("messages"))
+            return *found, passing.b
+
+        *found, passing.b = self.piece(x, compute)
+        return found
+
     def _worth_keeping(self, x, weight, drop):
         """Indices without atoms that point along a heavier one, and without the lightest: at least ``drop`` go."""
         order = weight.argsort(descending=True)
@@ -184,9 +193,12 @@ class Search(Tools):
         try:
             self.atoms()
         except StepError as error:
+            self.run.settle()
             if self.run.best is None:
                 raise
             self.run.remark("the search ended because its next step could not be computed", error)
+        if self.run.expired:
+            self.run.settle()
         return self.ended(self.run.best)
 
 
@@ -196,16 +208,21 @@ def solve(features, theta, n, run, seed, tol, inputs, start="spectral"):
         raise ValueError(f"start={start!r} is unknown; use 'spectral' or 'random'")
     if not isinstance(inputs, Sphere):
         return domains.solve(features, theta, n, run, seed, tol, start, inputs)
-    search = Search(features, theta, n, run, seed, start, tol)
-    interrupted = False
+    return along(run, lambda road: _search(Search(features, theta, n, run, seed, start, tol, road)))
+
+
+def _search(search: Search):
+    run, interrupted = search.run, False
     try:
         point, sign_identifiable = search.solve()
-        if search.lifted and run.best_loss <= tol < point.loss:
+        if search.lifted and run.best_loss <= search.tol < point.loss:
             # Two columns an atom had room to fit θ otherwise: go on with one.
             search.lifted = False
-            run.best, run.best_loss = point.U, point.loss
+            search.begin = run.best = point.U
+            run.best_loss = point.loss
             point, sign_identifiable = search.solve()
     except KeyboardInterrupt:
+        run.settle()
         if run.best is None:
             raise
         interrupted = True

@@ -26,6 +26,7 @@ from ..features.spectral import distinct
 from ..inputs import Sphere
 from ..sphere import to_sphere
 from .projection import Projection
+from .road import along
 from .run import Run
 from .tools import Tools, room_to_lift, with_fewer
 from .varpro import descend
@@ -131,7 +132,8 @@ class Path:
             for _ in range(_SLIDES):
                 before = len(self.U)
                 try:
-                    self.U = self._slide(self._join(), lam)
+                    joined = self._join()
+                    (self.U,) = self.tools.piece(lam * joined, lambda: (self._slide(joined, lam),))  # noqa: B023
                 except StepError as error:
                     run.remark("a support could not be moved", error)
                     break
@@ -195,20 +197,28 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
         raise ValueError(f"method='sparse' knows the sphere; {inputs!r} needs method='varpro', or 'span' for unknown n")
     fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else listed("l1", l1)
     fractions = [check_positive("l1", fraction) for fraction in fractions]
-    tools = Tools(features, theta, run, seed, tol, room_to_lift(features, n or 1, len(theta)))
-    path = Path(tools)
+    lifted = room_to_lift(features, n or 1, len(theta))
+    return along(run, lambda road: _follow(Tools(features, theta, run, seed, tol, lifted, road), fractions))
+
+
+def _follow(tools: Tools, fractions):
+    run, path = tools.run, Path(tools)
     U, interrupted = None, False
     try:
         with as_step():
             largest = path.largest_lambda()
         U = path.follow([fraction * largest for fraction in fractions])
     except KeyboardInterrupt:
+        run.settle()
         if run.best is None:
             raise
         interrupted = True
         run.interrupt()
     except StepError as error:
+        run.settle()
         run.remark("the path ended because its next step could not be computed", error)
+    if run.expired:
+        run.settle()
     if U is None:
         U = run.best
     if U is None:

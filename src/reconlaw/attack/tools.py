@@ -10,9 +10,11 @@ import torch
 from .._random import seeded_generator
 from ..features.budget import DIRECTIONS, attempt
 from ..features.gram import StepError, as_step
+from ..features.passes import counted
 from ..sphere import to_sphere
 from .count import count
 from .projection import Projection, least_squares
+from .road import Road
 from .run import Run
 from .signs import linear_signs, read_signs
 from .varpro import descend
@@ -83,10 +85,11 @@ class Tools:
         seed: of the attacker's draws.
         tol: loss at which θ counts as explained.
         lifted: two columns an atom, where the features are of mixed parity.
+        road: the way that is kept, if one is.
     """
 
-    def __init__(self, features, theta, run: Run, seed: int, tol: float, lifted: bool):
-        self.features, self.theta, self.run, self.tol = features, theta, run, tol
+    def __init__(self, features, theta, run: Run, seed: int, tol: float, lifted: bool, road: Road | None = None):
+        self.features, self.theta, self.run, self.tol, self.road = features, theta, run, tol, road
         self.generator = seeded_generator("attack", seed)
         self.lifted = features.parity == "mixed" and lifted
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
@@ -98,8 +101,15 @@ class Tools:
         draw = torch.randn(count, self.features.d, device="cpu", generator=self.generator, dtype=self.theta.dtype)
         return to_sphere(draw.to(self.theta.device))
 
+    def piece(self, given, compute):
+        """``compute()``, a tuple of tensors, as a piece of the way (:mod:`reconlaw.attack.road`)."""
+        return compute() if self.road is None else self.road.piece(given, compute, self.generator)
+
     def directions(self, residual, count):
         """Directions of a residual, random ones where they cannot be computed or there are too few."""
+        return self.piece(residual, lambda: (self._directions(residual, count),))[0]
+
+    def _directions(self, residual, count):
         try:
             with as_step():
                 made = attempt(DIRECTIONS, lambda: self.features.directions(residual, count, self.generator))
@@ -114,6 +124,22 @@ class Tools:
 
     def descend(self, U, note="", record=True, **options):
         """:func:`~reconlaw.attack.varpro.descend` from U, in float32 first; ``record`` keeps the best of the way."""
+        if self.road is None:
+            return self._descend(U, note, record, **options)
+        made = []
+
+        def compute():
+            made.append(self._descend(U, note, record, **options))
+            return (made[0].U,)
+
+        (end,) = self.piece(U, compute)
+        if made:
+            return made[0]
+        where = (self.features, self.theta) if end.dtype == self.theta.dtype else self.coarse
+        with counted(None):  # its passes are in the piece
+            return Projection(*where, end, self.lifted)
+
+    def _descend(self, U, note, record, **options):
         run = self.run
 
         def on_step(point):
