@@ -260,6 +260,16 @@ def _gather(store: Path, here: dict, published: list[dict], fresh: bool) -> dict
         return kept.records(**here)
 
 
+class Located:
+    """``work`` with the place of the images, which is no setting: they are the same wherever they lie."""
+
+    def __init__(self, work, root):
+        self.work, self.root = work, root
+
+    def __call__(self, s: dict) -> dict:
+        return self.work(s | {"root": self.root})
+
+
 def attack(theta, features, n, **options) -> rl.Result:
     """``rl.reconstruct``, measured as :func:`measure` does, and ended by no clock but a given ``max_seconds``."""
     options = {"max_seconds": None, **options}

@@ -61,16 +61,6 @@ def work(s: dict) -> dict:
     }
 
 
-class Located:
-    """``work`` with the place of the images, which is no setting: they are the same wherever they lie."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def __call__(self, s: dict) -> dict:
-        return work(s | {"root": self.root})
-
-
 def summarise(cells: list[dict]) -> list[dict]:
     rows = []
     for settings, members in common.groups(cells, ("data", "n", "p", "activation", "max_steps")):
@@ -92,10 +82,11 @@ def main() -> None:
     options.add_argument("--seeds", type=int, default=1, help="of V and the attack (1)")
     options.add_argument("--activations", nargs="+", default=["relu", "relu+tanh"])
     options.add_argument("--steps", type=int, default=4_000, help="budget of an attack (4,000)")
+    options.add_argument("--features", nargs="+", type=int, default=[100_000], help="p (100,000)")
     args = common.parse(options, alone=True)
-    setting = {"data": "cifar10", "n": 10, "p": 100_000}
+    setting = {"data": "cifar10", "n": 10}
     if args.tiny:
-        setting = {"data": "digits", "n": 3, "p": 10 * 3 * 64}
+        setting, args.features = {"data": "digits", "n": 3}, [10 * 3 * 64]
         args.activations = args.activations[:1]
     else:
         try:
@@ -103,11 +94,12 @@ def main() -> None:
         except (OSError, ValueError) as error:
             raise SystemExit(f"no images: {error}") from error
     cells = [
-        {**setting, "activation": activation, "seed": seed, "max_steps": args.steps}
+        {**setting, "p": p, "activation": activation, "seed": seed, "max_steps": args.steps}
         for seed in range(args.seeds)
+        for p in args.features
         for activation in args.activations
     ]
-    common.run("images", args, cells, Located(args.cifar), summarise, isolate=True)
+    common.run("images", args, cells, common.Located(work, args.cifar), summarise, isolate=True)
 
 
 if __name__ == "__main__":

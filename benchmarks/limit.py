@@ -12,6 +12,7 @@ of its sets have nine samples in ten within ±0.1 up to sign. The whole sweep ta
 from __future__ import annotations
 
 import common
+import torch
 
 import reconlaw as rl
 
@@ -38,7 +39,8 @@ def work(s: dict) -> dict:
     result = common.attack(
         theta, features, s["n"], method=s["method"], seed=s["seed"], max_steps=s["max_steps"], **options
     )
-    return common.scores(result, data.X)
+    peak = torch.cuda.max_memory_allocated() if s["device"] == "cuda" else None
+    return common.scores(result, data.X) | {"peak_bytes_gpu": peak}
 
 
 def figures(results: list[dict], _) -> dict:

@@ -3,7 +3,8 @@
 "resnet head": the head of a residual network trained over a frozen body. "resnet all": all layers trained by small
 steps; midpoint features, then replay. "two-layer": n = 20, K = 10, all layers trained; midpoint features in the span
 read off the first layer's change, then replay. The others: a linear head fitted over a frozen random body of a
-user's own. p counts all weights of the head.
+user's own. p counts all weights of the head. With --cifar also "two-layer, CIFAR-10" at the paper's size, n = 100 and
+width 122,880 (p/dn = 4), trained on the device; its three trainings of 377 million weights ask for a GPU.
 
     python benchmarks/networks.py
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 
 import common
 import torch
@@ -23,6 +25,8 @@ from reconlaw.networks.replay import replay
 
 SIDE = 8
 TRAINING = {"tol": 1e-6, "step": 0.3, "max_steps": 100_000}
+CIFAR = "two-layer, CIFAR-10"
+TRAINED = ("resnet all", "two-layer", CIFAR)  # all layers; the others have a frozen body
 
 
 class Transformer(nn.Module):
@@ -60,7 +64,9 @@ BODIES = {
 }
 
 
-def digits(s):
+def load(s):
+    if s["what"] == CIFAR:
+        return rl.data.cifar10(s["n"], rl.data.cifar.CLASSES, s.get("root"))
     return rl.data.digits(n=s["n"], classes=tuple(range(10)) if s["outputs"] > 1 else (3, 8), seed=s["seed"])
 
 
@@ -96,37 +102,43 @@ def frozen(s, data):
 
 def trained(s, data):
     """All layers trained: midpoint features, then replay."""
-    p = s["ratio"] * s["n"] * SIDE**2
-    if s["what"] == "two-layer":
-        network = networks.TwoLayer(SIDE**2, round(p / s["outputs"]), s["outputs"], seed=s["seed"])
-    else:
+    d, how, rounds = data.X.shape[1], TRAINING, {}
+    p = s["ratio"] * s["n"] * d
+    if s["what"] == "resnet all":
         network = networks.ResNet(
             (SIDE, SIDE), math.ceil(p / 49), s["blocks"], activation="relu", seed=s["seed"], outputs=s["outputs"]
         )
-    training = networks.train(network, data.X, data.y, **TRAINING)
+    else:
+        network = networks.TwoLayer(d, round(p / s["outputs"]), s["outputs"], seed=s["seed"])
+    if s["what"] == CIFAR:
+        network, how, rounds = network.to(s["device"]), TRAINING | {"momentum": 0.9}, {"rounds": 2}
+    training, training_seconds = common.measure(lambda _: networks.train(network, data.X, data.y, **how), s["device"])
     middle, maps = networks.between(network, training.network), {}
-    if s["what"] == "two-layer":
+    if s["what"] == "resnet all":
+        features = rl.ModuleFeatures(middle.body, d, device=s["device"])
+    else:
         change = training.network.body[0].weight - network.body[0].weight
-        basis, _ = networks.input_span(change.detach())
+        basis, _ = networks.input_span(torch.linalg.qr(change.detach(), mode="r").R)  # has the rows' span
         features = networks.LayerFeatures(middle.body[0].weight, "relu", basis, device=s["device"])
         maps = {"inputs": features.inputs}
-    else:
-        features = rl.ModuleFeatures(middle.body, SIDE**2, device=s["device"])
     result = common.attack(training.theta, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], tol=s["floor"])
     inputs = maps.get("inputs", lambda U: U)
-    after = replay(training.theta, features, result.X, network, training.network, **maps, **TRAINING)
+    after = replay(training.theta, features, result.X, network, training.network, **maps, **rounds, **how)
     return figures(result, inputs(result.X), data) | {
         "p": features.p * s["outputs"],
         "moved": {name: common.short(value) for name, value in training.moved.items()},
         "training_loss": common.short(training.loss),
+        "training_steps": len(training.losses) - 1,
+        "training_seconds": common.short(training_seconds),
         "replayed": figures(result, inputs(after.X), data),
         "mismatch": [common.short(value) for value in after.mismatch],
+        "peak_bytes_gpu": torch.cuda.max_memory_allocated() if s["device"] == "cuda" else None,
     }
 
 
 def work(s: dict) -> dict:
-    data = digits(s)
-    return trained(s, data) if s["what"] in ("two-layer", "resnet all") else frozen(s, data)
+    data = load(s)
+    return trained(s, data) if s["what"] in TRAINED else frozen(s, data)
 
 
 def summary(results: list[dict], _) -> dict:
@@ -155,28 +167,29 @@ def summarise(cells: list[dict]) -> list[dict]:
 def main() -> None:
     options = common.parser(__doc__)
     names = ["resnet head", "resnet all", "two-layer", *BODIES]
-    options.add_argument("--what", nargs="+", choices=names, default=names, metavar="WHAT")
+    options.add_argument("--what", nargs="+", choices=[*names, CIFAR], metavar="WHAT", help="which (all)")
+    options.add_argument("--cifar", type=Path, help="folder, archive or .bin of records of CIFAR-10's binary version")
     options.add_argument("--ratios", nargs="+", type=float, help="p/dn (each its own)")
     options.add_argument("--sizes", nargs="+", type=int, help="samples (each its own)")
     options.add_argument("--seeds", type=int, help="sets (5)")
     options.add_argument("--steps", type=int, help="a set (8,000; two-layer 30,000)")
     args = common.parse(options)
-    ratios = {"resnet head": [8, 3], "resnet all": [8, 3], "two-layer": [32, 8, 4]}
-    sizes = {"resnet head": [6, 10], "resnet all": [6, 10], "two-layer": [20]}
+    ratios = {"resnet head": [8, 3], "resnet all": [8, 3], "two-layer": [32, 8, 4], CIFAR: [4]}
+    sizes = {"resnet head": [6, 10], "resnet all": [6, 10], "two-layer": [20], CIFAR: [100]}
     cells = []
     for seed in range(args.seeds or (1 if args.tiny else 5)):
-        for what in args.what:
+        for what in args.what or [*names, *([CIFAR] if args.cifar else [])]:
             for ratio in (args.ratios or ratios.get(what, [10, 5]))[: 1 if args.tiny else None]:
                 for n in [2] if args.tiny else args.sizes or sizes.get(what, [5]):
-                    several = what == "two-layer" and not args.tiny
+                    several = what.startswith("two-layer") and not args.tiny
                     cell = {"what": what, "n": n, "ratio": ratio, "seed": seed, "outputs": 10 if several else 1}
-                    cell["max_steps"] = args.steps or (500 if args.tiny else 30_000 if what == "two-layer" else 8_000)
+                    cell["max_steps"] = args.steps or (500 if args.tiny else 30_000 if several else 8_000)
                     if what.startswith("resnet"):
                         cell["blocks"] = 1 if args.tiny else 2
-                    if what in ("resnet all", "two-layer"):
+                    if what in TRAINED:
                         cell["floor"] = 1e-5  # no loss below it: the features moved
                     cells.append(cell)
-    common.run("networks", args, cells, work, summarise)
+    common.run("networks", args, cells, common.Located(work, args.cifar), summarise)
 
 
 if __name__ == "__main__":
