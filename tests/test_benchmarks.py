@@ -18,7 +18,7 @@ import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
-SCRIPTS += ("audits", "nulls")
+SCRIPTS += ("audits", "nulls", "state_evolution")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -52,6 +52,7 @@ SHOWN["first_layer"] = {"case", "data", "n", "width", "sets", "samples_below_1e-
 SHOWN["honesty"] = {"kind", "problems", "samples_called", "samples_wrong", "sets_called", "sets_wrong", "sets_right"}
 SHOWN["audits"] = {"told", "recipe", "inputs", "audits", "samples", "called", "false", "returned", "whole"}
 SHOWN["nulls"] = {"case"}
+SHOWN["state_evolution"] = {"kind", "coefficients", "activation", "n"}
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
