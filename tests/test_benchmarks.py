@@ -18,7 +18,7 @@ import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
-SCRIPTS += ("audits", "nulls", "state_evolution")
+SCRIPTS += ("audits", "nulls", "state_evolution", "zoo")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -53,6 +53,20 @@ SHOWN["honesty"] = {"kind", "problems", "samples_called", "samples_wrong", "sets
 SHOWN["audits"] = {"told", "recipe", "inputs", "audits", "samples", "called", "false", "returned", "whole"}
 SHOWN["nulls"] = {"case"}
 SHOWN["state_evolution"] = {"kind", "coefficients", "activation", "n"}
+SHOWN["zoo"] = {
+    "pair",
+    "road",
+    "what",
+    "d",
+    "inputs",
+    "trained",
+    "loss",
+    "recipe",
+    "samples",
+    "below_1e-2",
+    "within_0.1",
+}
+SHOWN["zoo"] |= {"ssim_above_0.9", "claimed", "claimed_wrong", "refused", "worst_error", "seconds", "max_steps"}
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
