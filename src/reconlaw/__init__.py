@@ -33,6 +33,7 @@ from .networks.first_layer import FirstLayer, first_layer
 from .networks.kkt import kkt
 from .networks.ntk import ntk
 from .networks.replay import Replay, replay
+from .networks.retrace import Retrace, retrace
 from .perturbation import Perturbation
 from .sweeps.store import StoreError
 from .sweeps.sweep import SweepError, grid, sweep
@@ -54,6 +55,7 @@ __all__ = [
     "RandomFeatures",
     "Replay",
     "Result",
+    "Retrace",
     "SpanError",
     "Status",
     "StepError",
@@ -87,6 +89,7 @@ __all__ = [
     "published",
     "reconstruct",
     "replay",
+    "retrace",
     "ssim",
     "sweep",
 ]

@@ -85,12 +85,31 @@ def replay(
     X = check_matrix("X", X, features.d).to(theta)
     inputs = inputs or (lambda U: U)
     there = next(after.parameters(), theta).device  # the networks may be on another device than the features
+    return corrected(
+        theta,
+        features,
+        X,
+        lambda X: _simulated(features, before, after, inputs(X).to(there), training),
+        rounds,
+        max_steps,
+    )
+
+
+def corrected(
+    theta: torch.Tensor,
+    features: FeatureMap,
+    X: torch.Tensor,
+    simulate: Callable[[torch.Tensor], torch.Tensor],
+    rounds: int = 6,
+    max_steps: int = 60,
+) -> Replay:
+    """The rounds of a replay, whatever simulates the training: ``simulate`` takes samples to θ_sim, (K, p)."""
     scale = float(theta.norm())
     best: tuple[float, torch.Tensor] = (math.inf, X)
     mismatch, floor = [], []
     try:
         for k in range(rounds):
-            simulated = _simulated(features, before, after, inputs(X).to(there), training)
+            simulated = simulate(X)
             mismatch.append(float((theta - simulated).norm()) / scale)
             if mismatch[-1] < best[0]:
                 best = (mismatch[-1], X)

@@ -1,0 +1,136 @@
+r"""The user's training as a function of what is unknown: called, checked, and differentiated.
+
+What is unknown is one vector q: the samples' coordinates, labels where these are free, and numbers such as a rate, by
+their logarithms. The derivative comes from forward mode, a few directions at a time, where the function is one that
+torch can differentiate so; else from central differences, which any function has that computes the same twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.func import jvp, vmap
+
+from ..._checks import check_finite, check_plain
+from ..._random import seeded_generator
+
+# Numbers that one block of directions may make, and the largest block.
+_NUMBERS, _BLOCK = 1 << 20, 32
+# Forward mode is believed where it agrees with a difference along one direction to this.
+_AGREES = 0.05
+# Two calls on the same arguments may differ by so many roundings, as sums over threads do.
+_SAME = 64.0
+
+
+@dataclass(eq=False)
+class Recipe:
+    r"""θ_sim(q) as one vector of unit scale, for one choice of labels and of what else is tried.
+
+    Attributes:
+        train: the user's function.
+        target: what was observed, a tensor each.
+        decode: from coordinates (n, k) to inputs (n, d).
+        shape: (n, k).
+        y: labels, as handed to ``train``; None where it takes none.
+        free: labels are unknown numbers, of y's shape.
+        names: of the unknown numbers.
+        fixed: other arguments of ``train``.
+        d: of an input.
+        forward: differentiate by forward mode; None until it was tried.
+        calls: of ``train`` so far.
+    """
+
+    train: Callable[..., Any]
+    target: Sequence[torch.Tensor]
+    decode: Callable[[torch.Tensor], torch.Tensor]
+    shape: tuple[int, int]
+    y: Any
+    free: bool
+    names: tuple[str, ...]
+    fixed: dict[str, Any]
+    d: int
+    forward: bool | None = None
+    calls: int = 0
+
+    def __post_init__(self):
+        self.scales = [float(t.norm()) or 1.0 for t in self.target]
+        # Each of several tensors counts alike.
+        self.goal = torch.cat([t.flatten() / s for t, s in zip(self.target, self.scales, strict=True)])
+        self.goal = self.goal / len(self.scales) ** 0.5
+
+    def arguments(self, q: torch.Tensor) -> tuple[torch.Tensor, Any, dict[str, Any]]:
+        """X, y and the named arguments of ``train``."""
+        n, k = self.shape
+        X, rest = self.decode(q[: n * k].reshape(n, k)), q[n * k :]
+        y, numbers = self.y, rest
+        if self.free:
+            y, numbers = rest[: self.y.numel()].reshape(self.y.shape), rest[self.y.numel() :]
+        return X, y, self.fixed | {name: number.exp() for name, number in zip(self.names, numbers, strict=True)}
+
+    def __call__(self, q: torch.Tensor) -> torch.Tensor:
+        """θ_sim, of unit scale, as one vector."""
+        self.calls += 1
+        X, y, named = self.arguments(q)
+        made = self.train(X, **named) if y is None else self.train(X, y, **named)
+        parts = list(made) if isinstance(made, tuple | list) else [made]
+        flat = [part.flatten().to(self.goal) / s for part, s in zip(parts, self.scales, strict=True)]
+        return torch.cat(flat) / len(parts) ** 0.5
+
+    def check(self, q: torch.Tensor) -> torch.Tensor:
+        """θ_sim at q, once ``train`` has shown that it returns what was observed, and the same twice.
+
+        Raises:
+            TypeError, ValueError: it does not.
+        """
+        X, y, named = self.arguments(q)
+        made = self.train(X, **named) if y is None else self.train(X, y, **named)
+        parts = list(made) if isinstance(made, tuple | list) else [made]
+        if len(parts) != len(self.target):
+            raise ValueError(f"train returns {len(parts)} tensors, and theta is {len(self.target)}; return as many")
+        for part, seen in zip(parts, self.target, strict=True):
+            if not isinstance(part, torch.Tensor):
+                raise TypeError(f"train returns a {type(part).__name__}; return trained weights: a tensor, or a tuple")
+            if check_plain("what train returns", part).shape != seen.shape:
+                raise ValueError(
+                    f"train returns shape {tuple(part.shape)}, and theta has {tuple(seen.shape)}; return the same "
+                    "weights, less their start where theta is a change"
+                )
+            check_finite("what train returns", part.detach())
+        eps = max(torch.finfo(part.dtype).eps for part in parts)
+        first, again = self(q).detach(), self(q).detach()
+        if float((first - again).norm()) > _SAME * eps * float(first.norm()):
+            raise ValueError(
+                "train returns something else the second time; let it draw its batches and masks from a generator that "
+                "it seeds itself, and copy what it trains"
+            )
+        self.eps = eps
+        return first
+
+    def jacobian(self, q: torch.Tensor) -> torch.Tensor:
+        """∂θ_sim/∂q, (m, q)."""
+        if self.forward is None:
+            self.forward = self._differentiable(q)
+        directions = torch.eye(len(q), dtype=q.dtype, device=q.device)
+        if not self.forward:
+            return torch.stack([self._difference(q, e) for e in directions], 1)
+        block = max(1, min(_BLOCK, _NUMBERS // len(self.goal)))
+        made = [vmap(lambda v: jvp(self, (q,), (v,))[1], randomness="same")(part) for part in directions.split(block)]
+        return torch.cat(made).T.detach()
+
+    def _differentiable(self, q):
+        """Whether forward mode runs, in blocks, and gives what a difference gives."""
+        draw = torch.randn(2, len(q), generator=seeded_generator("recipe", 0), dtype=torch.float64, device="cpu").to(q)
+        try:
+            made = vmap(lambda v: jvp(self, (q,), (v,))[1], randomness="same")(draw).detach()
+        except Exception:  # whatever torch, or the function, makes of it
+            return False
+        measured = torch.stack([self._difference(q, v) for v in draw])
+        return float((made - measured).norm()) <= _AGREES * float(measured.norm())
+
+    def _difference(self, q, v):
+        size = float(q.norm()) / len(q) ** 0.5 or 1.0
+        h = self.eps ** (1 / 3) * size / float(v.norm()) * (len(q) ** 0.5 if int((v != 0).sum()) > 1 else 1.0)
+        return (self(q + h * v) - self(q - h * v)).detach() / (2 * h)

@@ -1,0 +1,188 @@
+r"""What came of a retrace, and what may be claimed of it.
+
+Three things are asked before "recovered" is said, none of which needs the truth:
+
+- *mismatch*: ‖θ − θ_sim‖/‖θ‖ is what rounding leaves;
+- *held*: no move of samples, free labels and unknown numbers leaves θ_sim as it is, to first order: the derivative J
+  has full rank, and every standard error √(σ² (JᵀJ)⁻¹) is below half a hundredth of its sample;
+- *spare*: θ has more independent numbers than there are unknowns, so that a solution is no accident. They are counted
+  as the rank of J at the solution and at another point together.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..._random import seeded_generator
+from ...attack.result import Flag, Status
+
+_RECOVERED, _ROUGH = 5e-3, 0.1  # standard errors, as elsewhere
+_ASIDE = 0.5  # where the other point lies, in root mean squares of a coordinate
+_DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
+_NEAR = 0.05  # mismatch above which J says nothing of the samples
+_LOOSE = 1e-6  # share of an unknown in what J does not see
+
+
+@dataclass(eq=False)
+class Retrace:
+    r"""How a retrace ended.
+
+    Attributes:
+        X: (n, d) samples.
+        y: labels: those of the candidates that came nearest, or the free ones as they were fitted.
+        numbers: the unknown numbers, by name.
+        chosen: of ``choices``, what came nearest.
+        mismatch: ‖θ − θ_sim‖/‖θ‖ at X; of several tensors the root mean square of theirs.
+        history: mismatch before the first Gauss–Newton step and after each, of the start that came nearest.
+        road: "deferred correction" or "Gauss–Newton".
+        status: a :class:`~reconlaw.attack.result.Status`.
+        flags: of each sample, a :class:`~reconlaw.attack.result.Flag`.
+        standard_errors: (n,) relative, by the residual and J; infinite where J does not hold the sample, or the
+            mismatch is above 5 %.
+        equations: independent numbers of θ, as far as they were counted, to at most twice the unknowns; 0 where the
+            mismatch is above 5 %.
+        unknowns: coordinates off their bounds, free labels and numbers.
+        smallest: smallest over largest singular value of J.
+        message: in words.
+        steps: Gauss–Newton steps of all starts.
+        seconds: time spent.
+    """
+
+    X: torch.Tensor
+    y: Any
+    numbers: dict[str, float]
+    chosen: dict[str, Any]
+    mismatch: float
+    history: list[float]
+    road: str
+    status: Status
+    flags: tuple[Flag, ...]
+    standard_errors: torch.Tensor
+    equations: int
+    unknowns: int
+    smallest: float
+    message: str
+    steps: int
+    seconds: float
+
+    def __repr__(self):
+        return f"Retrace({len(self.X)} samples, {self.message})"
+
+
+def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road) -> Retrace:
+    """The result, with its certificate."""
+    n, k = recipe.shape
+    with torch.no_grad():
+        X, y, _ = recipe.arguments(fit.q)
+    logs = fit.q[len(fit.q) - len(recipe.names) :]
+    numbers = {name: float(v.exp()) for name, v in zip(recipe.names, logs, strict=True)}
+    errors, equations, unknowns, smallest = torch.full((n,), math.inf, dtype=torch.float64), 0, len(fit.q), 0.0
+    if fit.mismatch <= max(tol, _NEAR):
+        errors, equations, unknowns, smallest = _certificate(recipe, fit, inputs)
+    spread = errors / X.reshape(n, -1).norm(dim=1).clamp_min(1e-300).cpu()
+    fits, held, spare = fit.mismatch <= tol, bool(torch.isfinite(spread).all()), equations > unknowns
+    flags = tuple(_flag(float(e), fits and held and spare) for e in spread)
+    if fits and not held:
+        status = Status.NOT_DETERMINED
+    elif fits and not spare:
+        status = Status.AMBIGUOUS
+    elif fits:
+        known = [flag is Flag.RECOVERED for flag in flags]
+        status = Status.RECOVERED if all(known) else Status.IN_PART if any(known) else Status.AMBIGUOUS
+    elif run.interrupted:
+        status = Status.INTERRUPTED
+    else:
+        status = Status.BUDGET_SPENT if spent >= max_steps or run.spent else Status.STALLED
+    why = {
+        Status.RECOVERED: "the recipe gives θ back, and θ holds every sample",
+        Status.IN_PART: "the recipe gives θ back, and θ holds some samples",
+        Status.NOT_DETERMINED: "the recipe gives θ back, but samples can move without changing θ",
+        Status.AMBIGUOUS: f"the recipe gives θ back, but no more than {equations} numbers of θ are independent, for "
+        f"{unknowns} unknowns"
+        if not spare
+        else "the recipe gives θ back, but θ holds no sample to half a hundredth",
+        Status.INTERRUPTED: "best so far",
+        Status.BUDGET_SPENT: "best so far; raise max_steps or max_seconds",
+        Status.STALLED: f"{fit.ended or 'it came no nearer'}; try more starts, another recipe, or other labels",
+    }[status]
+    return Retrace(
+        X=X.detach(),
+        y=y.detach() if isinstance(y, torch.Tensor) else y,
+        numbers=numbers,
+        chosen=dict(recipe.fixed),
+        mismatch=fit.mismatch,
+        history=fit.history,
+        road=road,
+        status=status,
+        flags=flags,
+        standard_errors=spread,
+        equations=equations,
+        unknowns=unknowns,
+        smallest=smallest,
+        message=f"{status.value} at a mismatch of {fit.mismatch:.1e} after {spent} steps: {why}",
+        steps=spent,
+        seconds=run.seconds,
+    )
+
+
+def _flag(error, fits):
+    if not fits:
+        return Flag.UNRESOLVED
+    return Flag.RECOVERED if error < _RECOVERED else Flag.ROUGH if error < _ROUGH else Flag.UNRESOLVED
+
+
+def _certificate(recipe, fit, inputs):
+    """Standard errors of samples, independent equations, unknowns, and the smallest singular value over the largest."""
+    n, k = recipe.shape
+    U = fit.q[: n * k].reshape(n, k)
+    bases = [_basis(u, inputs) for u in U]
+    J = _moves(recipe, fit.q, bases)
+    precision = recipe.eps if recipe.forward else recipe.eps ** (2 / 3)  # a derivative's, by differences
+    cut = precision**_DIGITS
+    sizes = J.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny)
+    _, s, V = torch.linalg.svd(J / sizes, full_matrices=False)
+    unknowns = J.shape[1]
+    held = s > cut * s[0]
+    smallest = float(s[unknowns - 1] / s[0]) if len(s) == unknowns else 0.0
+    noise = max(float(fit.residual.square().sum()), recipe.eps**2) / max(1, len(J) - unknowns)
+    spread = (V[held] / s[held, None]).T / sizes[:, None]  # of the unknowns, for residuals of unit variance
+    loose = 1 - V[held].square().sum(0)  # how far each unknown takes part in what J does not see
+    errors, at = [], 0
+    for u, basis in zip(U, bases, strict=True):
+        rows = slice(at, at := at + basis.shape[1])
+        inner = basis @ spread[rows]
+        if inputs.decoder(recipe.d) is not None:
+            inner = torch.func.jacfwd(lambda u: recipe.decode(u[None])[0])(u) @ inner
+        errors.append(math.inf if bool((loose[rows] > _LOOSE).any()) else float(inner.norm()) * noise**0.5)
+    generator = seeded_generator("recipe", 1)
+    size = float(U.square().mean().sqrt()) or 1.0
+    aside = torch.randn(n, k, generator=generator, dtype=torch.float64, device="cpu").to(U)
+    V = inputs.retract(U + _ASIDE * size * aside)
+    other = _moves(recipe, torch.cat([V.flatten(), fit.q[n * k :]]), [_basis(v, inputs) for v in V])
+    both = torch.cat([J, other], 1) if bool(torch.isfinite(other).all()) else J
+    s = torch.linalg.svdvals(both / both.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny))
+    return torch.tensor(errors, dtype=torch.float64), int((s > cut * s[0]).sum()), unknowns, smallest
+
+
+def _basis(u, inputs):
+    """Orthonormal columns along which one sample may move: (k, unknowns of it)."""
+    eye = torch.eye(len(u), dtype=u.dtype, device=u.device)
+    if inputs.bounds(u[None]) is not None:
+        return eye[:, ~inputs.active(u[None])[0]]
+    along = inputs.tangent(u.expand(len(u), -1), eye)
+    if torch.equal(along, eye):
+        return eye
+    values, vectors = torch.linalg.eigh((along + along.T) / 2)
+    return vectors[:, values > 0.5]
+
+
+def _moves(recipe, q, bases):
+    """J along the moves of samples, and of free labels and numbers."""
+    n, k = recipe.shape
+    J = recipe.jacobian(q)
+    parts = [J[:, i * k : (i + 1) * k] @ basis for i, basis in enumerate(bases)]
+    return torch.cat([*parts, J[:, n * k :]], 1)

@@ -1,0 +1,254 @@
+"""Known recipes: samples through the user's own training, and what may be claimed of them."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import cross_entropy, gelu, one_hot, softmax
+
+import reconlaw as rl
+from reconlaw.networks.replay import corrected
+from reconlaw.networks.retrace.recipe import Recipe
+
+N, D, P, K = 2, 6, 60, 3
+BOX = rl.inputs.Box(0.0, 1.0)
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+V, B = draw(P, D), draw(P, seed=1)
+X = torch.rand(N, D, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+NEAR = BOX.retract(X + 0.05 * draw(N, D, seed=3))
+Y = torch.tensor([0, 2])
+
+
+def body(X):
+    return gelu(X @ V.T.to(X) + B.to(X))
+
+
+def sgd(X, y, rate=0.05, steps=12):
+    """Mini-batches of one in a shuffled order, with dropout masks and momentum."""
+    generator, F = torch.Generator().manual_seed(7), body(X)
+    W = torch.zeros(K, P, dtype=X.dtype)
+    velocity = torch.zeros_like(W)
+    for step in range(steps):
+        i = torch.randperm(N, generator=torch.Generator().manual_seed(step // N))[step % N]
+        H = F[i] * (torch.rand(P, generator=generator) > 0.3)
+        velocity = 0.9 * velocity + torch.outer(softmax(W @ H, 0) - one_hot(y[i], K), H)
+        W = W - rate * velocity
+    return W
+
+
+def adamw(X, y, lr=1e-2, steps=10):
+    """A loop as people write it, which forward mode cannot take."""
+    layer = nn.Linear(P, K, bias=False, dtype=X.dtype)
+    nn.init.zeros_(layer.weight)
+    adam = torch.optim.AdamW(layer.parameters(), lr=float(lr), eps=1e-2, weight_decay=0.1)
+    for _ in range(steps):
+        adam.zero_grad()
+        cross_entropy(layer(body(X).detach()), y).backward()
+        adam.step()
+    return layer.weight.detach().clone()
+
+
+def normalised(X, y):
+    """Batch normalisation in training mode; beside the head its running statistics, which tell mean and scale."""
+    W, mean, var = torch.zeros(P, dtype=X.dtype), 0.0, 0.0
+    for _ in range(8):
+        Z = X @ V.T
+        m, v = Z.mean(0), Z.var(0, unbiased=False)
+        H = gelu((Z - m) / (v + 1e-5).sqrt() + B)
+        W = W + 0.02 * H.T @ (y - H @ W)
+        mean, var = 0.9 * mean + 0.1 * m, 0.9 * var + 0.1 * v
+    return W, mean, var
+
+
+def error(found):
+    return float(rl.match(found.X, X).error.max())
+
+
+def test_masks_and_batches_are_seen_through():
+    found = rl.retrace(sgd(X, Y), sgd, NEAR, Y, inputs=BOX)
+    assert found.status is rl.Status.RECOVERED and found.flags == (rl.Flag.RECOVERED,) * N, found
+    assert error(found) < 1e-8 and found.mismatch < 1e-9 < found.history[0]
+    assert found.unknowns == N * D < found.equations <= 2 * N * D and 0 < found.smallest < 1
+    assert found.road == "Gauss–Newton" and len(found.history) > 2
+    assert all(a > b for a, b in itertools.pairwise(found.history))
+
+
+def test_a_loop_of_torch_optim_is_differenced():
+    found = rl.retrace(adamw(X, Y), adamw, NEAR, Y, inputs=BOX)
+    assert found.status is rl.Status.RECOVERED and error(found) < 1e-6, found
+
+
+def test_unknown_rate_steps_and_labels():
+    found = rl.retrace(sgd(X, Y), sgd, NEAR, Y, inputs=BOX, numbers={"rate": 0.07})
+    assert found.status is rl.Status.RECOVERED and abs(found.numbers["rate"] - 0.05) < 1e-8, found
+    guesses = [torch.tensor(pair) for pair in itertools.permutations(range(K), N)]
+    found = rl.retrace(sgd(X, Y), sgd, NEAR, guesses, inputs=BOX, choices={"steps": [10, 12, 14]})
+    assert found.status is rl.Status.RECOVERED, found
+    assert torch.equal(found.y, Y) and found.chosen == {"steps": 12}
+
+
+def test_running_statistics_hold_what_batch_normalisation_hides():
+    y = torch.tensor([1.0, -1.0], dtype=torch.float64)
+    seen = normalised(X, y)
+    found = rl.retrace(seen, normalised, NEAR, y, inputs=rl.inputs.Free())
+    assert found.status is rl.Status.RECOVERED and error(found) < 1e-7, found
+    alone = rl.retrace(seen[0], lambda X, y: normalised(X, y)[0], NEAR, y, inputs=rl.inputs.Free())
+    assert alone.mismatch < 1e-9 and alone.status is rl.Status.NOT_DETERMINED, alone
+    assert not torch.isfinite(alone.standard_errors).any()
+
+
+def test_free_labels_are_fitted_along():
+    def train(X, y):
+        F, w = body(X), torch.zeros(P, dtype=X.dtype)
+        for _ in range(10):
+            w = w + 0.01 * F.T @ (y - F @ w)
+        return w
+
+    y = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    found = rl.retrace(train(X, y), train, NEAR, 0.8 * y, inputs=BOX, free_labels=True)
+    assert found.status is rl.Status.RECOVERED and torch.allclose(found.y, y, atol=1e-7), found
+    assert found.unknowns == N * D + N
+
+
+def test_as_many_numbers_as_unknowns_are_no_proof():
+    def train(X):
+        return body(X).sum(0)[: N * D]
+
+    found = rl.retrace(train(X), train, NEAR, inputs=rl.inputs.Free())
+    assert found.mismatch < 1e-9 and found.status in (rl.Status.AMBIGUOUS, rl.Status.NOT_DETERMINED), found
+    assert rl.Flag.RECOVERED not in found.flags
+
+
+def test_copies_of_a_number_check_nothing():
+    def train(X):
+        return body(X).sum(0)[: N * D].repeat(3)
+
+    found = rl.retrace(train(X), train, NEAR, inputs=rl.inputs.Free())
+    assert found.status is not rl.Status.RECOVERED and found.equations <= N * D, found
+
+
+def test_the_wrong_recipe_is_told_by_its_mismatch():
+    found = rl.retrace(sgd(X, Y), lambda X, y: sgd(X, y, steps=10), NEAR, Y, inputs=BOX, max_steps=25)
+    assert found.mismatch > 1e-3 and found.status in (rl.Status.STALLED, rl.Status.BUDGET_SPENT), found
+
+
+def test_float32_and_bfloat16_recipes():
+    def train(X, y):
+        return sgd(X.float(), y)
+
+    found = rl.retrace(train(X, Y), train, NEAR, Y, inputs=BOX)
+    assert found.mismatch < 1e-5 and found.status is rl.Status.RECOVERED and error(found) < 1e-3, found
+
+    def autocast(X, y):
+        W, F = torch.zeros(K, P), body(X).float()
+        for _ in range(12):
+            with torch.autocast("cpu", torch.bfloat16):
+                out = F @ W.T
+            W = W - 0.05 * (softmax(out.float(), 1) - one_hot(y, K)).T @ F
+        return W
+
+    found = rl.retrace(autocast(X, Y), autocast, NEAR, Y, inputs=BOX, max_steps=15)
+    assert error(found) < 1e-2 and found.mismatch < 1e-2, found
+
+
+def test_deferred_correction_needs_no_derivative():
+    d, p, n = 5, 80, 2
+    features = rl.RandomFeatures(d, p, "gelu", seed=0, device="cpu")
+    data = rl.data.sphere(n, d, seed=1)
+
+    def train(X, y):  # masks of one entry in fifty, so that the features nearly span θ
+        F, w, generator = features(X), torch.zeros(p, dtype=X.dtype), torch.Generator().manual_seed(0)
+        for _ in range(20):
+            H = F * (torch.rand(F.shape, generator=generator) > 0.02)
+            w = w + 0.02 * H.T @ (y - H @ w)
+        return w
+
+    theta = train(data.X, data.y)
+    start = rl.inputs.Sphere().retract(data.X + 0.02 * draw(n, d))
+    found = rl.retrace(theta, train, start, data.y, features=features)
+    assert found.status is rl.Status.RECOVERED and float(rl.match(found.X, data.X).error.max()) < 1e-7, found
+    alone = corrected(theta[None], features, start, lambda X: train(X, data.y)[None], rounds=8)
+    assert alone.mismatch[-1] < 0.2 * alone.mismatch[0] and float(rl.match(alone.X, data.X).error.max()) < 5e-3
+
+
+def test_starts_are_drawn_in_the_domain():
+    found = rl.retrace(sgd(X, Y), sgd, (N, D), Y, inputs=BOX, starts=6)
+    assert found.status is rl.Status.RECOVERED and error(found) < 1e-7, found
+    family = rl.inputs.Affine(draw(3, D, seed=5) / 3, torch.full((D,), 0.5))
+    inside = family.offset + draw(N, 3, seed=6) @ family.basis
+    found = rl.retrace(sgd(inside, Y), sgd, (N, D), Y, inputs=family, starts=6)
+    assert found.status is rl.Status.RECOVERED and found.unknowns == 3 * N, found
+    assert float(rl.match(found.X, inside).error.max()) < 1e-7 and found.standard_errors.max() < 1e-6
+
+
+def test_forward_mode_is_believed_only_where_it_agrees():
+    def cut(X, y):
+        return sgd(X.detach(), y)
+
+    recipe = Recipe(cut, [sgd(X, Y)], lambda U: U, (N, D), Y, False, (), {}, D)
+    recipe.check(NEAR.flatten())
+    J = recipe.jacobian(NEAR.flatten())
+    assert recipe.forward is False
+    right = torch.autograd.functional.jacobian(lambda q: sgd(q.reshape(N, D), Y), NEAR.flatten())
+    right = right.reshape(-1, N * D) / sgd(X, Y).norm()
+    assert (J - right).norm() < 1e-6 * right.norm()
+
+
+@pytest.mark.parametrize(
+    ("train", "says"),
+    [
+        (lambda X, y: torch.zeros(K, P + 1), "returns shape"),
+        (lambda X, y: (sgd(X, y), 1), "returns 2 tensors"),
+        (lambda X, y: 3.0, "returns a float"),
+        (lambda X, y: sgd(X, y) + torch.rand(()), "something else the second time"),
+        (lambda X, y: torch.ones(K, P, dtype=torch.float64), "the same whatever X is"),
+        (lambda X, y: sgd(X, y) * float("nan"), "NaN"),
+    ],
+)
+def test_functions_that_are_no_recipe(train, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        rl.retrace(sgd(X, Y), train, NEAR, Y, inputs=BOX)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"train": 3}, "train is a int"),
+        ({"theta": torch.zeros(K, P)}, "zero"),
+        ({"X": NEAR.int()}, "samples to start from"),
+        ({"X": (N,)}, "the pair n, d"),
+        ({"inputs": "box"}, "reconlaw.inputs"),
+        ({"y": []}, "list of what labels may be"),
+        ({"free_labels": True}, "floating tensor"),
+        ({"numbers": {"rate": -1.0}}, "rate"),
+        ({"choices": {"steps": 3}}, "list of what to try"),
+        ({"max_steps": 0}, "max_steps"),
+        ({"features": rl.RandomFeatures(D, P, device="cpu")}, "on the sphere"),
+        ({"X": NEAR, "inputs": rl.inputs.Affine(draw(3, D, seed=5))}, "pass the pair n, d"),
+    ],
+)
+def test_arguments_that_are_wrong(wrong, says):
+    given = {"theta": sgd(X, Y), "train": sgd, "X": NEAR, "y": Y, "inputs": BOX} | wrong
+    with pytest.raises((TypeError, ValueError), match=says):
+        rl.retrace(**given)
+
+
+def test_ctrl_c_returns_the_best_so_far():
+    calls = 0
+
+    def train(X, y):
+        nonlocal calls
+        calls += 1
+        if calls == 120:
+            raise KeyboardInterrupt
+        return adamw(X, y)
+
+    found = rl.retrace(adamw(X, Y), train, NEAR, Y, inputs=BOX)
+    assert calls >= 120 and found.mismatch < found.history[0] and found.status is not rl.Status.RECOVERED
+    assert found.status in (rl.Status.INTERRUPTED, rl.Status.STALLED)
