@@ -1,12 +1,17 @@
 """The accelerator's path on any machine: tensors of two devices never meet, and the host seldom waits."""
 
+import ast
 import importlib
 import os
 import sys
 from pathlib import Path
 
+import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 import torch
+from helpers import BOOK, code_cells
+from IPython.core.inputtransformer2 import TransformerManager
 from pretend_device import NAME, Pretend, register
 from torch import nn
 
@@ -15,6 +20,7 @@ from reconlaw import _checks, networks
 from reconlaw._precision import _newer, _older, full_precision
 from reconlaw.attack import varpro
 from reconlaw.attack.message_passing import MessagePassing
+from reconlaw.attack.run import Run
 from reconlaw.attack.varpro import descend
 from reconlaw.features import random_features
 from reconlaw.features.passes import Passes, counted
@@ -23,6 +29,7 @@ from reconlaw.networks import LayerFeatures, TwoLayer, between, train
 from reconlaw.sphere import to_sphere
 
 F64 = torch.float64
+matplotlib.use("Agg")
 
 
 @pytest.fixture
@@ -275,6 +282,37 @@ def test_benchmarks_run_on_a_device(device, monkeypatch, name):
         result = made["work"](cell | {"device": NAME})
         samples = 1 if cell.get("what") == "deletion" else cell.get("n", 10)
         assert result["verdict"] if name == "nulls" else result["samples"] == samples
+
+
+# --- chapters -------------------------------------------------------------------------------------------------------
+
+_FAULTS = ("same device", "to numpy", "device type for generator")  # what a card says where devices meet
+CHAPTERS = ("many-outputs", "adapters", "images-from-weights", "projection-loss", "your-own-model")
+
+
+class _Unasserted(ast.NodeTransformer):
+    """An assertion becomes its condition: a search cut short is wrong, but on the right device."""
+
+    def visit_Assert(self, node):
+        return ast.copy_location(ast.Expr(node.test), node)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_cells_of_chapters_run_on_a_device(device, monkeypatch, chapter):
+    """Those of chapters that leave features on "auto" and are cheap, each search cut to forty steps."""
+    spent = Run.spent.fget
+    monkeypatch.setattr(Run, "spent", property(lambda run: "max_steps" if run.steps >= 40 else spent(run)))
+    (path,) = BOOK.rglob(f"{chapter}.ipynb")
+    monkeypatch.chdir(path.parent)
+    names, faults = {"__name__": "__main__", "display": lambda *shown: None}, []
+    for k, cell in enumerate(code_cells(path)):
+        tree = _Unasserted().visit(ast.parse(TransformerManager().transform_cell(cell.source)))
+        try:
+            exec(compile(ast.fix_missing_locations(tree), f"cell {k}", "exec"), names)
+        except Exception as error:  # other than these only says that a search was cut short
+            faults += [f"cell {k}: {error}"] if any(words in str(error) for words in _FAULTS) else []
+    plt.close("all")
+    assert k > 5 and not faults, faults
 
 
 # --- one seed, the same numbers -------------------------------------------------------------------------------------
