@@ -30,8 +30,7 @@ FINE = [0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.15, 1.2, 1.3, 1.5]
 BEYOND = [1.8, 1.95, 2.05, 2.2]  # for one sample: ReLU's jump is at 2
 DRAWS = {100: 8, 200: 8, 500: 4, 1000: 2, 2000: 2}  # of each dimension
 ROUNDS, ITERATIONS, STEPS, NEURONS = 500, 200, 4_000, 1024
-FOUND = 0.999  # squared cosine of a run
-PREDICTED = 0.9998  # of state evolution, which ends at 0.9999: ReLU comes near 1 without a jump
+FOUND = 0.999  # squared cosine; ReLU comes near 1 without a jump
 EQUAL_AT = 200  # the dimension at which coefficients of equal size are run
 
 
@@ -51,7 +50,7 @@ def threshold(s: dict) -> dict:
     low, high = ends = 0.8, 2.4 if s["n"] == 1 else 1.6
     while high - low > s["resolution"]:
         middle = (low + high) / 2
-        low, high = (low, middle) if min(overlaps(s, middle)) > PREDICTED else (middle, high)
+        low, high = (low, middle) if min(overlaps(s, middle)) > FOUND else (middle, high)
     # An end that was never tried says nothing.
     return {"above": round(low, 4) if low > ends[0] else None, "at_most": round(high, 4) if high < ends[1] else None}
 
