@@ -8,7 +8,7 @@ one search in d numbers, whatever n, the labels and the coefficients; the count 
 rank.
 
 1. Many starts at once (:mod:`reconlaw.attack.membership`): batched Gauss–Newton with a damping each, within the domain;
-   the batches of a round on several processes where ``jobs`` says so (:mod:`reconlaw.attack.blocks`).
+   the batches of a round on several processes where ``jobs`` says so (``attack/blocks.py``).
    A sample of T columns (tokens, patches) lies in the span with all of them, r = n·T, and the count is p ≥ d/T + n·T or
    so.
 2. Deflation: D = I − (projector on the features found), so that P D = P. A sample that was found is a zero of ℓ no
