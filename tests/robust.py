@@ -55,6 +55,7 @@ SEARCHES = (  # what is given θ, or the span of its rows (Q), by a cell or by t
 NUDGE = 1e-14
 CHANGES = ("θ moved by 1e-14", "another seed")
 SHARE = 5  # reruns of each kind that a process makes before another chapter has its turn
+WRITES = (".save(", ".write_text(")  # a file may have been written over by a later cell
 MUTATE = {"append", "extend", "update", "add", "setdefault", "insert", "pop", "remove", "clear"}
 
 
@@ -192,7 +193,7 @@ class Chapter:
                 failed[cell.id] = wrong
             reads, makes = names(self.shell.transform_cell(cell.source), within)
             now = self.shell.user_ns
-            if self.searches.calls > calls or reads & touched:
+            if self.searches.calls > calls or reads & touched or any(word in cell.source for word in WRITES):
                 self.before[k] = state
                 touched |= makes
             else:
