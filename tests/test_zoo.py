@@ -11,7 +11,7 @@ import torch
 import zoo
 import zoo_making
 import zoo_roads
-from helpers import ROOT
+from helpers import BOOK, ROOT, code_cells
 from hypothesis import given
 from hypothesis import strategies as st
 from zoo_pairs import build, load, load_all
@@ -257,3 +257,26 @@ def test_three_commands_enter(tmp_path):
 def test_commands_say_what_is_missing(tmp_path, made, words, match):
     ran = command(*words, "--zoo", made if words[0] == "run" else tmp_path)
     assert ran.returncode == 1 and match in ran.stderr and "Traceback" not in ran.stderr
+
+
+def test_the_published_tables_are_the_results():
+    """Each row of the page's tables, made anew from the cells of the results file."""
+    results = json.loads((ROOT / "benchmarks" / "results" / "zoo.json").read_text(encoding="utf-8"))
+    told = {}
+    for cell in results["cells"]:
+        r = cell["result"]
+        wrong = f", {r['claimed_wrong']} wrong" if r["claimed_wrong"] else ""
+        text = "–" if r["refused"] else f"{r['below_1e-2']}" + (f" ({r['claimed']}{wrong})" if r["claimed"] else "")
+        told[cell["settings"]["pair"], cell["settings"]["road"]] = text
+    shown = {}
+    for cell in code_cells(BOOK / "zoo.ipynb"):
+        if cell.source.startswith("def show") or cell.source.startswith("show("):
+            (text,) = [output["data"]["text/markdown"] for output in cell.outputs]
+            head, _, *lines = [[part.strip() for part in line.split("|")[1:-1]] for line in text.splitlines()]
+            for name, _, *values in lines:
+                shown |= {
+                    (name.split(":")[0], road): value for road, value in zip(head[2:], values, strict=True) if value
+                }
+    assert shown == told
+    assert {pair for pair, _ in told} == set(zoo_making.ZOO)
+    assert zoo.summarise(results["cells"]) == results["summary"]
