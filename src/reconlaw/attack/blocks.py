@@ -34,7 +34,8 @@ class Block:
 
     Attributes:
         features: the feature map.
-        Q, found: orthonormal rows, see :class:`~reconlaw.attack.membership.Membership`.
+        Q: orthonormal rows, see :class:`~reconlaw.attack.membership.Membership`.
+        found: orthonormal rows, see :class:`~reconlaw.attack.membership.Membership`.
         inputs: where the samples live.
         tol: at which a start has arrived.
         least: that the last steps aim at.

@@ -75,7 +75,7 @@ def reconstruct(
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
             link is followed, and a file that is no checkpoint is refused, never replaced.
             On the sphere a resumed call goes on along the very road, so that in the end it returns what one call would
-            have (:mod:`reconlaw.attack.road` has the exceptions); "span", and "varpro" in other domains, go on from
+            have (``attack/road.py`` has the exceptions); "span", and "varpro" in other domains, go on from
             the best so far. The steps of earlier calls count.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no

@@ -158,7 +158,13 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
     """One sample at a time, within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
-        features, theta, n, run, seed, tol, inputs: of the problem and the run.
+        features: as of :func:`reconlaw.reconstruct`.
+        theta: as of :func:`reconlaw.reconstruct`.
+        n: as of :func:`reconlaw.reconstruct`.
+        run: its budget and its best so far.
+        seed: as of :func:`reconlaw.reconstruct`.
+        tol: as of :func:`reconlaw.reconstruct`.
+        inputs: as of :func:`reconlaw.reconstruct`.
         jobs: processes that share the starts, as of :func:`reconlaw.sweep`: −1 is one for each core, and inside
             ``joblib.parallel_config(backend="dask")`` they are that cluster's. The outcome does not depend on it.
 
