@@ -63,7 +63,7 @@ class Road:
         Raises:
             Strayed: what is kept was computed from something else.
         """
-        key, run = f"{tuple(given.shape)} {float(given.double().sum())!r}", self.run
+        key, run = f"{tuple(given.shape)} {float(given.detach().cpu().double().sum())!r}", self.run
         if self.at < len(self.held["kept"]):
             piece = self.held["kept"][self.at]
             if piece["key"] != key:
@@ -91,8 +91,13 @@ class Road:
         return found
 
 
-def along(run: Run, search: Callable[[Road], _Found]) -> _Found:
-    """``search`` along the way that the run's checkpoint keeps, or from its best where that does not lead on."""
+def along(run: Run, search: Callable[[Road | None], _Found]) -> _Found:
+    """``search`` along the way that the run's checkpoint keeps, or from its best where that does not lead on.
+
+    Without a checkpoint nothing is kept: the way is None.
+    """
+    if run.checkpoint is None:
+        return search(None)
     road = Road(run)
     try:
         try:
