@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, resumed on the same problem only, and worth nothing less for a kill."""
 
+import itertools
 import math
 import os
 import random
@@ -91,10 +92,11 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_resumes(tmp_path, method):
 
 def test_a_finished_checkpoint_returns_at_once(problem, tmp_path, monkeypatch):
     case, path = problem(), tmp_path / "run.pt"
-    first = rl.reconstruct(case.theta, case.features, 5, checkpoint=path)
+    clock = itertools.count().__next__  # a second passes with every look
+    first = rl.reconstruct(case.theta, case.features, 5, checkpoint=path, max_seconds=None, clock=clock)
     for place, name in ((Search, "_random_atoms"), (rl.RandomFeatures, "directions")):
         monkeypatch.setattr(place, name, lambda *_: pytest.fail("searched again"))
-    second = rl.reconstruct(case.theta, case.features, 5, checkpoint=path)
+    second = rl.reconstruct(case.theta, case.features, 5, checkpoint=path, max_seconds=None, clock=clock)
     assert first.converged and second.converged and second.sign_identifiable is True
     torch.testing.assert_close(second.X, first.X, rtol=0, atol=1e-10)
     assert second.seconds > first.seconds and second.history[: len(first.history)] == first.history
