@@ -93,37 +93,31 @@ def trained(s, features, X, y):
     return theta, theta, theta, 0.0
 
 
-class Located:
-    """The work, knowing where CIFAR-10 lies, which is no setting."""
-
-    def __init__(self, root):
-        self.root = root
-
-    def __call__(self, s: dict) -> dict:
-        data, features, plain = _problem(s["data"], s["n"], s["p"], s["seed"], s["device"], self.root)
-        theta, seen, published, start = trained(s, features, data.X, data.y)
-        noise = float((seen - theta).norm())
-        tol = {"tol": min(0.99, (noise / float(seen.norm())) ** 2)} if noise else {}
-        result = common.attack(seen, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **tol)
-        report = rl.match(result.X, data.X)
-        images = data.to_images(data.X), data.to_images(result.X[report.order])
-        fitted = features.predict(data.X, published).cpu() - data.y
-        out = common.scores(result, data.X) | {
-            "noise": common.short(noise / theta.norm()),
-            "share": common.short(theta.norm() / start) if start else None,
-            "label_error": common.short(fitted.norm() / data.y.norm()),
-            "median_psnr": common.short(torch.as_tensor(rl.psnr(images[1], images[0])).median()),
+def work(s: dict) -> dict:
+    data, features, plain = _problem(s["data"], s["n"], s["p"], s["seed"], s["device"], s["root"])
+    theta, seen, published, start = trained(s, features, data.X, data.y)
+    noise = float((seen - theta).norm())
+    tol = {"tol": min(0.99, (noise / float(seen.norm())) ** 2)} if noise else {}
+    result = common.attack(seen, features, s["n"], seed=s["seed"], max_steps=s["max_steps"], **tol)
+    report = rl.match(result.X, data.X)
+    images = data.to_images(data.X), data.to_images(result.X[report.order])
+    fitted = features.predict(data.X, published).cpu() - data.y
+    out = common.scores(result, data.X) | {
+        "noise": common.short(noise / theta.norm()),
+        "share": common.short(theta.norm() / start) if start else None,
+        "label_error": common.short(fitted.norm() / data.y.norm()),
+        "median_psnr": common.short(torch.as_tensor(rl.psnr(images[1], images[0])).median()),
+    }
+    if plain is not None and noise:
+        Phi = features(data.X)
+        a = torch.linalg.solve(Phi @ Phi.T, Phi @ theta).abs()
+        predicted = plain.expected(noise) / a
+        out |= {
+            "predicted_median": common.short(predicted.median()),
+            "predicted_worst": common.short(predicted.max()),
+            "sigma_min": common.short(plain.sigma_min / math.sqrt(features.p)),
         }
-        if plain is not None and noise:
-            Phi = features(data.X)
-            a = torch.linalg.solve(Phi @ Phi.T, Phi @ theta).abs()
-            predicted = plain.expected(noise) / a
-            out |= {
-                "predicted_median": common.short(predicted.median()),
-                "predicted_worst": common.short(predicted.max()),
-                "sigma_min": common.short(plain.sigma_min / math.sqrt(features.p)),
-            }
-        return out
+    return out
 
 
 def figures(results: list[dict], _) -> dict:
@@ -160,7 +154,7 @@ def main() -> None:
         for what in args.what or levels
         for level in levels.get(what, ())
     ]
-    common.run("noise", args, cells, Located(args.cifar), summarise)
+    common.run("noise", args, cells, common.Located(work, args.cifar), summarise)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,28 @@
-"""What a worker process owes to the one that started it: to leave Ctrl-C to it, and to end with it."""
+"""Worker processes by joblib, and what they owe to the one that started them: to leave Ctrl-C to it, to end with it."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import signal
 import threading
 import time
+
+from joblib import Parallel, parallel_config
+from joblib.parallel import get_active_backend
+
+
+def local(backend) -> bool:
+    """Whether a backend is joblib's own: processes on this machine's cores."""
+    return type(backend).__name__ == "LokyBackend"
+
+
+def workers(jobs: int, threads: int | None, **options) -> Parallel:
+    """joblib's ``Parallel`` on the backend that is set; on its own so many threads are for each process."""
+    here = local(get_active_backend()[0])
+    with parallel_config("loky", inner_max_num_threads=threads) if here else contextlib.nullcontext():
+        return Parallel(jobs, **options)
 
 
 def this_process() -> tuple[int, str]:

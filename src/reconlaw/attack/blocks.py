@@ -7,18 +7,17 @@ same for every block of a round, so that neither the number of processes nor the
 
 from __future__ import annotations
 
-import contextlib
 import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
 from joblib.parallel import get_active_backend
 
 from .._precision import full_precision
-from .._workers import this_process, work_for
+from .._workers import this_process, work_for, workers
 from ..features.passes import Passes, counted
 from ..features.threads import unshared
 from ..inputs import Inputs
@@ -51,8 +50,8 @@ class Block:
     passes: float
 
     @full_precision()
-    def solve(self, X: torch.Tensor, over: Callable[[], bool]) -> tuple[torch.Tensor, torch.Tensor, int]:
-        """Samples from starts X, their losses, and the passes made; ``over`` says whether the time is."""
+    def solve(self, X: torch.Tensor, over: Callable[[], bool]) -> tuple[torch.Tensor, int]:
+        """Samples from starts X, the best first, and the passes made; ``over`` says whether the time is."""
         passes = Passes()
 
         def tick():
@@ -66,7 +65,7 @@ class Block:
                 X, loss = descend_each(Membership(self.features, self.Q), X, self.inputs, self.least, tick)
         order = loss[: len(X)].argsort()
         order = order[loss[order] <= self.tol]
-        return X[order], loss[order], passes.made
+        return X[order], passes.made
 
 
 def _elsewhere(block, X, seconds, parent):
@@ -91,11 +90,8 @@ def solved(block: Block, X: torch.Tensor, run, jobs: int, tick: Callable[[], boo
         for part in parts:
             yield block.solve(part, tick)
         return
-    here = type(get_active_backend()[0]).__name__ == "LokyBackend"
-    with parallel_config("loky", inner_max_num_threads=1) if here else contextlib.nullcontext():
-        parallel = Parallel(
-            jobs, return_as="generator" if get_active_backend()[0].supports_return_generator else "list"
-        )
+    one_by_one = get_active_backend()[0].supports_return_generator
+    parallel = workers(jobs, 1, return_as="generator" if one_by_one else "list")
     parent, seconds = this_process(), run.left
     outcomes = iter(parallel(delayed(_elsewhere)(block, part.clone(), seconds, parent) for part in parts))
     try:

@@ -68,13 +68,13 @@ def pass_messages(theta, features, posterior: JointPosterior, iterations=300, da
     V, c, n = features.V, features.p / features.d, len(posterior.a)
     theta = theta.to(V)
     generator = torch.Generator().manual_seed(seed)
-    draw = torch.randn(n, features.d, generator=generator, dtype=torch.float64)
+    draw = torch.randn(n, features.d, device="cpu", generator=generator, dtype=torch.float64)
     x = (0.1 * draw if start is None else start).to(V)
     eye = torch.eye(n).to(V)
     C = eye - x @ x.T / features.d
     g = V.new_zeros(features.p, n)
     for _ in range(iterations):
-        shift = torch.rand(features.p, n, generator=generator, dtype=torch.float64).to(V)
+        shift = torch.rand(features.p, n, device="cpu", generator=generator, dtype=torch.float64).to(V)
         omega = V @ x.T - g @ C
         mean, spread = posterior(theta, omega, C, shift)
         new_g = torch.linalg.solve(C, (mean - omega).T).T

@@ -109,7 +109,7 @@ class Span:
             block = Block(self.features, self.Q, self.basis, self.inputs, self.tol, self.least, share)
             new, blocks = 0, solved(block, X, run, jobs, self._tick)
             with contextlib.closing(blocks):
-                for samples, _, passes in blocks:
+                for samples, passes in blocks:
                     run.passes.made += passes
                     new += self._add(samples)
                     if len(self.found):
@@ -158,13 +158,6 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
     """One sample at a time, within the run's budget; see :func:`reconlaw.reconstruct`.
 
     Args:
-        features: as of :func:`reconlaw.reconstruct`.
-        theta: as of :func:`reconlaw.reconstruct`.
-        n: as of :func:`reconlaw.reconstruct`.
-        run: its budget and its best so far.
-        seed: as of :func:`reconlaw.reconstruct`.
-        tol: as of :func:`reconlaw.reconstruct`.
-        inputs: as of :func:`reconlaw.reconstruct`.
         jobs: processes that share the starts, as of :func:`reconlaw.sweep`: −1 is one for each core, and inside
             ``joblib.parallel_config(backend="dask")`` they are that cluster's. The outcome does not depend on it.
 

@@ -22,14 +22,14 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from joblib import Parallel, delayed, effective_n_jobs, parallel_config
+from joblib import delayed, effective_n_jobs
 from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
 from joblib.externals.loky.backend.reduction import dumps
 from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from .._checks import listed, resolve_device
-from .._workers import this_process, work_for
+from .._workers import local, this_process, work_for, workers
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -248,7 +248,7 @@ class _Plan:
     def __init__(self, work, take, finished, jobs, threads, isolate):
         self.work, self.take, self.finished, self.jobs, self.isolate = work, take, finished, jobs, isolate
         self.backend, _ = get_active_backend()
-        self.here = type(self.backend).__name__ == "LokyBackend"  # joblib's default: this machine's cores
+        self.here = local(self.backend)
         if jobs == -1 and self.here and resolve_device("auto").type != "cpu":
             self.jobs = jobs = 1
         self.workers = effective_n_jobs(jobs)
@@ -304,10 +304,9 @@ class _Plan:
         return delayed(_compute)(self.work, key, settings, self.threads, self.parent)
 
     def _together(self, calls):
-        local = parallel_config("loky", inner_max_num_threads=self.threads) if self.here else contextlib.nullcontext()
         one_by_one = self.backend.supports_return_generator
-        with local:
-            parallel = Parallel(self.jobs, return_as="generator_unordered" if one_by_one else "list", batch_size=1)
+        how = {"return_as": "generator_unordered" if one_by_one else "list", "batch_size": 1}
+        parallel = workers(self.jobs, self.threads, **how)
         if one_by_one:
             yield from parallel(calls)
             return

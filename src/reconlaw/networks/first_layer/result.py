@@ -8,11 +8,9 @@ from typing import Any
 
 import torch
 
+from ...attack.examine import RECOVERED, ROUGH
 from ...attack.result import Flag, Result, Status
 from .certificate import Certificate
-
-# A sample is recovered where its standard error leaves room below 1e-2, known roughly below a tenth.
-_RECOVERED, _ROUGH = 5e-3, 0.1
 
 
 @dataclass(eq=False, repr=False)
@@ -66,7 +64,7 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
         X = X * d**0.5 * sign[:, None]
     if settled:
         held = certificate.holds & bool(len(X) == rank)
-        names = [(Flag.RECOVERED, _RECOVERED), (Flag.ROUGH, _ROUGH), (Flag.UNRESOLVED, math.inf)]
+        names = [(Flag.RECOVERED, RECOVERED), (Flag.ROUGH, ROUGH), (Flag.UNRESOLVED, math.inf)]
         flags = tuple(
             next((flag for flag, most in names if float(e) < most), Flag.UNRESOLVED) if ok else Flag.UNRESOLVED
             for e, ok in zip(errors, held.tolist(), strict=True)
@@ -136,5 +134,5 @@ def _message(status, change, rank, found, flags, outcome, run) -> str:
             f"sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
         )
     held = int(outcome.certificate.holds.sum()) if outcome.certificate is not None and flags else 0
-    shares = f"{found} of {rank} masks found, the certificate holds for {held}, {good} samples told to {_RECOVERED}"
+    shares = f"{found} of {rank} masks found, the certificate holds for {held}, {good} samples told to {RECOVERED}"
     return f"{status.value}: {shares}, after {run.steps:.0f} steps; try another seed or more max_steps{remarks}"

@@ -31,7 +31,7 @@ from ...features.feature_map import FeatureMap
 from ...inputs import Inputs, Sphere
 from ..replay import corrected
 from .fit import begin, descend
-from .recipe import Recipe
+from .recipe import Recipe, trained
 from .result import Retrace, result_of
 
 __all__ = ["Retrace", "retrace"]
@@ -224,7 +224,7 @@ def _by_correction(features, target, train, labels, named, X, run):
     theta = features.check_theta(target[0])
 
     def simulate(X):
-        return features.check_theta((train(X, **named) if labels is None else train(X, labels, **named)).detach())
+        return features.check_theta(trained(train, X, labels, named)[0].detach())
 
     with run.working():
         return corrected(theta, features, X.to(theta), simulate).X.to(X)

@@ -25,6 +25,12 @@ _AGREES = 0.05
 _SAME = 64.0
 
 
+def trained(train: Callable[..., Any], X: torch.Tensor, y: Any, named: dict[str, Any]) -> list:
+    """What ``train`` returns, a list of one where it is no tuple; called without y where that is None."""
+    made = train(X, **named) if y is None else train(X, y, **named)
+    return list(made) if isinstance(made, tuple | list) else [made]
+
+
 @dataclass(eq=False)
 class Recipe:
     r"""θ_sim(q) as one vector of unit scale, for one choice of labels and of what else is tried.
@@ -40,7 +46,6 @@ class Recipe:
         fixed: other arguments of ``train``.
         d: of an input.
         forward: differentiate by forward mode; None until it was tried.
-        calls: of ``train`` so far.
     """
 
     train: Callable[..., Any]
@@ -53,7 +58,6 @@ class Recipe:
     fixed: dict[str, Any]
     d: int
     forward: bool | None = None
-    calls: int = 0
 
     def __post_init__(self):
         self.scales = [float(t.norm()) or 1.0 for t in self.target]
@@ -72,22 +76,19 @@ class Recipe:
 
     def __call__(self, q: torch.Tensor) -> torch.Tensor:
         """θ_sim, of unit scale, as one vector."""
-        self.calls += 1
-        X, y, named = self.arguments(q)
-        made = self.train(X, **named) if y is None else self.train(X, y, **named)
-        parts = list(made) if isinstance(made, tuple | list) else [made]
+        return self._joined(trained(self.train, *self.arguments(q)))
+
+    def _joined(self, parts):
         flat = [part.flatten().to(self.goal) / s for part, s in zip(parts, self.scales, strict=True)]
         return torch.cat(flat) / len(parts) ** 0.5
 
-    def check(self, q: torch.Tensor) -> torch.Tensor:
-        """θ_sim at q, once ``train`` has shown that it returns what was observed, and the same twice.
+    def check(self, q: torch.Tensor) -> None:
+        """Let ``train`` show at q that it returns what was observed, and the same twice.
 
         Raises:
             TypeError, ValueError: it does not.
         """
-        X, y, named = self.arguments(q)
-        made = self.train(X, **named) if y is None else self.train(X, y, **named)
-        parts = list(made) if isinstance(made, tuple | list) else [made]
+        parts = trained(self.train, *self.arguments(q))
         if len(parts) != len(self.target):
             raise ValueError(f"train returns {len(parts)} tensors, and theta is {len(self.target)}; return as many")
         for part, seen in zip(parts, self.target, strict=True):
@@ -100,14 +101,13 @@ class Recipe:
                 )
             check_finite("what train returns", part.detach())
         eps = max(torch.finfo(part.dtype).eps for part in parts)
-        first, again = self(q).detach(), self(q).detach()
+        first, again = self._joined(parts).detach(), self(q).detach()
         if float((first - again).norm()) > _SAME * eps * float(first.norm()):
             raise ValueError(
                 "train returns something else the second time; let it draw its batches and masks from a generator that "
                 "it seeds itself, and copy what it trains"
             )
         self.eps = eps
-        return first
 
     def jacobian(self, q: torch.Tensor) -> torch.Tensor:
         """∂θ_sim/∂q, (m, q)."""

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 
 from ..._random import seeded_generator
+from ...attack.examine import RECOVERED, ROUGH
 from ...attack.result import Flag, Status
 
-_RECOVERED, _ROUGH = 5e-3, 0.1  # standard errors, as elsewhere
 _ASIDE = 0.5  # where the other point lies, in root mean squares of a coordinate
 _DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
 _NEAR = 0.05  # mismatch above which J says nothing of the samples
@@ -132,7 +132,7 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road) -> Retrace:
 def _flag(error, fits):
     if not fits:
         return Flag.UNRESOLVED
-    return Flag.RECOVERED if error < _RECOVERED else Flag.ROUGH if error < _ROUGH else Flag.UNRESOLVED
+    return Flag.RECOVERED if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
 
 
 def _certificate(recipe, fit, inputs):
