@@ -18,7 +18,7 @@ import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
-SCRIPTS += ("audits", "nulls", "state_evolution", "zoo")
+SCRIPTS += ("audits", "nulls", "state_evolution", "zoo", "honesty_inputs")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -67,6 +67,7 @@ SHOWN["zoo"] = {
     "within_0.1",
 }
 SHOWN["zoo"] |= {"ssim_above_0.9", "claimed", "claimed_wrong", "refused", "worst_error", "seconds", "max_steps"}
+SHOWN["honesty_inputs"] = SHOWN["honesty"]
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 

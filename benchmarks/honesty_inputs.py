@@ -1,0 +1,212 @@
+"""How often is "recovered" wrong off the sphere? Small problems in boxes, free space and families, drawn to make it so.
+
+As honesty.py, with pixels, biases and one to four outputs. Each cell attacks a number of problems of one kind:
+
+- "right": the attacker knows the domain, n and the body, at 1 to 4 equations an unknown;
+- "wrong n": one sample too few or too many, or a sample too faint to count;
+- "wrong box": too small, shifted, or of pixels standardised by another mean and deviation;
+- "wrong body": another seed, another activation, or weights off by a thousandth to a tenth;
+- "outside the family": samples that lie near the affine family, and not in it;
+- "single precision": heads trained by cross-entropy in float32, where the last samples lie near the floor.
+
+In the kinds that are wrong by a model's weights or a box nothing that fits may be called recovered unless it is a
+sample. Budgets are in steps, so that every machine counts the same, rounding aside.
+
+    python benchmarks/honesty_inputs.py
+"""
+
+from __future__ import annotations
+
+import common
+import torch
+from honesty import A_CELL, Draw, judged
+from inputs import cross_entropy
+from torch import nn
+
+import reconlaw as rl
+
+STEPS = 1500
+ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
+
+
+def body(draw: Draw, d: int, p: int, activation: str) -> nn.Sequential:
+    """A layer of p features with biases, drawn."""
+    layer = nn.Linear(d, p).double().requires_grad_(False)
+    layer.weight.copy_(draw.normal(p, d) / d**0.5)
+    layer.bias.copy_(draw.normal(p) / 2)
+    return nn.Sequential(layer, ACTIVATIONS[activation]())
+
+
+def features_of(made: nn.Module, d: int) -> rl.ModuleFeatures:
+    return rl.ModuleFeatures(made, (d,), device="cpu")
+
+
+def pixels(draw: Draw, n: int, d: int) -> torch.Tensor:
+    """Pictures of a kind: in [0, 1], a share of the pixels exactly 0, some exactly 1."""
+    dark, bright = draw.real(0, 0.5), draw.real(0, 0.2)
+    X = torch.rand(n, d, generator=draw.generator, dtype=torch.float64) * (1 + bright + dark) - dark
+    return X.clamp(0, 1)
+
+
+class Problem:
+    """A body, samples and θ; what the attacker is told of them is the kinds' to change."""
+
+    def __init__(self, draw: Draw, least: float = 1.0, most: float = 4.0):
+        self.n, self.d, self.outputs = draw.whole(1, 4), draw.whole(4, 12), draw.whole(1, 4)
+        rows = min(self.n, self.outputs)
+        self.where = draw.of(["box", "box", "free", "family"])
+        k = max(2, self.d // 2) if self.where == "family" else self.d
+        unknowns = self.n * (k + rows)
+        p = max(self.n + 2, -(-round(draw.real(least, most) * unknowns) // rows))
+        self.activation = draw.of(list(ACTIVATIONS))
+        self.body = body(draw, self.d, p, self.activation)
+        self.features = features_of(self.body, self.d)
+        self.X, self.inputs = self.samples(draw, k)
+        self.a = draw.coefficients(self.outputs, self.n)
+        self.a *= 10 ** (-draw.real(0, 3) * torch.arange(self.outputs)[:, None])  # rows of unequal size
+
+    def samples(self, draw: Draw, k: int):
+        if self.where == "family":
+            basis, offset = draw.normal(k, self.d), draw.normal(self.d)
+            return offset + draw.normal(self.n, k) @ basis, rl.inputs.Affine(basis, offset)
+        X = pixels(draw, self.n, self.d)
+        return X, rl.inputs.Box(0.0, 1.0) if self.where == "box" else rl.inputs.Free()
+
+    @property
+    def theta(self) -> torch.Tensor:
+        return self.a @ self.features(self.X)
+
+
+def right(draw: Draw):
+    made = Problem(draw)
+    return made.X, made.features, made.theta, {"n": made.n, "inputs": made.inputs}
+
+
+def wrong_n(draw: Draw):
+    made = Problem(draw, 1.5, 6.0)
+    how = draw.of(["few", "many", "faint"]) if made.n > 1 else "many"
+    options = {"n": made.n + {"few": -1, "many": 1, "faint": 0}[how], "inputs": made.inputs}
+    if how != "many":
+        made.a[:, 0] *= 10 ** draw.real(-6, -0.5)
+        alone = made.a[:, 1:] @ made.features(made.X[1:])
+        options["tol"] = max(1e-20, draw.real(0.5, 4) * float((made.theta - alone).norm() / made.theta.norm()) ** 2)
+    return made.X, made.features, made.theta, options
+
+
+def wrong_box(draw: Draw):
+    made = Problem(draw, 1.2, 4.0)
+    X = pixels(draw, made.n, made.d)
+    how, off = draw.of(["small", "shifted", "mean", "std"]), draw.real(0.01, 0.4)
+    low, high = {"small": (off / 2, 1 - off / 2), "shifted": (off, 1 + off), "mean": (-off, 1 - off)}.get(
+        how, (0.0, 1 / (1 + off))
+    )
+    theta = made.a @ made.features(X)
+    tol = draw.of([1e-20, 1e-8, 1e-4])
+    return X, made.features, theta, {"n": made.n, "inputs": rl.inputs.Box(low, high), "tol": tol}
+
+
+def wrong_body(draw: Draw):
+    made = Problem(draw, 1.0, 4.0)
+    how, layer = draw.of(["another", "activation", "near"]), made.body[0]
+    known = body(draw, made.d, layer.out_features, made.activation)
+    if how != "another":
+        off = draw.real(-3, -1)
+        known[0].weight.copy_(layer.weight + (10**off * known[0].weight if how == "near" else 0))
+        known[0].bias.copy_(layer.bias)
+    if how == "activation":
+        known[1] = ACTIVATIONS[draw.of([name for name in ACTIVATIONS if name != made.activation])]()
+    options = {"n": made.n, "inputs": made.inputs, "tol": draw.of([1e-20, 1e-8, 1e-4])}
+    return made.X, features_of(known, made.d), made.theta, options
+
+
+def outside(draw: Draw):
+    made = Problem(draw, 1.2, 4.0)
+    k = max(2, made.d // 2)
+    basis, offset = draw.normal(k, made.d), draw.normal(made.d)
+    off = 10 ** draw.real(-4, -0.3)
+    X = offset + draw.normal(made.n, k) @ basis + off * draw.normal(made.n, made.d)
+    tol = draw.of([1e-20, off**2, 1e-4])
+    theta = made.a @ made.features(X)
+    return X, made.features, theta, {"n": made.n, "inputs": rl.inputs.Affine(basis, offset), "tol": tol}
+
+
+def single(draw: Draw):
+    n, d, outputs, p = draw.whole(2, 5), draw.whole(6, 12), draw.whole(3, 8), draw.whole(60, 200)
+    made = body(draw, d, p, draw.of(["gelu", "relu"]))
+    X = pixels(draw, n, d)
+    if draw.real() < 0.5:  # two of one class that are nearly one
+        X[1] = (X[0] + 10 ** draw.real(-3, -0.5) * draw.normal(d)).clamp(0, 1)
+    X, single = X.float(), made.float()
+    y = torch.arange(n) % draw.whole(2, outputs)
+    head, F = nn.Linear(p, outputs), single(X)
+    with torch.no_grad():
+        head.weight.copy_(draw.normal(outputs, p).float() * 10 ** draw.real(-1.5, 0) / p**0.5)
+    before = head.weight.detach().clone()
+    rate = 10 ** draw.real(-2.5, -0.5)
+    sgd = lambda parameters: torch.optim.SGD(parameters, rate, momentum=0.9)  # noqa: E731
+    cross_entropy(head.parameters(), lambda rows: head(F[rows]), y, sgd, draw.whole(5, 200))
+    theta = head.weight.detach().double() - before.double()
+    where = draw.of([rl.inputs.Box(0.0, 1.0), rl.inputs.Free()])
+    return X.double(), features_of(made.double(), d), theta, {"n": n, "inputs": where}
+
+
+KINDS = {
+    "right": right,
+    "wrong n": wrong_n,
+    "wrong box": wrong_box,
+    "wrong body": wrong_body,
+    "outside the family": outside,
+    "single precision": single,
+}
+
+
+def attacked(kind: str, index: int, steps: int) -> dict:
+    """One problem: what was claimed of it, and what of it is wrong."""
+    X, features, theta, options = KINDS[kind](Draw(kind, index))
+    try:
+        result = common.attack(theta, features, seed=index, max_steps=steps, **options)
+    except (rl.StepError, ValueError):  # one that the attack documents: n above what is left, say
+        return {"errors": 1}
+    return judged(result, X)
+
+
+def work(s: dict) -> dict:
+    total: dict = {"problems": 0, "errors": 0, "wrong": []}
+    for index in range(s["first"], s["first"] + A_CELL):
+        total["problems"] += 1
+        found = attacked(s["kind"], index, s["steps"])
+        for name, value in found.items():
+            total[name] = total.get(name, 0) + value
+        if found.get("samples_wrong") or found.get("sets_wrong"):
+            total["wrong"].append(index)
+    return total
+
+
+def summarise(cells: list[dict]) -> list[dict]:
+    rows = []
+    groups = [([cell for cell in cells if cell["settings"]["kind"] == kind], kind) for kind in KINDS]
+    for members, kind in [*groups, (cells, "all")]:
+        names = {name for cell in members for name in cell["result"]} - {"wrong"}
+        total = {name: sum(cell["result"].get(name, 0) for cell in members) for name in sorted(names)}
+        for what in ("samples", "sets"):
+            if total.get(f"{what}_called"):
+                total[f"{what}_wrong_interval"] = common.wilson(total[f"{what}_wrong"], total[f"{what}_called"])
+        if members:
+            rows.append({"kind": kind, **total})
+    return rows
+
+
+def main() -> None:
+    options = common.parser(__doc__)
+    options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
+    options.add_argument("--problems", type=int, default=180, help="of each kind (180)")
+    options.add_argument("--steps", type=int, help=f"budget of a problem ({STEPS})")
+    args = common.parse(options)
+    steps = args.steps or (20 if args.tiny else STEPS)
+    firsts = range(0, A_CELL if args.tiny else args.problems, A_CELL)
+    cells = [{"kind": kind, "first": first, "steps": steps} for first in firsts for kind in args.kinds]
+    common.run("honesty_inputs", args, cells, work, summarise)
+
+
+if __name__ == "__main__":
+    main()
