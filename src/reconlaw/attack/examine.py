@@ -5,7 +5,9 @@ fewer are tried: one may be spare because n is too large or two samples coincide
 in two, a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)) as long as no neuron tells the three apart. Where samples are unchecked
 other roads are taken from other starts: if all that arrive, arrive at the same set, it is the answer; if one arrives
 elsewhere, or none arrives, other sets may fit as well. Where standard errors decide, one more sample is tried, to see
-whether the residual is noise (:mod:`reconlaw.attack.leftover`).
+whether the residual is noise (:mod:`reconlaw.attack.leftover`), and the answer is let out of its box or family, to see
+whether that holds the samples (:mod:`reconlaw.attack.widened`). Samples that can slide towards one another are segments
+(:mod:`reconlaw.attack.segments`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from .count import Count, count
 from .leftover import Leftover, one_more
 from .result import Flag
 from .search import Search
+from .segments import segments
 from .varpro import descend
+from .widened import outside
 
 _SPHERE = Sphere()
 # A sample counts as recovered where its standard error leaves room below 1e-2, as known roughly below a tenth.
@@ -44,6 +48,14 @@ _SAME, _ROADS, _ARRIVALS, _ROAD_STEPS = 1e-4, 400, 6, 50_000
 _BETTERED = 4
 _MISFIT = (
     "one more sample would explain part of what is left of theta, so n may be too small or one of these a near miss, "
+    "and the standard errors allow for it"
+)
+_OUTSIDE = (
+    "inputs outside {!r} would explain more of what is left of theta, so it may not hold the samples, and the standard "
+    "errors allow for it"
+)
+_UNASKED = (
+    "whether inputs outside {!r} would explain more of what is left of theta could not be asked with so few equations, "
     "and the standard errors allow for it"
 )
 
@@ -114,6 +126,14 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     T = features.positions
     alpha.view(T, n, -1)[:, kept] = point.alpha.reshape(T, len(kept), -1)
     errors = left.errors(certificate)
+    let_out = Leftover(0.0)
+    if not isinstance(inputs, Sphere) and _decides(certificate):
+        let_out = outside(features, theta, X[kept], spare, inputs, run)
+        errors = torch.maximum(errors, let_out.errors(certificate))
+        if let_out.much and let_out.moved is not None:
+            errors = torch.maximum(errors, let_out.moved)
+    if len(theta) > 1 and not lost:
+        run.segments = segments(features, theta, X, certificate, inputs) | run.segments
     if lost:
         errors = torch.maximum(errors, _linear_reach(features, X[kept]))
     exact = min(certificate.speaking - counted.unknowns, whole.equations - whole.unknowns) <= 0
@@ -128,6 +148,8 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     spread[kept] = errors
     named = dict(zip(kept, flags, strict=True)) | lost
     remark = _MISFIT if left.much else ""
+    if let_out.much:
+        remark = (_UNASKED if let_out.moved is None else _OUTSIDE).format(inputs)
     return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark)
 
 

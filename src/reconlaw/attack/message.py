@@ -55,9 +55,10 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
             "fit theta as well and this one is not the data; more independent ones are needed, no method can do better"
         )
     if run.segments and examined.errors is not None:
+        beside = f", {_shares(examined.flags)}" if any(flag in _FOUND for flag in examined.flags) else ""
         return (
             f"{len(run.segments)} of the samples found lie on segments of inputs that explain theta as well (the "
-            f"features are linear between two samples): their ends are in result.segments; loss {examined.loss:.1e}"
+            f"features are linear between two samples): their ends are in result.segments{beside}; {after}"
         )
     if status is Status.RECOVERED:
         sign = " up to sign (the activation is even or odd)" if Flag.UP_TO_SIGN in examined.flags else ""

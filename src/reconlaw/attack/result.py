@@ -60,8 +60,8 @@ class Result:
         latent: (n, k) coordinates of X in a family or under a decoder; None elsewhere.
         at_bounds: (n, k) bool, coordinates that rest on a bound of their box: a bound that holds for an interval of θ,
             so one unknown less each; None where there is no box.
-        segments: of "span", row of X → (2, d), the ends of a segment all of whose points explain θ as well as that row;
-            None of the other methods, and where there is no such segment.
+        segments: row of X → (2, d), the ends of a segment all of whose points explain θ as well as that row;
+            None where there is none.
         exact: (n,) bool, of inputs with ``levels``: rows that lie on the grid, each of whose pixels is known to a tenth
             of a level or better, and any of whose neighbours on the grid explains θ worse
             (:mod:`reconlaw.attack.grid`). None without levels.
