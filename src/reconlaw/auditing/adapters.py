@@ -169,6 +169,10 @@ def without_adapter(before: dict, after: dict, module: nn.Module, config: dict |
     return states[0], states[1], layers
 
 
-def first_moved(layers: dict[str, LowRank]) -> str:
-    """The first adapted layer, in the model's order, whose factor A changed; the first where none did."""
-    return next((name for name, one in layers.items() if not torch.equal(*one.A)), next(iter(layers)))
+def first_moved(layers: dict[str, LowRank]) -> str | None:
+    """The first adapted layer, in the model's order, whose factor A changed, else B; None where none did."""
+    for of in ("A", "B"):
+        for name, one in layers.items():
+            if not torch.equal(*getattr(one, of)):
+                return name
+    return None

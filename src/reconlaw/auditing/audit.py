@@ -29,7 +29,7 @@ from ..features.budget import within
 from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import MOST_MOVED, HeadChange
-from .checkpoints import Source, matched_pair, read_state, some
+from .checkpoints import Source, matched_pair, read_pair, some
 from .checks import Check, check_body, check_change, check_counts, check_layer, elsewhere, first_layer, too_far
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
@@ -39,6 +39,7 @@ from .judgement import judge, not_determined
 from .outcome import Audit, Verdict
 from .output import is_json, write_json
 from .pool import identify, pool_check, pool_summary
+from .pretrained import saved_by_transformers
 from .report import is_report, write
 from .spending import Spending
 
@@ -93,7 +94,8 @@ def audit(
         progress: say on stderr what is being done.
         max_steps: the same budget in steps, as of :func:`reconlaw.reconstruct`; None for no limit. With
             ``max_seconds=None`` the outcome does not depend on the speed of the machine.
-        state: where in the files the state dictionary is, such as "state_dict_ema"; None for the usual places.
+        state: where in the files the state dictionary is, such as "state_dict_ema"; None for the usual places. Of a
+            bare state dictionary beside one that has it, all is taken.
         inputs: where inputs lie as the model sees them, one of :mod:`reconlaw.inputs`, such as a
             :class:`~reconlaw.inputs.Box` of pixels. Without it nothing is assumed: all of space is searched, or the
             sphere of ``norm`` where that is given, or directions where the body is blind to length.
@@ -131,13 +133,15 @@ def audit(
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
     if head is not None and layer is not None:
         raise AuditError(f"head={head!r} and layer={layer!r}: pass one of the two")
-    old, new = read_state(before, "before", state), read_state(after, "after", state)
+    old, new = read_pair(*saved_by_transformers(before, after, module), state)
     adapted: dict[str, LowRank] = {}
     if (holds_adapter(old) or holds_adapter(new)) and not holds_adapter(module.state_dict()):
         old, new, adapted = without_adapter(old, new, module, read_config(after) or read_config(before))
-        layer = layer or head or first_moved(adapted)
-        if layer not in adapted:
-            raise AuditError(f"layer={layer!r} is not adapted; the adapters are of {some(adapted)}")
+        named = layer or head
+        if named is None or named in adapted:
+            layer, head = named or first_moved(adapted), None
+        elif not {f"{named}.weight", f"{named}.bias"} & set(changed_tensors(old, new)):  # nor trained beside them
+            raise AuditError(f"layer={named!r} is not adapted; the adapters are of {some(adapted)}")
     states = matched_pair(old, new, module)
     changed = changed_tensors(*states)
     if layer is not None:

@@ -83,6 +83,26 @@ def _tensors(content: Mapping, name: str) -> dict[str, torch.Tensor]:
     return kept
 
 
+def _content(source: Source, name: str) -> Mapping:
+    """What a file, a mapping or a module holds, with whatever a trainer put around the state dictionary."""
+    content: object
+    if isinstance(source, nn.Module):
+        content = source.state_dict()
+    elif isinstance(source, Mapping):
+        content = source
+    elif isinstance(source, str | Path):
+        content = load_tensors(Path(source).expanduser(), name)
+    else:
+        raise AuditError(f"{name} is a {type(source).__name__}; pass a path, a state_dict or a torch.nn.Module")
+    if not isinstance(content, Mapping):
+        raise AuditError(f"{name} holds a {type(content).__name__}; expected a state_dict, names with tensors")
+    return content
+
+
+def _state(content: Mapping, name: str, key: str | None) -> dict[str, torch.Tensor]:
+    return {k: value.detach().cpu() for k, value in _tensors(_choose(content, name, key), name).items()}
+
+
 def read_state(source: Source, name: str, key: str | None = None) -> dict[str, torch.Tensor]:
     """The state dictionary of a file, a mapping or a module, on the CPU, under the names it has there.
 
@@ -95,18 +115,21 @@ def read_state(source: Source, name: str, key: str | None = None) -> dict[str, t
     Raises:
         AuditError: no file, a damaged one, no tensors in it, several states to choose from, quantised weights.
     """
-    content: object
-    if isinstance(source, nn.Module):
-        content = source.state_dict()
-    elif isinstance(source, Mapping):
-        content = source
-    elif isinstance(source, str | Path):
-        content = load_tensors(Path(source).expanduser(), name)
-    else:
-        raise AuditError(f"{name} is a {type(source).__name__}; pass a path, a state_dict or a torch.nn.Module")
-    if not isinstance(content, Mapping):
-        raise AuditError(f"{name} holds a {type(content).__name__}; expected a state_dict, names with tensors")
-    return {k: value.detach().cpu() for k, value in _tensors(_choose(content, name, key), name).items()}
+    return _state(_content(source, name), name, key)
+
+
+def read_pair(before: Source, after: Source, key: str | None = None) -> list[dict[str, torch.Tensor]]:
+    """:func:`read_state` of both; ``key`` need be in one of them alone where the other is a bare state dictionary.
+
+    Raises:
+        AuditError: as of :func:`read_state`.
+    """
+    contents = {"before": _content(before, "before"), "after": _content(after, "after")}
+    there = any(isinstance(content.get(key), Mapping) for content in contents.values())
+    return [
+        _state(content, name, None if there and _is_state(content) and key not in content else key)
+        for name, content in contents.items()
+    ]
 
 
 def _plain(key: str, own: Mapping[str, str]) -> str | None:

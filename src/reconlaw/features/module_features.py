@@ -48,6 +48,24 @@ def _plain_attention():
     return sdpa_kernel(SDPBackend.MATH)
 
 
+class _Hardsigmoid(nn.Module):
+    """min(max(x + 3, 0), 6)/6, as torch.nn.Hardsigmoid, in operations that have a second derivative."""
+
+    def forward(self, x):
+        return nn.functional.hardtanh(x + 3, 0.0, 6.0) / 6
+
+
+def _differentiable(module: nn.Module) -> nn.Module:
+    """The module, its hard sigmoids by operations that can be differentiated twice, which torch's cannot."""
+    if type(module) is nn.Hardsigmoid:
+        return _Hardsigmoid()
+    for part in list(module.modules()):
+        for name, child in list(part.named_children()):
+            if type(child) is nn.Hardsigmoid:
+                setattr(part, name, _Hardsigmoid())
+    return module
+
+
 class ModuleError(ValueError):
     """A module that cannot serve as a body, and why."""
 
@@ -138,7 +156,7 @@ class ModuleFeatures(FeatureMap):
 
     def _copy(self, module, dtype):
         with torch.inference_mode(False):  # or the copy could not be differentiated ever after
-            made = copied(module)
+            made = _differentiable(copied(module))
             made = made.to(self.device, dtype).eval().requires_grad_(False)
             for part, name, value in _plain_tensors(made):  # which module.to leaves where they are
                 setattr(part, name, value.to(self.device, dtype if value.is_floating_point() else value.dtype))
