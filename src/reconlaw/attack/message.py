@@ -7,6 +7,7 @@ from .examine import Examined
 from .result import Flag, Status
 
 _FOUND = (Flag.RECOVERED, Flag.UP_TO_SIGN)
+_KNOWLEDGE = "a family, grey levels, a pool of candidates, their labels"
 # Remarks of a run that a message repeats.
 _REMARKS = 3
 _WORDS = {
@@ -41,7 +42,8 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
     if counted.shared:
         return (
             "not determined: the activation is a polynomial of degree 2 at most, so theta tells Σ a_i x_i and "
-            "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; no method can do better"
+            "Σ a_i x_i x_iᵀ alone, which other sets share, and this one is not the data; only what is known of the "
+            f"inputs beforehand could tell these sets apart ({_KNOWLEDGE})"
         )
     if uncounted and status is Status.AMBIGUOUS:
         return (
@@ -52,7 +54,8 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
     if not counted.enough:
         return (
             f"not determined: {counted.equations} equations for {counted.unknowns} unknowns, so other sets "
-            "fit theta as well and this one is not the data; more independent ones are needed, no method can do better"
+            "fit theta as well and this one is not the data; more independent equations are needed, or fewer unknowns: "
+            f"where more is known of the inputs beforehand ({_KNOWLEDGE}), theta may determine them"
         )
     if run.segments and examined.errors is not None:
         beside = f", {_shares(examined.flags)}" if any(flag in _FOUND for flag in examined.flags) else ""
