@@ -1,7 +1,7 @@
 """What a chapter prints and asserts, under changes that must not matter: `python tests/robust.py [chapter ...]`.
 
-Every search that a cell of a notebook calls is given θ moved by its rounding in a random direction, 1e-14 of its size
-in float64; or another seed of the attacker. The cells that search run again, and those that use what they made; a
+Every search that a cell of a notebook calls is given θ moved by its rounding (:func:`moved`), 1e-14 of its size in
+float64; or another seed of the attacker. The cells that search run again, and those that use what they made; a
 change holds if no cell raises and each prints what is stored. Every rerun is kept (in _build/robust, for as long as the
 code of the chapter stays), so that an interrupted run goes on and ``--times`` adds to what is there. With ``--jobs``
 the chapters' reruns are shared out, a few to a process: the first of all chapters, then more. The table is
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import ast
 import configparser
+import copy
 import functools
 import hashlib
 import importlib
@@ -25,6 +26,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -41,22 +43,72 @@ TABLE = ROOT / "tests" / "robust.md"
 KEPT = ROOT / "_build" / "robust"
 HEAD = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
 NOTE = "A row is of its chapter's code when it was measured; `make robust` measures what changed since, and the rest."
-SEARCHES = (  # what is given θ, or the span of its rows (Q), by a cell or by the exercises
+SEARCHES = (  # what is given θ, the span of its rows (Q), or two models, by a cell or by the exercises
     "reconlaw.attack.reconstruct.reconstruct",
     "reconlaw.attack.solutions.all_solutions",
     "reconlaw.attack.varpro.descend",
     "reconlaw.attack.membership.Membership",
     "reconlaw.attack.message_passing.MessagePassing",
+    "reconlaw.auditing.audit.audit",
     "reconlaw.features.spectral.directions",
+    "reconlaw.networks.first_layer.first_layer",
     "reconlaw.networks.kkt.kkt",
     "reconlaw.networks.ntk.ntk",
     "reconlaw.networks.replay.replay",
+    "reconlaw.networks.retrace.retrace",
 )
 NUDGE = 1e-14
+COARSE = 2.0**-40  # spacing over the size, above which θ came out of single precision or less
+SPARSE = 12  # one entry in so many moves by its last bit: the variance of a rounding
+GIVEN = ("theta", "Q", "R", "after", "network")  # the argument that moves
 CHANGES = ("θ moved by 1e-14", "another seed")
 SHARE = 5  # reruns of each kind that a process makes before another chapter has its turn
 WRITES = (".save(", ".write_text(")  # a file may have been written over by a later cell
 MUTATE = {"append", "extend", "update", "add", "setdefault", "insert", "pop", "remove", "clear"}
+
+
+def moved(theta: torch.Tensor, generator: torch.Generator, before: torch.Tensor | None = None) -> torch.Tensor:
+    """θ, or weights trained from ``before``, as another rounding would have left them.
+
+    In double precision, all entries in a random direction, by 1e-14 of the size of θ (of what training changed).
+    Entries on a coarser grid, which a search reads as a sign of the precision, stay on it: some move by their last bit.
+    """
+    from reconlaw.attack.subspace import quantum
+
+    change = theta if before is None else theta - before.to(theta)
+    if not theta.is_floating_point() or not change.any():
+        return theta
+    x = theta.detach().double().cpu()
+    if (spacing := quantum(x)) <= COARSE * float(x.square().mean().sqrt()):
+        move = torch.randn(x.shape, generator=generator, dtype=x.dtype)
+        return theta + (NUDGE * float(change.norm()) / move.norm() * move).to(theta)
+    mantissa, exponent = torch.frexp(x)
+    bits = (mantissa.abs() * 2.0**53).to(torch.int64)
+    last = (bits & -bits).double() * torch.exp2((exponent - 53).double())
+    sign = torch.where(torch.rand(x.shape, generator=generator) < 0.5, -1.0, 1.0)
+    some = torch.rand(x.shape, generator=generator) < 1 / SPARSE
+    return (x + torch.where(some, sign * last.clamp(max=spacing), 0.0)).to(theta)
+
+
+def otherwise(given, before, generator: torch.Generator):
+    """A tensor, several, a network, its state or its file, :func:`moved` where it is not as ``before``."""
+    if isinstance(given, torch.Tensor):
+        return moved(given, generator, before if isinstance(before, torch.Tensor) else None)
+    if isinstance(given, tuple | list):
+        old = before if isinstance(before, tuple | list) else [None] * len(given)
+        return type(given)(otherwise(*pair, generator) for pair in zip(given, old, strict=True))
+    if isinstance(given, torch.nn.Module):
+        made = copy.deepcopy(given)
+        made.load_state_dict(otherwise(given.state_dict(), before, generator))
+        return made
+    if isinstance(given, str | Path):
+        made = Path(tempfile.mkdtemp(prefix="robust-")) / Path(given).name
+        torch.save(otherwise(torch.load(given, weights_only=True), before, generator), made)
+        return made
+    if isinstance(before, str | Path):
+        before = torch.load(before, weights_only=True)
+    old = before.state_dict() if isinstance(before, torch.nn.Module) else before or {}
+    return {name: otherwise(one, old.get(name), generator) for name, one in given.items()}
 
 
 class Searches:
@@ -103,11 +155,8 @@ class Searches:
     def _alter(self, given):
         draw = 1000 * self.number + self.calls
         if self.change == CHANGES[0]:
-            name = "theta" if "theta" in given else "Q" if "Q" in given else "R"
-            theta = given[name]
-            move = torch.randn(theta.shape, generator=torch.Generator().manual_seed(draw), dtype=theta.dtype)
-            size = max(NUDGE, torch.finfo(theta.dtype).eps / 2)
-            given[name] = theta + size * theta.norm() / move.norm() * move.to(theta.device)
+            name = next(name for name in GIVEN if name in given)
+            given[name] = otherwise(given[name], given.get("before"), torch.Generator().manual_seed(draw))
         elif "seed" in given:
             given["seed"] += 1000 * self.number
         elif "generator" in given:

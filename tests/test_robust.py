@@ -1,12 +1,16 @@
 """`make robust` finds what rests on a seed, leaves what does not, and computes no rerun twice."""
 
+import copy
 import subprocess
 import sys
 
 import nbformat
+import torch
 from helpers import ROOT
+from robust import moved, otherwise
 
 import reconlaw as rl
+from reconlaw.attack.subspace import quantum
 
 PROBLEM = """import torch
 import reconlaw as rl
@@ -61,3 +65,30 @@ def test_the_table_tells_what_rests_on_a_seed(tmp_path):
     assert rows[4][4] == f"[4] 2×: no longer: {at[0, 0]:.6f}"
     again = subprocess.run(call, capture_output=True, text=True)
     assert again.returncode == 0 and "chapter" in first.stderr and again.stderr == ""
+
+
+def test_what_moves_keeps_the_precision_that_it_shows():
+    draw = torch.Generator().manual_seed(0)
+    exact = torch.randn(6, 1000, dtype=torch.float64, generator=draw)
+    again = moved(exact, draw)
+    assert 0.9e-14 < float((again - exact).norm() / exact.norm()) < 1.1e-14
+    before = torch.randn(6, 1000, generator=draw)
+    for kind in (torch.float32, torch.float16):
+        change = (before + 0.01 * exact).to(kind).double() - before.to(kind).double()
+        again = moved(change, draw)
+        flipped = float((again != change).double().mean())
+        assert quantum(again) == quantum(change) and 1 / 14 < flipped < 1 / 10
+        assert (again - change).abs().max() <= quantum(change)
+
+
+def test_only_what_was_trained_moves(tmp_path):
+    before = torch.nn.Sequential(torch.nn.Linear(4, 30), torch.nn.Linear(30, 20))
+    after = copy.deepcopy(before)
+    after[1].weight.data += 1e-3 * torch.randn(20, 30, generator=torch.Generator().manual_seed(1))
+    torch.save(after.state_dict(), tmp_path / "after.pt")
+    torch.save(before.state_dict(), tmp_path / "before.pt")
+    for old, new in ((before, after), (tmp_path / "before.pt", tmp_path / "after.pt")):
+        found = otherwise(new, old, torch.Generator().manual_seed(2))
+        state = torch.load(found, weights_only=True) if new is not after else found.state_dict()
+        differ = {name for name, value in state.items() if not torch.equal(value, after.state_dict()[name])}
+        assert differ == {"1.weight"} and state["1.weight"].dtype == torch.float32
