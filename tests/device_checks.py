@@ -21,6 +21,7 @@ from reconlaw._precision import _newer, _older, full_precision
 from reconlaw.attack import varpro
 from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.run import Run
+from reconlaw.attack.solutions import all_solutions
 from reconlaw.attack.varpro import descend
 from reconlaw.features import random_features
 from reconlaw.features.passes import Passes, counted
@@ -333,7 +334,9 @@ def test_draws_name_their_device(device):
         data, features, theta = problem()
         assert data.X.device.type == "cpu"
         found = rl.reconstruct(theta, features, 3)
+        assert found.status == "recovered"
         rl.match(found.X, data.X)
+        assert all_solutions(theta, features, 3, starts=4, max_steps=5) is not None
         rl.data.digits(4)
         body = rl.ModuleFeatures(nn.Sequential(nn.Linear(8, 40), nn.Tanh()), 8)
         body.rank(10), body.metric()

@@ -165,6 +165,26 @@ def test_no_docstring_describes_two_in_one_line(file):
             assert not found, f"{getattr(node, 'name', 'module')}: {found}"
 
 
+# --- draws ------------------------------------------------------------------------------------------------------------
+
+DRAWS = {"rand", "randn", "randint", "randperm", "normal", "bernoulli"}
+
+
+def draws_without_a_device(text):
+    """Draws of torch that would follow ``torch.set_default_device``, which the generators, of the CPU, do not."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in DRAWS:
+            named = {keyword.arg for keyword in node.keywords}
+            if getattr(node.func.value, "id", None) == "torch" and not named & {"device", None}:
+                yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("file", FILES, ids=name_of)
+def test_draws_name_their_device(file):
+    assert list(draws_without_a_device("import torch\ntorch.randn(3, generator=g)"))
+    assert not list(draws_without_a_device(file.read_text(encoding="utf-8")))
+
+
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 TESTS = sorted(Path(__file__).parent.glob("test_*.py"))

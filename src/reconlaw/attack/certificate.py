@@ -214,7 +214,7 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     short, lowest, highest, told = _solve(operator, precondition, step.gradient)
     traces = 0
     for _ in range(_PROBES):
-        signs = torch.randint(0, 2, (n, d), generator=generator).to(X) * 2 - 1
+        signs = torch.randint(0, 2, (n, d), device="cpu", generator=generator).to(X) * 2 - 1
         g = step.within(signs) * step.D.sqrt()[:, None]
         z, low, high, found = _solve(operator, precondition, g)
         lowest, highest, told = min(lowest, low), max(highest, high), told and found

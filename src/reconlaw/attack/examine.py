@@ -218,10 +218,10 @@ def _linear_reach(features, X):
     Two samples within that distance can be one to θ, a₁φ(Vu₁) + a₂φ(Vu₂) = φ(V(a₁u₁ + a₂u₂)). Where φ bends it is 0.
     """
     generator = seeded_generator("reach", 0)
-    lines = torch.randn(_LINES, 1, X.shape[1], generator=generator, dtype=torch.float64).to(X)
+    lines = torch.randn(_LINES, 1, X.shape[1], device="cpu", generator=generator, dtype=torch.float64).to(X)
     lines = lines - X * ((lines * X).sum(2, keepdim=True) / X.square().sum(1, keepdim=True))
     lines = lines * (X.norm(dim=1, keepdim=True) / lines.norm(dim=2, keepdim=True).clamp_min(1e-300))
-    reach, Phi, dtype = torch.zeros(len(X), dtype=torch.float64), features.apply(X), X.dtype
+    reach, Phi, dtype = torch.zeros(len(X), device="cpu", dtype=torch.float64), features.apply(X), X.dtype
     for k in range(_HALVINGS):
         ahead, behind = (
             features.apply((X + sign * lines / 2**k).flatten(0, 1)).unflatten(0, (_LINES, len(X))) for sign in (1, -1)

@@ -48,7 +48,7 @@ def all_solutions(theta, features, n, starts=200, seed=0, max_steps=200, tol=1e-
     if (family is None) != (k is None):
         raise ValueError("family and k belong together: pass the family and the dimension of its codes, or neither")
     shape = check_count("starts", starts), check_count("n", n), features.d if k is None else check_count("k", k)
-    Z = torch.randn(*shape, generator=seeded_generator("attack", seed), dtype=theta.dtype).to(theta)
+    Z = torch.randn(*shape, device="cpu", generator=seeded_generator("attack", seed), dtype=theta.dtype).to(theta)
     problem = _Equations(theta / theta.norm(), features, family or _sphere)
     X, beta = problem.solve(Z, check_count("max_steps", max_steps), tol)
     signed = features.activation.parity == "mixed"

@@ -56,8 +56,8 @@ def check_all_angles(all_angles: Callable) -> None:
     """``all_angles(theta, V)``: all t with softplus(V x(t)) parallel to θ, x(t) = √2 (cos t, sin t)."""
     for seed, p in ((0, 2), (1, 3), (2, 2), (3, 5)):
         generator = torch.Generator().manual_seed(seed)
-        V = torch.randn(p, 2, generator=generator, dtype=torch.float64) / math.sqrt(2)
-        t = 2 * math.pi * torch.rand(1, generator=generator, dtype=torch.float64)
+        V = torch.randn(p, 2, device="cpu", generator=generator, dtype=torch.float64) / math.sqrt(2)
+        t = 2 * math.pi * torch.rand(1, device="cpu", generator=generator, dtype=torch.float64)
         theta = 1.3 * _features(t, V)[0]
         pair, every = _parallel(theta[:2], V[:2]), _parallel(theta, V)
         answer = all_angles(theta, V)
