@@ -22,7 +22,7 @@ from ..inputs import Sphere
 from ..sphere import to_sphere
 from .certificate import Certificate, certify
 from .count import Count, count
-from .leftover import Leftover, one_more
+from .leftover import MOVES, Leftover, one_more
 from .result import Flag
 from .search import Search
 from .segments import segments
@@ -32,6 +32,8 @@ from .widened import outside
 _SPHERE = Sphere()
 # A sample counts as recovered where its standard error leaves room below 1e-2, as known roughly below a tenth.
 RECOVERED, ROUGH = 5e-3, 0.1
+# Errors of rounding are below this, whatever the precision.
+_ABOVE_ROUNDING = 1e-4
 # Two samples are told apart where they are this many standard errors from one another.
 _APART = 10
 # A loss within this factor of the noise is no worse than it.
@@ -127,11 +129,17 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     alpha.view(T, n, -1)[:, kept] = point.alpha.reshape(T, len(kept), -1)
     errors = left.errors(certificate)
     let_out = Leftover(0.0)
-    if not isinstance(inputs, Sphere) and _decides(certificate):
-        let_out = outside(features, theta, X[kept], spare, inputs, run)
-        errors = torch.maximum(errors, let_out.errors(certificate))
-        if let_out.much and let_out.moved is not None:
-            errors = torch.maximum(errors, let_out.moved)
+    if not isinstance(inputs, Sphere):
+        if _rests_on_the_domain(certificate):
+            let_out = outside(features, theta, X[kept], spare, inputs, run)
+            errors = torch.maximum(errors, let_out.errors(certificate))
+            if let_out.much and let_out.moved is not None:
+                errors = torch.maximum(errors, MOVES * let_out.moved)
+            if let_out.share == 1:  # it could not be asked: known roughly at best
+                errors = errors.clamp_min(RECOVERED)
+        if bool(((certificate.costs <= tol) & ~(errors < ROUGH)).any()):
+            # A row that may be anything takes up what others leave: then the tolerance is the noise, not the residual.
+            errors = errors * max(1.0, tol / max(certificate.noise, 1e-300)) ** 0.5
     if len(theta) > 1 and not lost:
         run.segments = segments(features, theta, X, certificate, inputs) | run.segments
     if lost:
@@ -156,6 +164,11 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
 def _decides(certificate):
     """Whether it matters for some sample that the residual is noise."""
     return bool(((certificate.errors < ROUGH) & (certificate.most >= RECOVERED)).any())
+
+
+def _rests_on_the_domain(certificate):
+    """Whether a sample looks held, with a residual above rounding: samples outside of the domain leave one as well."""
+    return bool(((certificate.errors < ROUGH) & (certificate.most >= _ABOVE_ROUNDING)).any())
 
 
 def _named(parity):

@@ -33,7 +33,7 @@ _CHANCE = 3.0
 # Dropping the cheapest of n + 1 is an answer in the place of the first where it leaves less than this share of it.
 _BETTER = 0.5
 # A share beyond chance that is much; below it a sample may be off by so many times what it moved.
-_MUCH, _MOVES = 0.1, 3.0
+_MUCH, MOVES = 0.1, 3.0
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Leftover:
         """(n,) relative errors: those of noise, and what the data's part of the residual adds."""
         errors, more = certificate.errors.double(), self.share**0.5 * certificate.most.double()
         if not self.much and self.moved is not None:
-            more = torch.minimum(more, _MOVES * self.moved)
+            more = torch.minimum(more, MOVES * self.moved)
         return errors if self.share == 0 else (errors.square() + more.square()).sqrt()
 
 

@@ -3,7 +3,8 @@ r"""Does θ speak against the domain itself? The answer let out of its box, or o
 A domain that does not hold the samples leaves a residual, and within a generous tolerance θ counts as explained by the
 samples pressed against its sides. Their standard errors take that residual for noise. Noise is explained no better
 outside of the domain than the numbers that are set free there can do by chance; what the samples themselves left is. So
-the answer descends once more, in all of R^d.
+the answer descends once more, in all of R^d. Where that has hardly more equations than unknowns, any residual is
+explained there, and how far the samples went is all that can be said.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def outside(features, theta, U, spare: int, inputs: Inputs, run) -> Leftover:
     wide = counted.equations - counted.unknowns
     if point.loss == 0:
         return Leftover(0.0)
-    if wide < _LEAST_SPARE or run.expired:
+    if run.expired:
         return Leftover()
     try:
         free = descend(
@@ -53,6 +54,8 @@ def outside(features, theta, U, spare: int, inputs: Inputs, run) -> Leftover:
     except StepError:
         return Leftover()
     resting = int(inputs.active(U).sum())
-    share = max(0.0, 1 - _CHANCE * (free.loss / wide) / (point.loss / max(1, spare + resting)))
+    share = 1.0
+    if wide >= _LEAST_SPARE:
+        share = max(0.0, 1 - _CHANCE * (free.loss / wide) / (point.loss / max(1, spare + resting)))
     moved = ((free.U - X).norm(dim=1) / X.norm(dim=1)).cpu().double()
     return Leftover(share, moved)
