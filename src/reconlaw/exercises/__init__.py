@@ -27,6 +27,7 @@ from .the_law import check_error_bar, check_jacobian_rank, check_one_sample
 from .the_law_proved import check_all_angles, check_unique_from
 from .two_layer import check_first_layer_gradient, check_least_width, check_movement_bounds, check_read_n
 from .unknown_n import check_certificate, check_duality_gap, check_one_atom, check_shrunk_coefficients
+from .what_pictures_look_like import check_family_distance, check_least_parameters, check_to_levels
 from .your_own_model import check_head_count, check_standard_errors, check_undo_decay
 
 __all__ = [
@@ -59,7 +60,9 @@ __all__ = [
     "check_int8_noise",
     "check_jacobian_rank",
     "check_kernel_estimate",
+    "check_family_distance",
     "check_labels_from_weights",
+    "check_least_parameters",
     "check_largest_step",
     "check_least_features",
     "check_least_width",
@@ -92,6 +95,7 @@ __all__ = [
     "check_stopped_coefficients",
     "check_success_bound",
     "check_tangents",
+    "check_to_levels",
     "check_third_moment_gradient",
     "check_undo_decay",
     "check_unique_from",
