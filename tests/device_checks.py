@@ -1,6 +1,7 @@
 """The accelerator's path on any machine: tensors of two devices never meet, and the host seldom waits."""
 
 import ast
+import copy
 import importlib
 import os
 import sys
@@ -327,24 +328,69 @@ def test_V_is_the_same_on_every_device_drawn_in_blocks(device, monkeypatch, d, p
     assert torch.equal(rl.RandomFeatures(d, p, seed=4, dtype=dtype).V.cpu(), here)
 
 
-def test_draws_name_their_device(device):
-    """Under ``torch.set_default_device`` of an accelerator a CPU generator serves only draws that name the CPU."""
+@pytest.fixture
+def default_device(device):
+    """As after ``torch.set_default_device`` of an accelerator: a CPU generator serves only draws that name the CPU."""
     torch.set_default_device(NAME)
+    yield
+    torch.set_default_device(None)
+
+
+def test_draws_name_their_device(default_device):
+    data, features, theta = problem()
+    assert data.X.device.type == "cpu"
+    found = rl.reconstruct(theta, features, 3)
+    assert found.status == "recovered"
+    rl.match(found.X, data.X)
+    assert all_solutions(theta, features, 3, starts=4, max_steps=5) is not None
+    rl.data.digits(4)
+    body = rl.ModuleFeatures(nn.Sequential(nn.Linear(8, 40), nn.Tanh()), 8)
+    body.rank(10), body.metric()
+    net = TwoLayer(8, 50, seed=0)
+    train(net, rl.data.sphere(2, 8).X, torch.ones(2), tol=1e-2)
+    rl.privacy.noise(5)
+
+
+@pytest.mark.parametrize("inputs", [rl.inputs.Sphere(), rl.inputs.Box(-4.0, 4.0), rl.inputs.Free()], ids=str)
+def test_inputs_name_their_device(default_device, inputs):
+    data = rl.data.sphere(3, 8, seed=0)
+    features = rl.RandomFeatures(8, 300, "gelu", seed=1)
+    theta = features.fit(data.X, torch.cat([data.y[:, None], data.X[:, :3]], 1))
+    for method in ("varpro", "span"):
+        found = rl.reconstruct(theta, features, 3, method, inputs=inputs, max_seconds=None, max_steps=50_000)
+        assert found.status == "recovered" and on_device(found.X)
+
+
+def trained_head(data, model):
+    """States of a model before and after its head was trained, by whatever device torch makes tensors on."""
+    before = copy.deepcopy(model.state_dict())
+    optimiser = torch.optim.SGD(model[2].parameters(), lr=0.05)
+    where = model[2].weight.device
+    for _ in range(20):
+        optimiser.zero_grad()
+        nn.functional.cross_entropy(model(data.X.to(where)), torch.arange(3, device=where)).backward()
+        optimiser.step()
+    return before, model.state_dict()
+
+
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_model_on_a_device_is_audited_and_read_below_a_layer(device, by_default):
+    data = rl.data.sphere(3, 8, seed=0)
+    model = seeded(lambda: nn.Sequential(nn.Linear(8, 200), nn.GELU(), nn.Linear(200, 4)).double()).to(NAME)
+    before, after = trained_head(data, model)
+    torch.set_default_device(NAME if by_default else None)
     try:
-        data, features, theta = problem()
-        assert data.X.device.type == "cpu"
-        found = rl.reconstruct(theta, features, 3)
-        assert found.status == "recovered"
-        rl.match(found.X, data.X)
-        assert all_solutions(theta, features, 3, starts=4, max_steps=5) is not None
-        rl.data.digits(4)
-        body = rl.ModuleFeatures(nn.Sequential(nn.Linear(8, 40), nn.Tanh()), 8)
-        body.rank(10), body.metric()
-        net = TwoLayer(8, 50, seed=0)
-        train(net, rl.data.sphere(2, 8).X, torch.ones(2), tol=1e-2)
-        rl.privacy.noise(5)
+        pool = torch.cat([rl.data.sphere(9, 8, seed=1).X, data.X])
+        given = {"module": model, "input_shape": 8, "n": 3, "report": None, "references": 1}
+        found = rl.audit(before, after, max_seconds=None, max_steps=3_000, **given)
+        assert found.verdict == "recovered" and found.held.all()
+        named = rl.audit(before, after, candidates=pool, max_seconds=None, max_steps=3_000, **given)
+        assert named.pool.named.tolist() == [False] * 9 + [True] * 3
+        below = rl.below(model, "2", 8)
     finally:
         torch.set_default_device(None)
+    change = after["2.weight"] - before["2.weight"]
+    assert rl.projection_loss(data.X, below, change) < 1e-20
 
 
 # --- checkpoints ----------------------------------------------------------------------------------------------------

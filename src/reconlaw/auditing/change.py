@@ -73,9 +73,7 @@ class HeadChange:
             body = HeadInput(module, head, scale).double()
             body.load(state)
             self.body = body
-            with torch.no_grad():
-                seen = body(torch.zeros(2, *shape, dtype=torch.float64))
-            return ModuleFeatures(body, shape, device=device, several=seen.ndim == 3)
+            return ModuleFeatures(body, shape, device=device, several=body.probe(shape).ndim == 3)
 
         self.features, self.moved = features(before), 0.0
         self.ends: tuple[ModuleFeatures, ...] = ()
@@ -153,7 +151,7 @@ class HeadChange:
     @property
     def bounded(self):
         """Whether bounds may hold coordinates, so that the samples can be known although the count is against it."""
-        like = torch.zeros(1, self.domain.coordinates(self.features.d), dtype=torch.float64)
+        like = torch.zeros(1, self.domain.coordinates(self.features.d), dtype=torch.float64, device="cpu")
         return self.domain.bounds(like) is not None
 
     @property

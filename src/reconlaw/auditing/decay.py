@@ -64,7 +64,7 @@ def _directions(change, old):
     """Unit vectors of the outputs (K,) in which decay may stand alone."""
     K = len(change)
     if K > 1:
-        yield torch.full((K,), K**-0.5, dtype=change.dtype)
+        yield torch.full((K,), K**-0.5, dtype=change.dtype, device=change.device)
     if 1 < K <= _MOST:
         vectors = torch.linalg.eig((change @ torch.linalg.pinv(old)).T).eigenvectors.real
         for u in vectors.T:

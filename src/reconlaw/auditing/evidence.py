@@ -68,7 +68,7 @@ def _spare(pair, place) -> int:
 def own(pair, theta, result) -> torch.Tensor:
     """Own losses (:func:`~reconlaw.auditing.nulls.own_losses`); 1 where so many free numbers explain any θ."""
     if _spare(pair, _place(pair, result)) <= 0:
-        return torch.ones(len(result.X), dtype=torch.float64)
+        return torch.ones(len(result.X), dtype=torch.float64, device="cpu")
     return own_losses(pair.features, theta, result)
 
 
@@ -82,7 +82,7 @@ def standard_errors(pair, result):
     over, U, domain = place
     spare = _spare(pair, place)
     if spare <= 0:
-        return torch.full((len(U),), math.inf, dtype=torch.float64)
+        return torch.full((len(U),), math.inf, dtype=torch.float64, device="cpu")
     made = certify(over, theta, U, spare, domain)
     variance = made.noise * float(theta.square().sum()) / spare
     more = max(1.0, pair.rounding**2 / theta.numel() / variance) ** 0.5

@@ -81,7 +81,8 @@ def estimate(pair, spending, seed, progress, say) -> Result:
 
 def needed(result: Result) -> torch.Tensor:
     """(n,) bool: the candidates without those that θ is explained as well without."""
-    return torch.tensor([flag not in _NEEDLESS for flag in result.flags] or [True] * len(result.X), dtype=torch.bool)
+    found = [flag not in _NEEDLESS for flag in result.flags] or [True] * len(result.X)
+    return torch.tensor(found, dtype=torch.bool, device="cpu")
 
 
 def _kept(result: Result) -> Result:

@@ -71,7 +71,7 @@ def candidates_from(source, input_shape, inputs=None) -> tuple[torch.Tensor, tup
     else:
         values = source.detach().cpu().numpy() if isinstance(source, torch.Tensor) else np.asarray(source)
     try:
-        X = torch.as_tensor(np.asarray(values, dtype=np.float64))
+        X = torch.as_tensor(np.asarray(values, dtype=np.float64), device="cpu")
     except (TypeError, ValueError) as error:
         raise AuditError(f"candidates holds no numbers ({error})") from error
     if X.ndim < 2 or X[0].numel() != d:
@@ -136,7 +136,7 @@ def _pictures(folder: Path, shape, inputs):
             raise AuditError(f"candidates: {path} has {picture.shape[:2]} pixels; the model takes {size}: resize it")
         picture = np.repeat(picture[None], channels, 0) if picture.ndim == 2 else picture.transpose(2, 0, 1)
         rows.append(picture.reshape(-1))
-    X = torch.as_tensor(np.stack(rows))
+    X = torch.as_tensor(np.stack(rows), device="cpu")
     if isinstance(inputs, Box):
         low, high = inputs.bounds(X)
         X = low + X * (high - low)

@@ -114,7 +114,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
     bounded = not pair.count(len(made.candidates)).enough and pair.bounded
-    nulls = torch.tensor(made.null_losses, dtype=torch.float64)
+    nulls = torch.tensor(made.null_losses, dtype=torch.float64, device="cpu")
     chances = p_values(made.own_losses, nulls) if len(nulls) else torch.full_like(made.own_losses, math.nan)
     discovered = benjamini_hochberg(chances)
     far_away = distances(made.result, again, pair.features.parity)

@@ -89,5 +89,5 @@ def own_losses(features, theta: torch.Tensor, result: Result) -> torch.Tensor:
             blocks = inverse.diagonal(dim1=1, dim2=3).permute(2, 0, 1)
             own = (alpha * torch.linalg.solve(blocks, alpha)).sum((1, 2))
     except StepError:
-        return torch.ones(m, dtype=torch.float64)
+        return torch.ones(m, dtype=torch.float64, device="cpu")
     return left / (left + own).clamp_min(torch.finfo(torch.float64).tiny)

@@ -159,7 +159,7 @@ class Audit:
 
     @property
     def held(self) -> torch.Tensor:
-        return torch.tensor([finding.recovered for finding in self.findings], dtype=torch.bool)
+        return torch.tensor([finding.recovered for finding in self.findings], dtype=torch.bool, device="cpu")
 
     def __repr__(self):
         return f"Audit({self.verdict}: {self.summary})"

@@ -103,7 +103,7 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
         members = torch.randperm(m, generator=generator, device="cpu")[:samples]
         mix = torch.randn(r, samples, generator=generator, dtype=torch.float64, device="cpu")
         wrong = svd(F[members] if r == samples else mix @ F[members])[2][:r]
-        others = torch.ones(m, dtype=torch.bool)
+        others = torch.ones(m, dtype=torch.bool, device="cpu")
         others[members] = False
         nulls.append(_residuals(F[others], wrong))
     null = torch.cat(nulls)

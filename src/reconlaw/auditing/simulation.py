@@ -73,7 +73,7 @@ def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...])
     """
     if not simulated:
         return torch.full_like(losses, math.nan)
-    known, errors = torch.tensor(simulated, dtype=torch.float64).clamp_min(1e-300).T
+    known, errors = torch.tensor(simulated, dtype=torch.float64, device="cpu").clamp_min(1e-300).T
     far = (losses.clamp_min(1e-300).log()[:, None] - known.log()).abs()
     alike = far.topk(min(_LIKE, len(known)), largest=False).indices
     return errors[alike].quantile(QUANTILE, dim=1)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -122,6 +123,14 @@ class LayerInput(nn.Module):
         finally:
             tap.seen = []
 
+    def probe(self, shape) -> torch.Tensor:
+        """What comes out of two inputs of zeros, on the device where the model's parameters are."""
+        where = next(
+            itertools.chain(self.model.parameters(), self.model.buffers()), torch.empty(0, device="cpu")
+        ).device
+        with torch.no_grad():
+            return self(torch.zeros(2, *shape, dtype=torch.float64, device=where))
+
     def load(self, state: dict) -> None:
         """Take the tensors of a state dictionary of the model, under the names they have there."""
         tensors = {**self.model.state_dict()}
@@ -215,8 +224,7 @@ class BelowLayer(ModuleFeatures):
         self._weight_shape = tuple(kind.get_parameter("weight").shape)
         shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
         body = LayerInput(module, layer).to(torch.float64)
-        with torch.no_grad():
-            seen = body(torch.zeros(2, *shape, dtype=torch.float64))
+        seen = body.probe(shape)
         super().__init__(body, shape, dtype, device, several=seen.ndim == 3)
 
     def check_theta(self, theta, outputs=None):
