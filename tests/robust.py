@@ -90,13 +90,32 @@ def moved(theta: torch.Tensor, generator: torch.Generator, before: torch.Tensor 
     return (x + torch.where(some, sign * last.clamp(max=spacing), 0.0)).to(theta)
 
 
-def otherwise(given, before, generator: torch.Generator):
-    """A tensor, several, a network, its state or its file, :func:`moved` where it is not as ``before``."""
-    if isinstance(given, torch.Tensor):
-        return moved(given, generator, before if isinstance(before, torch.Tensor) else None)
+def tensors(given) -> list[torch.Tensor]:
+    """Those of a network, of its state or file, whatever the file has around it, or of several."""
+    if isinstance(given, str | Path):
+        given = torch.load(given, weights_only=True)
+    if isinstance(given, torch.nn.Module):
+        given = given.state_dict()
+    if isinstance(given, dict):
+        given = list(given.values())
     if isinstance(given, tuple | list):
-        old = before if isinstance(before, tuple | list) else [None] * len(given)
-        return type(given)(otherwise(*pair, generator) for pair in zip(given, old, strict=True))
+        return [tensor for one in given for tensor in tensors(one)]
+    return [given] if isinstance(given, torch.Tensor) else []
+
+
+def otherwise(given, before: list[torch.Tensor], generator: torch.Generator):
+    """``given`` with its tensors :func:`moved`, but for those that are not trained: that are among those ``before``."""
+    if isinstance(given, torch.Tensor):
+        alike = [old for old in before if old.shape == given.shape]
+        return moved(
+            given,
+            generator,
+            min(alike, key=lambda old: (given.double() - old.to(given).double()).norm()) if alike else None,
+        )
+    if isinstance(given, tuple | list):
+        return type(given)(otherwise(one, before, generator) for one in given)
+    if isinstance(given, dict):
+        return {name: otherwise(one, before, generator) for name, one in given.items()}
     if isinstance(given, torch.nn.Module):
         made = copy.deepcopy(given)
         made.load_state_dict(otherwise(given.state_dict(), before, generator))
@@ -105,10 +124,7 @@ def otherwise(given, before, generator: torch.Generator):
         made = Path(tempfile.mkdtemp(prefix="robust-")) / Path(given).name
         torch.save(otherwise(torch.load(given, weights_only=True), before, generator), made)
         return made
-    if isinstance(before, str | Path):
-        before = torch.load(before, weights_only=True)
-    old = before.state_dict() if isinstance(before, torch.nn.Module) else before or {}
-    return {name: otherwise(one, old.get(name), generator) for name, one in given.items()}
+    return given
 
 
 class Searches:
@@ -156,7 +172,8 @@ class Searches:
         draw = 1000 * self.number + self.calls
         if self.change == CHANGES[0]:
             name = next(name for name in GIVEN if name in given)
-            given[name] = otherwise(given[name], given.get("before"), torch.Generator().manual_seed(draw))
+            before = tensors(given["before"]) if name == "after" else []
+            given[name] = otherwise(given[name], before, torch.Generator().manual_seed(draw))
         elif "seed" in given:
             given["seed"] += 1000 * self.number
         elif "generator" in given:

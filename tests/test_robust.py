@@ -7,7 +7,7 @@ import sys
 import nbformat
 import torch
 from helpers import ROOT
-from robust import moved, otherwise
+from robust import moved, otherwise, tensors
 
 import reconlaw as rl
 from reconlaw.attack.subspace import quantum
@@ -85,10 +85,11 @@ def test_only_what_was_trained_moves(tmp_path):
     before = torch.nn.Sequential(torch.nn.Linear(4, 30), torch.nn.Linear(30, 20))
     after = copy.deepcopy(before)
     after[1].weight.data += 1e-3 * torch.randn(20, 30, generator=torch.Generator().manual_seed(1))
-    torch.save(after.state_dict(), tmp_path / "after.pt")
+    wrapped = {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in after.state_dict().items()}}
+    torch.save(wrapped, tmp_path / "after.pt")
     torch.save(before.state_dict(), tmp_path / "before.pt")
     for old, new in ((before, after), (tmp_path / "before.pt", tmp_path / "after.pt")):
-        found = otherwise(new, old, torch.Generator().manual_seed(2))
-        state = torch.load(found, weights_only=True) if new is not after else found.state_dict()
-        differ = {name for name, value in state.items() if not torch.equal(value, after.state_dict()[name])}
-        assert differ == {"1.weight"} and state["1.weight"].dtype == torch.float32
+        found = otherwise(new, tensors(old), torch.Generator().manual_seed(2))
+        differ = [one for one, old in zip(tensors(found), tensors(after), strict=True) if not torch.equal(one, old)]
+        assert [one.shape for one in differ] == [(20, 30)] and differ[0].dtype == torch.float32
+    assert torch.load(found, weights_only=True)["epoch"] == 3
