@@ -1,6 +1,8 @@
 """Every block of code on the page of recipes runs, large sizes made small and a reader's seconds made steps."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from helpers import HOW_TO, RECIPES
@@ -10,6 +12,7 @@ SMALLER = {
         ("n, d, p = 20, 3_072, 1_000_000", "n, d, p = 4, 30, 1_200"),
         ("progress=True", "progress=False"),
     ],
+    "Divide p among several GPUs": [("n, d, p = 20, 100, 10_000_000", "n, d, p = 3, 20, 401")],
     "Run a sweep on a cluster": [
         ("n=[20], d=[100], ratio=[1.25, 1.5, 2, 3], seed=range(20)", "n=[3], d=[20], ratio=[3, 6], seed=range(2)"),
         ("in (1.25, 1.5, 2, 3)", "in (3, 6)"),
@@ -34,6 +37,12 @@ def test_recipe_runs(title, tmp_path, monkeypatch, capsys):
         code = code.replace(large, small)
     code = re.sub(r"max_seconds=[\d_]+", "max_steps=50_000, max_seconds=None", code)
     monkeypatch.chdir(tmp_path)
+    if "init_process_group" in code:
+        (tmp_path / "attack.py").write_text(code, encoding="utf-8")
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "attack.py"]
+        ran = subprocess.run(launch, capture_output=True, text=True)
+        assert ran.returncode == 0 and ran.stdout.count("3 of 3") == 2, ran.stdout + ran.stderr
+        return
     if "tcp://scheduler:8786" not in code:
         exec(compile(code, title, "exec"), {"__name__": "__main__"})
         return

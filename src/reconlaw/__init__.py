@@ -27,6 +27,7 @@ from .features.lift import Lift
 from .features.module_features import ModuleFeatures
 from .features.random_features import RandomFeatures
 from .features.select import known
+from .features.sharded import ShardError, sharded
 from .images import psnr, ssim
 from .matching import MatchReport, match
 from .networks.first_layer import FirstLayer, first_layer
@@ -56,6 +57,7 @@ __all__ = [
     "Replay",
     "Result",
     "Retrace",
+    "ShardError",
     "SpanError",
     "Status",
     "StepError",
@@ -90,6 +92,7 @@ __all__ = [
     "reconstruct",
     "replay",
     "retrace",
+    "sharded",
     "ssim",
     "sweep",
 ]

@@ -63,7 +63,7 @@ class Perturbation:
     """
 
     def __init__(self, features: FeatureMap, X: torch.Tensor, coefficients: ArrayLike) -> None:
-        if not isinstance(features, RandomFeatures):
+        if not isinstance(features, RandomFeatures) or features.divided:
             raise TypeError(f"features is a {type(features).__name__}; the bound knows RandomFeatures only")
         self.features = features
         V = in_float64(features.V)

@@ -96,12 +96,12 @@ def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
         SpanError: nothing can be said here: the features are not finite, say.
         StepError: a step could not be computed, for want of memory say.
     """
-    (n, d), (R, p) = X.shape, theta.shape
+    (n, d), R, p = X.shape, len(theta), features.p
     # What rests on a bound does not move, and takes no column of M.
     moving = n * d if isinstance(inputs, Sphere) else int((~inputs.active(X)).sum())
     cost, near = R * p * moving**2, (R * p) <= _NEAR * (R * p - spare)
     numbers = n * features.d * max(R, features.positions) * p
-    if numbers <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
+    if not features.divided and numbers <= _DENSE_NUMBERS and cost <= (_DENSE_COST_NEAR if near else _DENSE_COST):
         return _dense(features, theta, X, spare, inputs)
     return _matrix_free(features, theta, X, spare, inputs)
 
@@ -223,11 +223,11 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     unchecked = not told or _any_unchecked(point, step, operator, precondition, generator)
     alpha, Phi = point.alpha, point.lift.columns
     scale = point.scale
-    rounding = eps * float((alpha.abs().T @ Phi.abs()).norm())
+    rounding = eps * float(features.norms(alpha.abs().T @ Phi.abs()).norm())
     noise = max(point.loss * scale, rounding**2)
     smallest = math.sqrt(max(0.0, lowest) / highest) if highest > 0 else 0.0
-    B = Phi / Phi.norm(dim=1, keepdim=True)
-    values, vectors = eigh(B @ B.T)
+    B = Phi / features.norms(Phi)[:, None]
+    values, vectors = eigh(features.summed(B @ B.T))
     cut = _SINGULAR_GRAM[X.dtype]
     loose = vectors[:, values <= cut * values[-1]].norm(dim=1) > _TAKES_PART
     if features.positions > 1:  # as in the dense road
@@ -240,21 +240,21 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     costs = (alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale).reshape(-1, n).sum(0)
     unchecked = torch.full_like(loose, unchecked)
     made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
-    return Certificate(*made, theta.numel(), noise / scale, smallest)
+    return Certificate(*made, len(theta) * features.p, noise / scale, smallest)
 
 
 def _any_unchecked(point, step, operator, precondition, generator):
     """Whether some number of θ is checked by no other; true also where that cannot be told."""
-    left = 0
+    left, features = 0, point.features
     for _ in range(_LEVERAGE_PROBES):
-        g = torch.randint(0, 2, point.residual.shape, generator=generator, device="cpu") * 2 - 1
-        g = point.project_out(g.to(point.U))
+        g = torch.randint(0, 2, (len(point.residual), features.p), generator=generator, device="cpu") * 2 - 1
+        g = point.project_out(features.here(g).to(point.U))
         b = step.within(point.lift.vjp(g))
         z, _, _, found = _solve(operator, precondition, b, _LEVERAGE_TOLERANCE)
         if not found:
             return True
         left = left + (g - point.project_out(point.lift.jvp(z))).square() / _LEVERAGE_PROBES
-    return bool((left < _OWN).any())
+    return bool(features.summed((left < _OWN).any().to(left)))
 
 
 def _solve(operator, precondition, b, tolerance=_TOLERANCE):

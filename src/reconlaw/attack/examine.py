@@ -235,11 +235,12 @@ def _linear_reach(features, X):
     lines = lines - X * ((lines * X).sum(2, keepdim=True) / X.square().sum(1, keepdim=True))
     lines = lines * (X.norm(dim=1, keepdim=True) / lines.norm(dim=2, keepdim=True).clamp_min(1e-300))
     reach, Phi, dtype = torch.zeros(len(X), device="cpu", dtype=torch.float64), features.apply(X), X.dtype
+    size = features.norms(Phi).clamp_min(1e-300)
     for k in range(_HALVINGS):
         ahead, behind = (
             features.apply((X + sign * lines / 2**k).flatten(0, 1)).unflatten(0, (_LINES, len(X))) for sign in (1, -1)
         )
-        bend = (ahead + behind - 2 * Phi).norm(dim=2) / Phi.norm(dim=1).clamp_min(1e-300)
+        bend = features.norms((ahead + behind - 2 * Phi).flatten(0, 1)).unflatten(0, (_LINES, len(X))) / size
         straight = (bend < 100 * torch.finfo(dtype).eps).any(0).cpu()
         reach = torch.where(straight & (reach == 0), 2.0**-k, reach)
     return reach

@@ -89,7 +89,8 @@ def one_more(features, theta, U, spare: int, dimension: int, inputs: Inputs, run
     drawn = inputs.retract(near + way * (drawn - near))
     count_passes(len(drawn))
     F = point.project_out(features.columns(features.apply(drawn).detach().to(theta)))
-    score = (F @ point.residual.T).square().sum(1) / F.square().sum(1).clamp_min(torch.finfo(F.dtype).tiny)
+    sizes = features.summed(F.square().sum(1)).clamp_min(torch.finfo(F.dtype).tiny)
+    score = features.summed(F @ point.residual.T).square().sum(1) / sizes
     score = score.reshape(T, -1).sum(0)
     share, moved, better, asked = 0.0, torch.zeros(n, dtype=torch.float64), None, False
     for turn in range(len(_WAYS)):

@@ -54,14 +54,16 @@ class Projection:
         self.lift = features.lift(U, lifted, dtype or theta.dtype, derivative)
         B = self.lift.columns
         c = B.new_zeros(len(B), len(theta)) if penalty is None else penalty
-        gram = B @ B.T
+        gram = features.summed(B @ B.T)
         if strict:
             self.factor, sound = factor_gram(gram, strict), gram.new_ones(())
         else:  # as if it were sound, which nearly always it is: that is known with the loss
             self.factor, failed = torch.linalg.cholesky_ex(gram)
             sound = (failed == 0) & torch.isfinite(self.factor).all()
         misfit = self._fit(theta, B, c)
-        sound, misfit, self.scale, *self.beside = _numbers(sound, misfit, theta.square().sum(), *beside)
+        sound, misfit, self.scale, *self.beside = _numbers(
+            sound, misfit, features.summed(theta.square().sum()), *beside
+        )
         if not sound:
             self.factor = factor_gram(gram)
             (misfit,) = _numbers(self._fit(theta, B, c))
@@ -71,18 +73,19 @@ class Projection:
 
     def _fit(self, theta, B, c) -> torch.Tensor:
         """Coefficients and residual by the factor, and the loss before it is divided by the scale."""
-        self.alpha = torch.cholesky_solve(B @ theta.T - c, self.factor)
+        summed = self.features.summed
+        self.alpha = torch.cholesky_solve(summed(B @ theta.T) - c, self.factor)
         self.residual = theta - self.alpha.T @ B
         # One refinement: the normal equations square the condition number, this takes it back.
-        correction = torch.cholesky_solve(B @ self.residual.T - c, self.factor)
+        correction = torch.cholesky_solve(summed(B @ self.residual.T) - c, self.factor)
         self.alpha = self.alpha + correction
         self.residual -= correction.T @ B
-        return self.residual.square().sum() + 2 * (c * self.alpha).sum()
+        return summed(self.residual.square().sum()) + 2 * (c * self.alpha).sum()
 
     def project_out(self, T: torch.Tensor) -> torch.Tensor:
         """P⊥ T for T of shape (K, p), in place."""
         B = self.lift.columns
-        return T.sub_(torch.cholesky_solve(B @ T.T, self.factor).T @ B)
+        return T.sub_(torch.cholesky_solve(self.features.summed(B @ T.T), self.factor).T @ B)
 
     def gradient(self) -> torch.Tensor:
         """∂L/∂U, shape (n, d)."""
@@ -102,6 +105,8 @@ def least_squares(features, theta, U):
     By a singular value decomposition outside torch, for atoms on which no :class:`Projection` can be made. Where that
     fails too the coefficients are zero, and the loss is 1.
     """
+    if features.divided:
+        raise StepError("coefficients of nearly dependent columns are not computed where parameters are divided")
     try:
         with as_step():
             B = features.lift(U, False, theta.dtype).columns
@@ -147,6 +152,7 @@ def projection_loss(X: torch.Tensor, features: FeatureMap, theta: torch.Tensor) 
         SpanError: the features of X are linearly dependent to working precision.
     """
     theta, _ = in_range(check_moved(features.check_theta(theta).detach()))
+    theta = features.here(theta)
     X = check_matrix("X", X, features.d).to(theta)
     if X.shape[0] > features.p:
         raise ValueError(

@@ -128,6 +128,16 @@ def reconstruct(
     inputs = Sphere() if inputs is None else inputs
     if not isinstance(inputs, Inputs):
         raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    if features.divided and (method != "varpro" or type(inputs) is not Sphere):
+        raise ValueError(
+            f"method={method!r} with {inputs!r} does not add over parameters that processes divide; sharded features "
+            "take method='varpro' on the sphere"
+        )
+    if features.divided and (max_seconds is not None or checkpoint is not None):
+        raise ValueError(
+            "processes that divide the parameters go by no clock and keep no checkpoint, in which they would differ; "
+            "pass max_seconds=None and checkpoint=None, and max_steps for a budget"
+        )
     over = through(features, inputs)
     max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
     max_steps = None if max_steps is None else check_count("max_steps", max_steps, minimum=0)
@@ -142,7 +152,7 @@ def reconstruct(
     with as_step():
         rows, turn = independent_rows(theta)
     compressed = len(rows) < len(theta)
-    theta = rows if compressed else theta
+    theta = features.here(rows if compressed else theta)
     run = Run(
         max_seconds, progress, checkpoint, problem, max_steps=max_steps, samples=n or 1, clock=clock or wall_clock
     )

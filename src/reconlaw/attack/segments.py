@@ -28,9 +28,9 @@ class _Line:
 
     def __init__(self, features, theta, X, weights, inputs: Inputs):
         self.features, self.X, self.inputs, self.weights = features, X, inputs, weights.to(X)
-        self.scale = float(theta.square().sum())
+        self.scale = float(features.summed(theta.square().sum()))
         count_passes(len(X))
-        self.Q = torch.linalg.qr(features.columns(features.apply(X).detach()).to(X).T).Q.T
+        self.Q = features.orthonormal(features.columns(features.apply(X).detach()).to(X))
 
     def costs(self, rows, Y):
         """(m,): of sample ``rows[i]`` at Y[i]; infinite outside the domain."""
@@ -38,7 +38,8 @@ class _Line:
         for part in Y.split(size):
             count_passes(len(part))
             F = self.features.apply(part).detach().to(self.X).unflatten(1, (self.features.positions, -1))
-            made.append((F - (F @ self.Q.T) @ self.Q).square().sum((1, 2)))
+            off = F - self.features.summed(F @ self.Q.T) @ self.Q
+            made.append(self.features.summed(off.square().sum((1, 2))))
         outside = (self.inputs.retract(Y) - Y).norm(dim=1) > 1e-9 * Y.norm(dim=1)
         return torch.where(outside, torch.inf, torch.cat(made) * self.weights[rows].square() / self.scale)
 

@@ -15,7 +15,7 @@ _MOST_FREE_SIGNS = 16
 def read_signs(point: Projection) -> torch.Tensor:
     """+1 where φ(Vu) carries the atom, −1 where φ(−Vu) does, (n,)."""
     n = point.U.shape[0]
-    weight = point.alpha.norm(dim=1) * point.lift.columns.norm(dim=1)
+    weight = point.alpha.norm(dim=1) * point.features.norms(point.lift.columns)
     return torch.where(weight[:n] >= weight[n:], 1.0, -1.0).to(point.U)
 
 

@@ -84,6 +84,8 @@ def apart(features: FeatureMap, rows: ArrayLike) -> FeatureMap:
     """
     if not isinstance(features, FeatureMap):
         raise TypeError(f"features is a {type(features).__name__}; apart takes a feature map")
+    if features.divided:
+        raise ValueError("features divided among processes hold parts of the rows; take known rows out on one process")
     rows = check_finite("rows", as_tensor(rows)).detach()
     rows = features.check_theta(rows)
     if not bool(rows.any()):

@@ -60,6 +60,7 @@ class FeatureMap(ABC):
         device: of all tensors.
         activation: φ, where Φ(X) = φ(XVᵀ) and the rows of V are like draws from N(0, I/d); None for other maps.
         V: (p, d) where there is an activation, None for other maps.
+        divided: whether processes hold some of the parameters each (:mod:`reconlaw.features.sharded`).
     """
 
     d: int
@@ -69,6 +70,7 @@ class FeatureMap(ABC):
     device: torch.device
     activation: Activation | None = None
     V: torch.Tensor | None = None
+    divided: bool = False
 
     def __init__(self, d: int, p: int, dtype: torch.dtype = torch.float64, device: str | torch.device = "auto") -> None:
         self.d, self.p = check_count("d", d), check_count("p", p)
@@ -118,6 +120,24 @@ class FeatureMap(ABC):
     def probes(self, count: int, purpose: str = "probes") -> torch.Tensor:
         """Random points of the sphere of radius √d, (count, d): for one purpose the same for all maps of one d."""
         return self._to(draw(count, self.d, seeded_generator(purpose, 0)))
+
+    # Where the parameters are: all in this process, but for those of reconlaw.features.sharded.
+
+    def summed(self, part: torch.Tensor) -> torch.Tensor:
+        """A sum over parameters, of which ``part`` is over those held here."""
+        return part
+
+    def here(self, rows: torch.Tensor) -> torch.Tensor:
+        """Of rows (…, p) the coordinates held here."""
+        return rows
+
+    def norms(self, rows: torch.Tensor) -> torch.Tensor:
+        """Norms (m,) of rows over all parameters; (m, p), or as much of it as is held here."""
+        return rows.norm(dim=1)
+
+    def orthonormal(self, rows: torch.Tensor) -> torch.Tensor:
+        """As many rows, orthonormal, with the span of ``rows`` (m, p), m ≤ p, or as much of them as is held here."""
+        return torch.linalg.qr(rows.T).Q.T
 
     # What the attack asks.
 

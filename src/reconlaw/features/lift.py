@@ -99,7 +99,7 @@ class RandomFeaturesLift(Lift):
     def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
-        self.p = features.p
+        self.p = len(features.V)  # those held here
         self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
         self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)

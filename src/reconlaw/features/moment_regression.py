@@ -83,7 +83,7 @@ class MomentRegression:
         """Up to k candidate atoms, rows of norm √d, for a residual R (K, p), and how strong they are."""
         scale = R.norm().clamp_min(torch.finfo(R.dtype).tiny)
         beta = torch.cholesky_solve(self.F @ (R / scale).float().T, self.factor).T
-        dual = SimpleNamespace(p=self.m, d=self.d, V=self.Z / math.sqrt(self.d))
+        dual = SimpleNamespace(p=self.m, d=self.d, V=self.Z / math.sqrt(self.d), summed=lambda part: part)
         if self.explained > 0:
             U, strength = second_moment_directions(dual, beta, k, generator)
         elif self.m <= self.d + 1:  # the linear part of so few probes is all that they tell

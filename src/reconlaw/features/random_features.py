@@ -24,7 +24,7 @@ from .hermite import most_samples, polynomial_degrees
 from .lift import Lift, RandomFeaturesLift
 from .passes import count_passes
 
-_COARSE_NUMBERS = 1 << 28
+COARSE_NUMBERS = 1 << 28
 _DRAWN_AT_ONCE = 1 << 24  # numbers of V that the CPU holds at a time, for another device
 
 
@@ -146,7 +146,7 @@ class RandomFeatures(FeatureMap):
 
     def coarse(self) -> RandomFeatures | None:
         """These in float32, where the copy of V takes a gigabyte at most."""
-        return self.to(torch.float32) if self.dtype == torch.float64 and self.V.numel() <= _COARSE_NUMBERS else None
+        return self.to(torch.float32) if self.dtype == torch.float64 and self.V.numel() <= COARSE_NUMBERS else None
 
     def jacobians(
         self, W: torch.Tensor, taken: Any = None, dtype: torch.dtype | None = None

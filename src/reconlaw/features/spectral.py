@@ -35,10 +35,15 @@ _AHEAD = 10  # iterations of an accelerator between two looks at where they are
 
 def blocks(features, dtype):
     """Slices of rows of V, and V there in ``dtype``."""
-    for start in range(0, features.p, _BLOCK_ROWS):
+    for start in range(0, len(features.V), _BLOCK_ROWS):
         look()
-        rows = slice(start, min(start + _BLOCK_ROWS, features.p))
+        rows = slice(start, min(start + _BLOCK_ROWS, len(features.V)))
         yield rows, features.V[rows].to(dtype)
+
+
+def _mean(features, R):
+    """Of R (K, p) over parameters, (K, 1)."""
+    return features.summed(R.sum(1, keepdim=True)) / features.p
 
 
 def distinct(U: torch.Tensor, cosine: float) -> list[int]:
@@ -60,15 +65,15 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
     stop. An accelerator would have to be waited for: what it does beyond the end changes nothing and is not counted.
     """
     W = torch.zeros(len(R), features.d, dtype=R.dtype, device=R.device)
-    R = R - R.mean(1, keepdim=True)
+    R = R - _mean(features, R)
     if features.p <= features.d + 1:
         return W, torch.zeros_like(R)
 
     def normal(W):
-        return sum((V @ W.T).T @ V for _, V in blocks(features, R.dtype))
+        return features.summed(sum((V @ W.T).T @ V for _, V in blocks(features, R.dtype)))
 
     count_passes(2 * len(R))  # this product, and that of the rest
-    r = sum(R[:, rows] @ V for rows, V in blocks(features, R.dtype))
+    r = features.summed(sum(R[:, rows] @ V for rows, V in blocks(features, R.dtype)))
     q = r.clone()
     rr = first = r.square().sum()
     between, made, zero = 1 if R.device.type == "cpu" else _AHEAD, torch.zeros_like(rr), torch.zeros_like(rr)
@@ -85,7 +90,7 @@ def linear_fit(features, R: torch.Tensor, iterations: int = 60):
         q = torch.where(live, r + (rr / previous) * q, q)
     count_passes(2 * len(R) * int(made))
     rest = R - torch.cat([(V @ W.T).T for _, V in blocks(features, R.dtype)], 1)
-    return W, rest - rest.mean(1, keepdim=True)
+    return W, rest - _mean(features, rest)
 
 
 def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
@@ -103,7 +108,7 @@ def _apply_moment(features, R, Q):
             for k in range(len(R)):
                 with shared(V.numel() * Q.shape[-1]):
                     out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
-        return out * (features.d / features.p) - R.mean(1)[:, None, None] * Q
+        return features.summed(out) * (features.d / features.p) - _mean(features, R)[:, :, None] * Q
 
     once = apply(Q)
     return once[0] if len(R) == 1 else apply(once).sum(0)
@@ -145,7 +150,7 @@ def third_moment_directions(features, R, k, generator, iterations=30):
     no two of the lines through the directions are within 60 degrees. R = 0 has none.
     """
     d, starts = features.d, 4 * k + 8
-    if not bool(R.any()):
+    if not bool(features.summed(R.any().to(R))):
         return R.new_zeros(0, d), R.new_zeros(0)
     U = torch.randn(starts, d, device="cpu", generator=generator, dtype=R.dtype).to(R.device)
     for _ in range(iterations + 1):
@@ -155,10 +160,11 @@ def third_moment_directions(features, R, k, generator, iterations=30):
         for rows, V in blocks(features, R.dtype):
             Z = U @ V.T
             value += (Z**3 - 3 * Z) @ R[:, rows].T
+        value = features.summed(value)
         for rows, V in blocks(features, R.dtype):
             Z = U @ V.T
             ascent += ((Z * Z - 1) * (value @ R[:, rows])) @ V
-        final, U = U, ascent
+        final, U = U, features.summed(ascent)
         if over():
             break  # fewer iterations are a start as well
     strength = value.norm(dim=1) / (math.sqrt(6) * features.p)  # h₃(z) = (z³ − 3z)/√6
