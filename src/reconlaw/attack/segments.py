@@ -14,8 +14,9 @@ import torch
 from ..features.passes import count_passes
 from ..inputs import Inputs
 
-# Neighbours of a sample that are asked; a step is this share of the way to one.
-_NEIGHBOURS, _STEP = 3, 0.02
+# Neighbours of a sample that are asked; steps are these shares of the way to one. All between two that slide is free,
+# so half of the way is the longest step that tells of close ones.
+_NEIGHBOURS, _STEPS = 3, (0.02, 0.5, -0.02)
 # A step of so many errors costs that held sample the square of it in noise; less than _FREE of it says that it slides.
 _ERRORS, _FREE = 6.0, 10.0
 # How far beyond two samples their segment is followed, in their distance, and halvings of its end.
@@ -66,7 +67,7 @@ def segments(features, theta, X, certificate, inputs: Inputs) -> dict[int, torch
     told = torch.where(torch.isfinite(told), told, 0.0)  # a loose one may slide by any step
     found: dict[int, torch.Tensor] = {}
     slides = torch.zeros(len(rows), dtype=torch.bool, device=X.device)
-    for step in (_STEP, -_STEP):
+    for step in _STEPS:
         Y = inputs.retract(X[rows] + step * ways)
         far = ((Y - X[rows]).norm(dim=1) > told[rows]) & (Y - X[rows] != 0).any(1)
         slides |= far & (line.costs(rows, Y) <= free)
