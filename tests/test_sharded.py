@@ -6,6 +6,7 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 import reconlaw as rl
+from reconlaw.attack import varpro
 from reconlaw.attack.search import Search
 from reconlaw.features.lift import RandomFeaturesLift
 
@@ -50,7 +51,7 @@ def refused(call):
     return str(caught.value)
 
 
-def full(*arguments):
+def full(*arguments, **options):
     raise MemoryError("out of memory")
 
 
@@ -81,10 +82,10 @@ def work(rank, size, file):
         patched.setattr(RandomFeaturesLift, "__init__", full)
         with pytest.raises(rl.ShardError, match="cannot hold"):
             rl.reconstruct(theta, features, n, max_seconds=None)
-    if rank:  # one process makes a sum more than the other
-        features._link.made += 1
+    if rank:  # one process alone refuses a step
+        varpro._Step.solve = full
     with pytest.raises(rl.ShardError, match="parted"):
-        rl.projection_loss(X, features, theta)
+        rl.reconstruct(theta, features, n, max_seconds=None)
     torch.save(made, f"{file}.{rank}")
     dist.destroy_process_group()
 

@@ -4,8 +4,8 @@ r"""Parameters divided among processes: each holds some of the p features, and s
 Each process computes its part from its own rows of V, ``torch.distributed`` adds the parts, and every process goes on
 with the same numbers, hence the same way. Nothing of the size of p leaves a process.
 
-Each sum carries how many its process has made before: where processes have parted, one says so, and none goes on with
-a sum of things that do not belong together.
+Before each sum the processes tell one another its number and size: where they have parted all say so, and none goes on
+with a sum of things that do not belong together (backends abort at such a sum, or wait for ever).
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from .lift import Lift, RandomFeaturesLift
 from .random_features import COARSE_NUMBERS, RandomFeatures
 
 _PROBE = (-1.5, -0.2, 0.7, 2.0)
-# Counts of sums begin anew here: so many processes' counts add without rounding in float32.
-_COUNTED = 1 << 10
 
 
 class ShardError(Exception):
@@ -43,15 +41,18 @@ class _Link:
         return everyone
 
     def summed(self, part: torch.Tensor) -> torch.Tensor:
-        self.made = self.made % _COUNTED + 1
-        sent = torch.cat([part.reshape(-1), part.new_tensor([self.made])])
-        dist.all_reduce(sent, group=self.group)
-        if float(sent[-1]) != self.size * self.made:
+        self.made += 1
+        mine = [self.made, -self.made, part.numel(), -part.numel()]
+        most = torch.tensor(mine, dtype=torch.int64, device=part.device)
+        dist.all_reduce(most, dist.ReduceOp.MAX, group=self.group)
+        if most.tolist() != mine:
             raise ShardError(
                 "the processes that divide the parameters have parted: one failed, was interrupted, or was called with "
                 "other arguments; end them all and start again"
             )
-        return sent[:-1].reshape(part.shape)
+        total = part.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total, group=self.group)
+        return total
 
 
 class _ShardedLift(RandomFeaturesLift):
@@ -154,8 +155,9 @@ def sharded(features: RandomFeatures, group: Any = None) -> RandomFeatures:
 
     Every process of the group calls this with its own part, and then :func:`reconlaw.reconstruct` with the same
     arguments; each returns the same result. V, the columns and the residual are held in parts, of any sizes; θ is
-    passed whole, its coordinates in the order of the processes' ranks. All reductions over parameters are
-    ``all_reduce``, a dozen small ones a step, on whatever backend the group has (gloo on CPUs, NCCL on GPUs).
+    passed whole, its coordinates in the order of the processes' ranks. A sum over parameters is an
+    ``all_reduce`` of small tensors, on whatever backend the group has (gloo on CPUs, NCCL on GPUs), after one of four
+    numbers for which the process waits.
 
     Supported: ``method="varpro"`` on the sphere, from either start, without message passing; what is said of each
     sample; :func:`reconlaw.projection_loss`; and ``features(X)`` and ``features.fit``, which make the n × p features in
