@@ -213,7 +213,7 @@ def check_counts(pair, n, counted, ratio: float) -> list[Check]:
 
 
 def as_percent(value):
-    return f"{100 * value:.2g} %"
+    return f"{100 * value:,.0f} %" if value >= 1 else f"{100 * value:.2g} %"
 
 
 def as_power(value: float) -> str:

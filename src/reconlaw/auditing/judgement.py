@@ -157,7 +157,8 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         summary = _came_back(made, pair, n, what, len(X), lowest)
     elif usable:
         verdict = "close"
-        reasons = "; ".join(dict.fromkeys(reason for one in said for reason in one.against))
+        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
+        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         summary = (
             f"The head's change is explained to a loss of {as_power(loss)}, far better than where there is nothing to "
             f"find ({as_power(lowest)}), but none of the {len(said)} candidates is confirmed: {reasons}. Some may be "
