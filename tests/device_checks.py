@@ -196,6 +196,23 @@ def test_a_first_layer_is_read_on_its_device(device):
     assert on_device(change, rl.networks.read_off(change, n=3).directions)
 
 
+def test_a_training_is_retraced_where_theta_is(device):
+    box, X = rl.inputs.Box(0.0, 1.0), rl.data.digits(2, seed=0).pixels[:, 20:28]
+    V = rl.RandomFeatures(8, 60, device="cpu").V
+
+    def train_head(X, y):
+        F, W = torch.tanh(X @ V.T.to(X)), torch.zeros(2, 60, dtype=X.dtype, device=X.device)
+        for _ in range(6):
+            W = W - 0.05 * (W @ F.T - y.to(X)) @ F
+        return W
+
+    theta = train_head(X, torch.eye(2, dtype=F64))
+    for where, start in ((NAME, "cpu"), (NAME, NAME), ("cpu", NAME)):
+        near = box.retract(X + 0.01).to(start)
+        found = rl.retrace(theta.to(where), train_head, near, torch.eye(2, dtype=F64), inputs=box)
+        assert found.X.device.type == where and torch.allclose(found.X.cpu(), X, atol=1e-6)
+
+
 def test_layers_subspaces_and_parts_on_a_device(device):
     _, _, _, data = trained()
     basis = torch.linalg.qr(data.X.T).Q.T
