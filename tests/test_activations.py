@@ -186,3 +186,17 @@ def test_callable_without_autograd_asks_for_a_derivative():
     with pytest.raises(ValueError, match="pass its derivative"):
         get_activation(Undifferentiable.apply)
     assert get_activation(Undifferentiable.apply, torch.zeros_like).parity == "odd"
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("name", rl.ACTIVATIONS)
+def test_written_pairs_are_the_values_at_both_signs_bit_for_bit(name, dtype):
+    phi = rl.get_activation(name)
+    z = 4 * torch.randn(7, 1001, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    z[0, :2] = torch.tensor([0.0, 60.0])
+    pair = torch.empty(14, 1001, dtype=dtype)
+    phi.write(z, pair[:7], pair[7:])
+    assert torch.equal(pair[:7], phi(z)) and torch.equal(pair[7:], phi(-z))
+    alone = torch.empty_like(z)
+    phi.write(z, alone)
+    assert torch.equal(alone, phi(z))

@@ -12,7 +12,7 @@ from functools import cached_property, partial
 import torch
 import torch.nn.functional as F
 
-from .built_in import BUILT_IN, Elementwise, built_in
+from .built_in import BUILT_IN, Elementwise, built_in, relu_and_tanh
 from .hermite import hermite_coefficients, parity
 
 ACTIVATIONS = tuple(BUILT_IN)
@@ -57,10 +57,15 @@ class Activation:
 
     def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
         """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given."""
-        if self.f is F.relu:  # without temporaries: z⁻ = z⁺ − z, exactly
+        if self.f in (F.relu, relu_and_tanh):  # without temporaries: z⁻ = z⁺ − z, exactly
             torch.clamp_min(z, 0, out=plus)
             if minus is not None:
                 torch.sub(plus, z, out=minus)
+            if self.f is relu_and_tanh:  # which is odd, and costs more than the product with V
+                tanh = torch.tanh(z)
+                plus.add_(tanh)
+                if minus is not None:
+                    minus.sub_(tanh)
             return
         plus.copy_(self.f(z))
         if minus is not None:

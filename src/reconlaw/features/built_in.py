@@ -32,6 +32,11 @@ def _sech2(z: torch.Tensor) -> torch.Tensor:
     return 1 - torch.tanh(z) ** 2
 
 
+def relu_and_tanh(z: torch.Tensor) -> torch.Tensor:
+    """φ(z) = max(z, 0) + tanh z."""
+    return F.relu(z) + torch.tanh(z)
+
+
 # name: (φ, φ'), each elementwise
 BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
     "relu": (F.relu, _step),
@@ -41,7 +46,7 @@ BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
     "silu": (F.silu, _silu_derivative),
     "erf": (torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),
     "abs": (torch.abs, torch.sign),
-    "relu+tanh": (lambda z: F.relu(z) + torch.tanh(z), lambda z: _step(z) + _sech2(z)),
+    "relu+tanh": (relu_and_tanh, lambda z: _step(z) + _sech2(z)),
 }
 
 
