@@ -225,6 +225,17 @@ def test_handout_holds_the_chapters_and_not_the_teaching_pages():
     assert not any(entry.startswith("teach/") or entry == "playground" for entry in kept)
 
 
+@with_browser
+def test_contents_of_the_handout_name_the_pages(tmp_path):
+    sections = "".join(f'<h2 id="c-{k}" style="break-before: page">Chapter {k}</h2>' for k in (1, 2, 3))
+    lines = "".join(f'<a href="#c-{k}">Chapter {k} <span class="page">000</span></a>' for k in (1, 2, 3))
+    (tmp_path / "book.html").write_text(f'<div class="contents">{lines}</div>{sections}', encoding="utf-8")
+    with browser.page() as tab:
+        tab.goto((tmp_path / "book.html").as_uri())
+        handout.number_contents(tab)
+        assert tab.locator(".page").all_text_contents() == ["2", "3", "4"]
+
+
 # Questions at the end of a part
 
 

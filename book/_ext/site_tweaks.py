@@ -15,6 +15,7 @@ from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
+HANDOUT = Path(__file__).resolve().parents[2] / "_build" / "course" / "handout.pdf"
 REPEATED_ID = re.compile(r' id="(?:proof|[a-z]+-content)"(?=>)')
 # The parts of MathJax that a page with TeX in it loads: 2 MB of the 30 MB that the package holds.
 MATHJAX_PARTS = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
@@ -115,6 +116,14 @@ def leave_install_cells_out_of_search(app: Sphinx) -> None:
     app.builder.index_page = index_page
 
 
+def offer_handout(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """The book as a PDF, where `make course` has printed one."""
+    if pagename == app.config.root_doc and HANDOUT.is_file() and app.builder.format == "html":
+        shutil.copy2(HANDOUT, Path(app.outdir, HANDOUT.name))
+        link = f'<a href="{HANDOUT.name}">The whole book as a PDF</a>, without the solutions of the exercises.'
+        context["body"] += f'<p class="handout">{link}</p>'
+
+
 def name_once(app: Sphinx, pagename, templatename, context, doctree) -> None:
     """Ids that sphinx-proof and sphinx-exercise give to every proof and solution of a page, and the front page's title,
     which would stand twice in the browser's tab."""
@@ -133,5 +142,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("doctree-read", load_images_lazily)
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", name_once)
+    app.connect("html-page-context", offer_handout)
     app.connect("build-finished", leave_out_icon_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import yaml
+from pypdf import PdfReader
 
 from . import browser
 from .plain import Book
@@ -19,6 +21,22 @@ ON_SCREEN_ONLY = ("playground", "limits/risk-calculator", "teach/")
 
 FOOTER = """<div style="width: 100%; font: 8pt sans-serif; color: #555; text-align: center">
 <span class="pageNumber"></span></div>"""
+
+
+PAPER = {
+    "prefer_css_page_size": True,
+    "print_background": True,
+    "display_header_footer": True,
+    "header_template": "<span></span>",
+    "footer_template": FOOTER,
+    "outline": True,
+    "tagged": True,
+}
+# The contents get their page numbers from a first printing; three digits keep their place in it.
+NUMBER = """pages => {
+  for (const link of document.querySelectorAll('.contents a'))
+    link.querySelector('.page').textContent = pages[decodeURIComponent(link.hash.slice(1))] ?? '';
+}"""
 
 
 def settings(book: Book) -> tuple[dict, dict]:
@@ -67,16 +85,16 @@ def print_page(book: Book, page: Path, target: Path) -> None:
         tab.add_style_tag(path=HERE / "handout.css")
         tab.evaluate("() => Promise.all([...document.images].map(i => i.decode().catch(() => null)))")
         tab.emulate_media(media="print", color_scheme="light")
-        tab.pdf(
-            path=target,
-            prefer_css_page_size=True,
-            print_background=True,
-            display_header_footer=True,
-            header_template="<span></span>",
-            footer_template=FOOTER,
-            outline=True,
-            tagged=True,
-        )
+        number_contents(tab)
+        tab.pdf(path=target, **PAPER)
+
+
+def number_contents(tab) -> None:
+    """Print once to see on which page each chapter begins, and write that into the contents."""
+    reader = PdfReader(io.BytesIO(tab.pdf(**PAPER)))
+    found = reader.named_destinations.items()
+    begins = {name.removeprefix("/"): reader.get_destination_page_number(to) + 1 for name, to in found}
+    tab.evaluate(NUMBER, begins)
 
 
 def write(book: Book, target: Path) -> Path:
