@@ -34,7 +34,7 @@ from .networks.first_layer import FirstLayer, first_layer
 from .networks.kkt import kkt
 from .networks.ntk import ntk
 from .networks.replay import Replay, replay
-from .networks.retrace import Retrace, retrace
+from .networks.retrace import Retrace, retrace, retrace_adam
 from .perturbation import Perturbation
 from .sweeps.store import StoreError
 from .sweeps.sweep import SweepError, grid, sweep
@@ -92,6 +92,7 @@ __all__ = [
     "reconstruct",
     "replay",
     "retrace",
+    "retrace_adam",
     "sharded",
     "ssim",
     "sweep",

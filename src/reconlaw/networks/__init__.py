@@ -3,9 +3,11 @@
 from ..features.layer_features import LayerFeatures, Restricted
 from .input_hull import InputSpan, read_off
 from .models import ResNet, TwoLayer, between, input_span
+from .retrace.adam import Adam
 from .training import Training, TrainingError, train
 
 __all__ = [
+    "Adam",
     "InputSpan",
     "LayerFeatures",
     "ResNet",

@@ -30,13 +30,14 @@ from ...attack.run import Run, wall_clock
 from ...features.feature_map import FeatureMap
 from ...inputs import Inputs, Sphere
 from ..replay import corrected
+from .adam import Adam
 from .fit import begin, descend
+from .head import retrace_adam
 from .recipe import Recipe, trained
-from .result import Retrace, result_of
+from .result import Retrace, check_tolerance, result_of
 
-__all__ = ["Retrace", "retrace"]
+__all__ = ["Adam", "Retrace", "retrace", "retrace_adam"]
 
-_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-5}  # mismatches that rounding leaves; nothing else comes so near
 _FIRST = 8  # steps that each start is given; the best third go on
 
 
@@ -111,8 +112,7 @@ def retrace(
     if not isinstance(inputs, Inputs):
         raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
     max_steps = check_count("max_steps", max_steps)
-    wide = all(t.dtype == torch.float64 for t in target)
-    tol = check_positive("tol", _TOLERANCE[torch.float64 if wide else torch.float32] if tol is None else tol)
+    tol = check_tolerance(tol, target)
     made, d = _starts(X, inputs, starts, seed, target[0])
     decoder = inputs.decoder(d)
     if features is not None and (len(target) != 1 or type(inputs) is not Sphere or decoder is not None):

@@ -12,11 +12,13 @@ Three things are asked before "recovered" is said, none of which needs the truth
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from ..._checks import check_positive
 from ..._random import seeded_generator
 from ...attack.examine import RECOVERED, ROUGH
 from ...attack.result import Flag, Status
@@ -25,6 +27,12 @@ _ASIDE = 0.5  # where the other point lies, in root mean squares of a coordinate
 _DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
 _NEAR = 0.05  # mismatch above which J says nothing of the samples
 _LOOSE = 1e-6  # share of an unknown in what J does not see
+
+
+def check_tolerance(tol: float | None, observed: Sequence[torch.Tensor]) -> float:
+    """``tol``, or the mismatch that rounding leaves in the weights that were observed; nothing else comes so near."""
+    wide = all(t.dtype == torch.float64 for t in observed)
+    return check_positive("tol", (1e-9 if wide else 1e-5) if tol is None else tol)
 
 
 @dataclass(eq=False)
@@ -38,7 +46,7 @@ class Retrace:
         chosen: of ``choices``, what came nearest.
         mismatch: ‖θ − θ_sim‖/‖θ‖ at X; of several tensors the root mean square of theirs.
         history: mismatch before the first Gauss–Newton step and after each, of the start that came nearest.
-        road: "deferred correction" or "Gauss–Newton".
+        road: "deferred correction", "Gauss–Newton" or, of :func:`reconlaw.retrace_adam`, "columns".
         status: a :class:`~reconlaw.attack.result.Status`.
         flags: of each sample, a :class:`~reconlaw.attack.result.Flag`.
         standard_errors: (n,) relative, by the residual and J; infinite where J does not hold the sample, or the
