@@ -18,7 +18,7 @@ import reconlaw as rl
 
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
-SCRIPTS += ("audits", "nulls", "state_evolution", "zoo", "honesty_inputs")
+SCRIPTS += ("audits", "nulls", "state_evolution", "zoo", "honesty_inputs", "recipes")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -49,6 +49,18 @@ SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "seg
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
 SHOWN["adapters"] = {"what", "n", "sets", "samples", "whole", "held_wrong", "worst_error", "least_digits"}
 SHOWN["first_layer"] = {"case", "data", "n", "width", "sets", "samples_below_1e-2", "claimed", "wrong", "worst_error"}
+SHOWN["recipes"] = {
+    "recipe",
+    "n",
+    "p",
+    "steps",
+    "sets",
+    "sets_below_1e-2",
+    "samples",
+    "claimed",
+    "wrong",
+    "worst_error",
+}
 SHOWN["honesty"] = {"kind", "problems", "samples_called", "samples_wrong", "sets_called", "sets_wrong", "sets_right"}
 SHOWN["audits"] = {"told", "recipe", "inputs", "audits", "samples", "called", "false", "returned", "whole"}
 SHOWN["nulls"] = {"case"}
