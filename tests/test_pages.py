@@ -207,6 +207,25 @@ def test_what_comes_late_has_its_room_kept(site, browser, name, part, viewport):
     page.close()
 
 
+SHIFTS = """() => {
+  window.shifts = 0;
+  const add = entry => { if (!entry.hadRecentInput) window.shifts += entry.value; };
+  new PerformanceObserver(list => list.getEntries().forEach(add)).observe({ type: 'layout-shift', buffered: true });
+}"""
+
+
+@pytest.mark.parametrize("name", ["index", "playground", "limits/risk-calculator"])
+def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
+    page = browser.new_page(viewport=PHONE, device_scale_factor=2)
+    page.add_init_script(f"({SHIFTS})()")
+    page.goto(f"{site}/{name}.html", wait_until="load")
+    page.wait_for_function("() => document.fonts.ready")
+    page.wait_for_function("() => ![...document.querySelectorAll('#calculator, .coming')].some(e => e.hidden)")
+    page.wait_for_timeout(500)
+    assert page.evaluate("() => window.shifts") < 0.1
+    page.close()
+
+
 def test_a_link_to_a_theorem_shows_it_and_escape_takes_it_away(open_page):
     page = open_page("geometry/the-law", viewport=DESK)
     page.wait_for_function("() => window.tippy && document.querySelector('a[href*=\"#thm-\"]')._tippy")
