@@ -286,6 +286,7 @@ BENCHMARKS = {  # one cell of each, as --device gives it; "images" has the same 
     "sparse": [{}],
     "first_layer": [{"case": "step"}],
     "nulls": [{}],
+    "recipes": [{}],
 }
 
 

@@ -29,7 +29,7 @@ def body(X):
     return gelu(X @ V.T.to(X) + B.to(X))
 
 
-def trained(recipe, X=X, W=W):
+def trained(recipe, X=X, W=W, body=body):
     """The head as torch.optim trains it."""
     head = nn.Linear(P, K, bias=False, dtype=W.dtype)
     head.weight.data = W.clone()
@@ -37,7 +37,7 @@ def trained(recipe, X=X, W=W):
     optimiser = torch.optim.AdamW(head.parameters(), **options)
     for _ in range(recipe.steps):
         optimiser.zero_grad()
-        cross_entropy(head(body(X.to(W))), Y).backward()
+        cross_entropy(head(body(X).to(W)), Y).backward()
         optimiser.step()
     return head.weight.detach()
 
@@ -69,6 +69,25 @@ def test_samples_come_out_of_adamw():
     assert found.status is rl.Status.RECOVERED and found.flags == (rl.Flag.RECOVERED,) * N, found
     assert float(rl.match(found.X, X).error.max()) < 1e-8 and found.mismatch < 1e-9
     assert found.road == "columns" and found.unknowns == N * D < found.equations
+
+
+def test_a_feature_map_on_the_sphere():
+    features = rl.RandomFeatures(D, P, "gelu", seed=0, dtype=torch.float64, device="cpu")
+    samples = rl.inputs.Sphere().retract(X - 0.5)
+    after = trained(RECIPE, samples, body=features)
+    start = rl.inputs.Sphere().retract(samples + 0.2 * draw(N, D, seed=4))
+    found = rl.retrace_adam(after, W, features, RECIPE, start, Y)
+    assert found.status is rl.Status.RECOVERED and float(rl.match(found.X, samples).error.max()) < 1e-8, found
+
+
+def test_features_that_forward_mode_does_not_take():
+    found = rl.retrace_adam(trained(RECIPE), W, lambda X: body(X.detach()), RECIPE, START, Y, inputs=BOX)
+    assert found.status is rl.Status.RECOVERED and float(rl.match(found.X, X).error.max()) < 1e-6, found
+
+
+def test_a_head_that_was_trained_in_float32():
+    found = rl.retrace_adam(trained(RECIPE, W=W.float()), W.float(), body, RECIPE, START, Y, inputs=BOX)
+    assert found.status is rl.Status.RECOVERED and float(rl.match(found.X, X).error.max()) < 1e-4, found
 
 
 @pytest.mark.parametrize(

@@ -48,11 +48,12 @@ def retrace_adam(
     Args:
         after: W_T, (K, p), with K > 1 outputs trained on the mean cross-entropy of all n samples at every step.
         before: W_0, (K, p).
-        features: (n, d) → (n, p), frozen in training; differentiable by torch.func's forward mode. A head's bias is a
-            feature that is 1.
-        recipe: an :class:`Adam`.
+        features: (n, d) → (n, p), frozen in training; where torch.func's forward mode does not take it, derivatives
+            are differences. A head's bias is a feature that is 1.
+        recipe: a :class:`reconlaw.networks.Adam`.
         X: (n, d) samples to start from, such as the mean of public pictures of each label.
-        y: (n,) integer labels, which must be known, in the order of X.
+        y: (n,) integer labels, which must be known, in the order of X. Measured with labels
+            that differ; two samples of one label did not come out of either of two problems.
         inputs: where samples live, one of :mod:`reconlaw.inputs` without a decoder; the sphere of radius √d where None.
         seed: of the table of directions.
         max_rounds: by columns; each costs two derivatives of the recipe.
@@ -108,13 +109,15 @@ def retrace_adam(
     def unit_features(X):
         return unit(features(X).to(U)[:, moved].T)
 
-    columns = Columns(
-        recipe, decayed[:, moved].T.contiguous(), unit_features, lambda X: recipe.train(features(X).to(U), Y, W)[1]
-    )
+    def errors(X):
+        return recipe.train(features(X).to(U), Y, W)[1]
+
     whole = Recipe(train, [theta], lambda U: U, (n, d), None, False, (), {}, d)
     run, spent, most = Run(max_seconds, progress, clock=clock or wall_clock), 0, max_rounds + max_steps
     U = inputs.retract(U)
     whole.check(U.flatten())
+    forward = whole.by_forward_mode(U.flatten())
+    columns = Columns(recipe, decayed[:, moved].T.contiguous(), unit_features, errors, forward)
     best = begin(whole, U.flatten())
 
     def count(fit, what):

@@ -111,14 +111,18 @@ class Recipe:
 
     def jacobian(self, q: torch.Tensor) -> torch.Tensor:
         """∂θ_sim/∂q, (m, q)."""
-        if self.forward is None:
-            self.forward = self._differentiable(q)
         directions = torch.eye(len(q), dtype=q.dtype, device=q.device)
-        if not self.forward:
+        if not self.by_forward_mode(q):
             return torch.stack([self._difference(q, e) for e in directions], 1)
         block = max(1, min(_BLOCK, _NUMBERS // len(self.goal)))
         made = [vmap(lambda v: jvp(self, (q,), (v,))[1], randomness="same")(part) for part in directions.split(block)]
         return torch.cat(made).T.detach()
+
+    def by_forward_mode(self, q: torch.Tensor) -> bool:
+        """Whether forward mode is believed; tried once, at the first q."""
+        if self.forward is None:
+            self.forward = self._differentiable(q)
+        return self.forward
 
     def _differentiable(self, q):
         """Whether forward mode runs, in blocks, and gives what a difference gives."""
