@@ -252,3 +252,45 @@ def test_ctrl_c_returns_the_best_so_far():
     found = rl.retrace(adamw(X, Y), train, NEAR, Y, inputs=BOX)
     assert calls >= 120 and found.mismatch < found.history[0] and found.status is not rl.Status.RECOVERED
     assert found.status in (rl.Status.INTERRUPTED, rl.Status.STALLED)
+
+
+def _one_step(act, p, d, seed):
+    W = torch.randn(p, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    def train(X, y):
+        F = act(X @ W.T)
+        return 0.1 * F.T @ (y - 0.1 * F @ (F.T @ y))
+
+    return train
+
+
+# θ cannot tell x from −x: before, the mirror image was called recovered.
+@pytest.mark.parametrize("act", [torch.cos, torch.abs])
+def test_of_an_even_activation_samples_are_told_up_to_sign(act):
+    for seed in range(3):
+        train = _one_step(act, 40, 3, seed)
+        X = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
+        y = torch.tensor([1.0, -0.5], dtype=torch.float64)
+        found = rl.retrace(train(X, y), train, X + 1e-3, y, inputs=rl.inputs.Free())
+        assert [flag.value for flag in found.flags] == ["recovered up to sign"] * 2 and "up to sign" in found.message
+
+
+def test_of_an_odd_activation_free_labels_leave_the_sign():
+    train = _one_step(torch.sin, 40, 3, 0)
+    X, y = torch.tensor([[0.5, -1.0, 0.7]], dtype=torch.float64), torch.ones(1, dtype=torch.float64)
+    free = rl.retrace(train(X, y), train, X + 1e-3, y, inputs=rl.inputs.Free(), free_labels=True)
+    either = rl.retrace(train(X, y), train, X + 1e-3, [y, -y], inputs=rl.inputs.Free())
+    known = rl.retrace(train(X, y), train, X + 1e-3, y, inputs=rl.inputs.Free())
+    assert [r.flags[0].value for r in (free, either)] == ["recovered up to sign"] * 2
+    assert known.flags[0].value == "recovered"
+
+
+# Three neurons reach the sample, as many as it has coordinates, and forty do not: any signs of those fit.
+def test_neurons_that_no_sample_reaches_are_no_equations():
+    W = torch.randn(43, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    X = torch.tensor([[0.5, -1.0, 0.7]], dtype=torch.float64)
+    side = (W @ X[0]).sign()[:, None]
+    W = W * torch.where(torch.arange(43)[:, None] < 3, side, -side)
+    train = lambda X: 0.1 * torch.relu(X @ W.T).sum(0)  # noqa: E731
+    found = rl.retrace(train(X), train, X + 1e-4, inputs=rl.inputs.Free())
+    assert found.mismatch < 1e-9 and found.equations == found.unknowns == 3 and found.status.value == "ambiguous"

@@ -36,6 +36,8 @@ RECOVERED, ROUGH = 5e-3, 0.1
 _ABOVE_ROUNDING = 1e-4
 # Two samples are told apart where they are this many standard errors from one another.
 _APART = 10
+# A sample whose part of θ is less than this many times the noise is not seen.
+_SEEN = 4.0
 # A loss within this factor of the noise is no worse than it.
 _NO_WORSE = 100
 # Samples whose removal is tried before all are taken to be needed, and the cosine of what may be one sample, torn.
@@ -113,7 +115,7 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
             if fewer is not None:
                 flag, row, point = fewer
                 lost[kept.pop(row)] = flag
-            elif counted.enough and rounds < _BETTERED and _decides(certificate):
+            elif counted.enough and rounds < _BETTERED and _decides(certificate, sphere):
                 asked = features.d - 1 if dimension is None else dimension
                 left = one_more(features, theta, X[kept], spare, asked, inputs, run, seed + rounds)
                 rounds += 1
@@ -130,6 +132,13 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     errors = left.errors(certificate)
     let_out = Leftover(0.0)
     if not isinstance(inputs, Sphere):
+        if left.much:
+            moved = torch.full_like(errors, RECOVERED) if left.moved is None else MOVES * left.moved
+            errors = torch.maximum(errors, moved)
+        if bool((~(errors < ROUGH)).any()):  # a row that goes far takes others with it, beyond what a tangent shows
+            errors = torch.where(errors > _ABOVE_ROUNDING, errors.clamp_min(RECOVERED), errors)
+        # On bounds in all coordinates nothing moves, were it in theta or not.
+        errors = torch.where(certificate.costs <= _SEEN * certificate.noise, torch.inf, errors)
         if _rests_on_the_domain(certificate):
             let_out = outside(features, theta, X[kept], spare, inputs, run)
             errors = torch.maximum(errors, let_out.errors(certificate))
@@ -146,6 +155,8 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
         errors = torch.maximum(errors, _linear_reach(features, X[kept]))
     exact = min(certificate.speaking - counted.unknowns, whole.equations - whole.unknowns) <= 0
     flags = _flags(X[kept], certificate, errors, counted, exact, features.parity, tol)
+    if not sphere:
+        _together(X[kept], errors, flags)
     flags = [Flag.UNRESOLVED if row in run.segments else flag for row, flag in enumerate(flags)]
     rivals = False
     if Flag.AMBIGUOUS in flags and not exact and sphere:
@@ -161,9 +172,13 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark)
 
 
-def _decides(certificate):
-    """Whether it matters for some sample that the residual is noise."""
-    return bool(((certificate.errors < ROUGH) & (certificate.most >= RECOVERED)).any())
+def _decides(certificate, sphere):
+    """Whether it matters for some sample that the residual is noise.
+
+    Off the sphere the samples can take up more of what is left out than the residual shows.
+    """
+    least = RECOVERED if sphere else _ABOVE_ROUNDING
+    return bool(((certificate.errors < ROUGH) & (certificate.most >= least)).any())
 
 
 def _rests_on_the_domain(certificate):
@@ -193,6 +208,16 @@ def _flags(X, certificate: Certificate, errors, counted: Count, exact, parity, t
             flag = _named(parity) if error < RECOVERED else Flag.ROUGH
         flags.append(flag)
     return flags
+
+
+def _together(X, errors, flags):
+    """Take back what is said of a row from which another is not told apart by *its* errors: they go together."""
+    distance = torch.cdist(X, X).cpu().double() / X.norm(dim=1).cpu().double()[:, None]
+    theirs = torch.where(errors < ROUGH, errors, 0.0)  # one that is not held is no neighbour of any
+    near = (distance < _APART * theirs).fill_diagonal_(False).any(1) & (errors > _ABOVE_ROUNDING)
+    for row in torch.nonzero(near)[:, 0].tolist():
+        if flags[row] in (Flag.RECOVERED, Flag.UP_TO_SIGN):
+            flags[row] = Flag.NOT_APART
 
 
 def _fewer(features, theta, X, certificate, tol):

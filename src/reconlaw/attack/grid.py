@@ -32,7 +32,7 @@ def on_grid(features, theta, point: Projection, inputs: Inputs, tol: float):
     try:
         with as_step():
             rounded = Projection(features, theta, inputs.rounded(point.U))
-            if rounded.loss > max(tol, _NO_WORSE * point.loss):
+            if rounded.loss > tol or rounded.loss > _NO_WORSE * max(point.loss, torch.finfo(theta.dtype).eps ** 2):
                 return point, none
             return rounded, _sure(rounded, theta, inputs)
     except StepError:

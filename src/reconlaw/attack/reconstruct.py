@@ -26,8 +26,9 @@ from .fingerprint import fingerprint
 from .grid import on_grid
 from .message import message_of, status_of
 from .projection import Projection
-from .result import Result
+from .result import Flag, Result
 from .run import Run, wall_clock
+from .settled import settled
 from .subspace import explains, rounding_loss
 
 _METHODS = {"varpro": search.solve, "sgd": sgd.solve, "sparse": sparse.solve, "span": span.solve}
@@ -163,6 +164,8 @@ def reconstruct(
             found = _METHODS[method](over, theta.clone(), n, run, seed, tol, inputs, **options)
             point, sign_identifiable, interrupted, *path = found
             exact = None
+            if not isinstance(inputs, Sphere) and point.loss <= tol:
+                point = settled(over, theta, point, inputs, run)
             if inputs.levels is not None:
                 point, exact = on_grid(over, theta, point, inputs, tol)
     finally:
@@ -195,6 +198,9 @@ def reconstruct(
         except KeyboardInterrupt:
             interrupted = True
             run.interrupt()
+    if exact is not None:
+        told = [converged and flag in (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH) for flag in examined.flags]
+        exact = exact & torch.tensor(told, device=exact.device)
     alpha = examined.alpha @ turn.T if compressed else examined.alpha
     for step in path[0] if path else ():
         step["lambda"] *= unit

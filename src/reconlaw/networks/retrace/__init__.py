@@ -87,7 +87,8 @@ def retrace(
 
     Returns:
         :class:`Retrace`; its status is "recovered" where the mismatch is at ``tol``, the derivative holds every sample
-        in place, and θ has more independent numbers than there are unknowns. Ctrl-C returns the best so far.
+        in place, and θ has more independent numbers than there are unknowns. Samples whose mirror image gives θ
+        back as well are flagged "recovered up to sign". Ctrl-C returns the best so far.
 
     Raises:
         TypeError, ValueError: what is wrong with an argument; ``train`` returns another shape than θ, something else
@@ -131,11 +132,12 @@ def retrace(
         return torch.cat([*parts, U.new_tensor([math.log(v) for v in numbers.values()])])
 
     run = Run(max_seconds, progress, clock=clock or wall_clock)
-    best, road, spent, tried = None, "Gauss–Newton", 0, []
+    best, road, spent, tried, recipes = None, "Gauss–Newton", 0, [], []
     try:
         for labels, named in itertools.product(guesses, fixed):
             one = recipe(labels, named)
             one.check(vector(made[0], labels))
+            recipes.append(one)
             there = made
             if features is not None:
                 there = torch.cat([_by_correction(features, target, train, labels, named, made[0], run)[None], made])
@@ -167,7 +169,7 @@ def retrace(
         run.interrupt()
     finally:
         run.close()
-    return result_of(*best, inputs, tol, run, spent, max_steps, road)
+    return result_of(*best, inputs, tol, run, spent, max_steps, road, recipes)
 
 
 def _observed(value):

@@ -6,7 +6,12 @@ Three things are asked before "recovered" is said, none of which needs the truth
 - *held*: no move of samples, free labels and unknown numbers leaves θ_sim as it is, to first order: the derivative J
   has full rank, and every standard error √(σ² (JᵀJ)⁻¹) is below half a hundredth of its sample;
 - *spare*: θ has more independent numbers than there are unknowns, so that a solution is no accident. They are counted
-  as the rank of J at the solution and at another point together.
+  as the rank of J at the solution and at another point together, and no more than move at the solution: a neuron
+  that no sample reaches says little. A sample that rests on a number that no other checks is ambiguous.
+
+Where φ is even, or odd and labels are free, −x trains as x does. So every sample, and all together, are mirrored: what
+θ does not tell from its mirror image is recovered up to sign. Where the mismatch is above rounding it is no noise of
+many numbers, but may all lie along one sample's own.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from ...attack.result import Flag, Status
 _ASIDE = 0.5  # where the other point lies, in root mean squares of a coordinate
 _DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
 _NEAR = 0.05  # mismatch above which J says nothing of the samples
+_OWN, _TAKES_PART = 1e-6, 1e-3  # leverage of an unchecked number is so near 1; share of its largest move that counts
 _LOOSE = 1e-6  # share of an unknown in what J does not see
 
 
@@ -51,8 +57,8 @@ class Retrace:
         flags: of each sample, a :class:`~reconlaw.attack.result.Flag`.
         standard_errors: (n,) relative, by the residual and J; infinite where J does not hold the sample, or the
             mismatch is above 5 %.
-        equations: independent numbers of θ, as far as they were counted, to at most twice the unknowns; 0 where the
-            mismatch is above 5 %.
+        equations: independent numbers of θ that move at X, as far as they were counted, to at most twice the unknowns;
+            0 where the mismatch is above 5 %.
         unknowns: coordinates off their bounds, free labels and numbers.
         smallest: smallest over largest singular value of J.
         message: in words.
@@ -81,32 +87,41 @@ class Retrace:
         return f"Retrace({len(self.X)} samples, {self.message})"
 
 
-def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road) -> Retrace:
-    """The result, with its certificate."""
+def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes) -> Retrace:
+    """The result, with its certificate; ``recipes`` are those of all labels and choices."""
     n, k = recipe.shape
     with torch.no_grad():
         X, y, _ = recipe.arguments(fit.q)
     logs = fit.q[len(fit.q) - len(recipe.names) :]
     numbers = {name: float(v.exp()) for name, v in zip(recipe.names, logs, strict=True)}
     errors, equations, unknowns, smallest = torch.full((n,), math.inf, dtype=torch.float64), 0, len(fit.q), 0.0
+    unchecked = mirrored = torch.zeros(n, dtype=torch.bool)
     if fit.mismatch <= max(tol, _NEAR):
-        errors, equations, unknowns, smallest = _certificate(recipe, fit, inputs)
+        errors, equations, unknowns, smallest, unchecked = _certificate(recipe, fit, inputs)
     spread = errors / X.reshape(n, -1).norm(dim=1).clamp_min(1e-300).cpu()
     fits, held, spare = fit.mismatch <= tol, bool(torch.isfinite(spread).all()), equations > unknowns
-    flags = tuple(_flag(float(e), fits and held and spare) for e in spread)
+    if fits and held and spare:
+        mirrored = _mirrored(recipes, fit, inputs, max(tol, 2 * fit.mismatch))
+    flags = tuple(
+        Flag.AMBIGUOUS
+        if fits and held and spare and unchecked[i]
+        else _flag(float(e), fits and held and spare, mirrored[i])
+        for i, e in enumerate(spread)
+    )
     if fits and not held:
         status = Status.NOT_DETERMINED
     elif fits and not spare:
         status = Status.AMBIGUOUS
     elif fits:
-        known = [flag is Flag.RECOVERED for flag in flags]
+        known = [flag in (Flag.RECOVERED, Flag.UP_TO_SIGN) for flag in flags]
         status = Status.RECOVERED if all(known) else Status.IN_PART if any(known) else Status.AMBIGUOUS
     elif run.interrupted:
         status = Status.INTERRUPTED
     else:
         status = Status.BUDGET_SPENT if spent >= max_steps or run.spent else Status.STALLED
     why = {
-        Status.RECOVERED: "the recipe gives θ back, and θ holds every sample",
+        Status.RECOVERED: "the recipe gives θ back, and θ holds every sample"
+        + (", up to sign: mirrored they give it back as well" if bool(mirrored.any()) else ""),
         Status.IN_PART: "the recipe gives θ back, and θ holds some samples",
         Status.NOT_DETERMINED: "the recipe gives θ back, but samples can move without changing θ",
         Status.AMBIGUOUS: f"the recipe gives θ back, but no more than {equations} numbers of θ are independent, for "
@@ -137,14 +152,40 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road) -> Retrace:
     )
 
 
-def _flag(error, fits):
+def _flag(error, fits, mirrored):
     if not fits:
         return Flag.UNRESOLVED
-    return Flag.RECOVERED if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
+    named = Flag.UP_TO_SIGN if mirrored else Flag.RECOVERED
+    return named if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
+
+
+def _mirrored(recipes, fit, inputs, tol):
+    """(n,) bool: samples that give θ back with the other sign as well, alone or all together, whatever the labels."""
+    n, k = recipes[0].shape
+    made = torch.zeros(n, dtype=torch.bool)
+    if inputs.decoder(recipes[0].d) is not None:
+        return made
+    U, rest = fit.q[: n * k].reshape(n, k), fit.q[n * k :]
+    free = recipes[0].y.numel() if recipes[0].free else 0
+    for rows in [*([i] for i in range(n)), list(range(n))]:
+        V, y = U.clone(), rest[:free].clone()
+        V[rows] = -V[rows]
+        if float((inputs.retract(V) - V).norm()) > 1e-9 * float(V.norm()):
+            continue
+        labels = [y]
+        if free and free % n == 0:
+            turned = y.reshape(n, -1).clone()
+            turned[rows] = -turned[rows]
+            labels.append(turned.flatten())
+        vectors = [torch.cat([V.flatten(), one, rest[free:]]) for one in labels]
+        with torch.no_grad():
+            if any(float((one(q) - one.goal).norm()) <= tol for one in recipes for q in vectors):
+                made[rows] = True
+    return made
 
 
 def _certificate(recipe, fit, inputs):
-    """Standard errors of samples, independent equations, unknowns, and the smallest singular value over the largest."""
+    """Standard errors, independent equations, unknowns, smallest over largest singular value, and who is unchecked."""
     n, k = recipe.shape
     U = fit.q[: n * k].reshape(n, k)
     bases = [_basis(u, inputs) for u in U]
@@ -152,16 +193,20 @@ def _certificate(recipe, fit, inputs):
     precision = recipe.eps if recipe.forward else recipe.eps ** (2 / 3)  # a derivative's, by differences
     cut = precision**_DIGITS
     sizes = J.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny)
-    _, s, V = torch.linalg.svd(J / sizes, full_matrices=False)
+    W, s, V = torch.linalg.svd(J / sizes, full_matrices=False)
     unknowns = J.shape[1]
     held = s > cut * s[0]
     smallest = float(s[unknowns - 1] / s[0]) if len(s) == unknowns else 0.0
-    noise = max(float(fit.residual.square().sum()), recipe.eps**2) / max(1, len(J) - unknowns)
+    rounding = fit.mismatch <= recipe.eps**0.5
+    noise = max(float(fit.residual.square().sum()), recipe.eps**2) / max(1, len(J) - unknowns if rounding else 1)
     spread = (V[held] / s[held, None]).T / sizes[:, None]  # of the unknowns, for residuals of unit variance
     loose = 1 - V[held].square().sum(0)  # how far each unknown takes part in what J does not see
-    errors, at = [], 0
+    own = W[:, held].square().sum(1) > 1 - _OWN
+    moves = spread @ W[own][:, held].T  # of each unknown, as a number moves that no other checks
+    errors, moved, at = [], [], 0
     for u, basis in zip(U, bases, strict=True):
         rows = slice(at, at := at + basis.shape[1])
+        moved.append(moves[rows].norm(dim=0))
         inner = basis @ spread[rows]
         if inputs.decoder(recipe.d) is not None:
             inner = torch.func.jacfwd(lambda u: recipe.decode(u[None])[0])(u) @ inner
@@ -173,7 +218,11 @@ def _certificate(recipe, fit, inputs):
     other = _moves(recipe, torch.cat([V.flatten(), fit.q[n * k :]]), [_basis(v, inputs) for v in V])
     both = torch.cat([J, other], 1) if bool(torch.isfinite(other).all()) else J
     s = torch.linalg.svdvals(both / both.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny))
-    return torch.tensor(errors, dtype=torch.float64), int((s > cut * s[0]).sum()), unknowns, smallest
+    sizes = (J / sizes).norm(dim=1)
+    equations = min(int((s > cut * s[0]).sum()), int((sizes > cut * sizes.max()).sum()))
+    by = torch.stack(moved)
+    unchecked = (by > _TAKES_PART * by.amax(0)).any(1).cpu()
+    return torch.tensor(errors, dtype=torch.float64), equations, unknowns, smallest, unchecked
 
 
 def _basis(u, inputs):

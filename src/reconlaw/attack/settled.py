@@ -1,0 +1,41 @@
+r"""An answer at the end of its descent.
+
+A search stops at the tolerance, which may be in a long valley that bends: what is left of θ moves the samples little
+along its tangent, which is all that a certificate sees, and far along the valley itself. So an answer goes down to the
+end before anything is said of it, in float64 also where θ and features are float32, whose valleys end in rounding.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from ..features.gram import StepError
+from ..inputs import Inputs
+from .projection import Projection
+from .varpro import descend
+
+# A loss of so many roundings, squared, is the floor; steps that are made towards it.
+_FLOOR, _STEPS = 4.0, 100
+
+
+def settled(features, theta, point, inputs: Inputs, run):
+    """``point`` as a :class:`Projection` where its descent ends; itself where it cannot go on, or is no better.
+
+    Args:
+        features: the feature map.
+        theta: (R, p), independent rows.
+        point: where an attack ended.
+        inputs: where the samples live.
+        run: whose budget bounds the descent.
+    """
+    done = not isinstance(point, Projection) or point.lift.lifted
+    wide = torch.float32 if theta.device.type == "mps" else torch.float64
+    if done or run.expired or point.loss <= _FLOOR * torch.finfo(wide).eps ** 2:
+        return point
+    options = {"patience": (6, 0.7), "on_step": lambda _: run.expired, "inputs": inputs}
+    try:
+        end = descend(features, theta.to(wide), point.U.to(wide), False, 0.0, _STEPS, **options).point
+        found = Projection(features, theta, end.U.to(point.U))
+    except StepError:
+        return point
+    return found if found.loss < point.loss else point
