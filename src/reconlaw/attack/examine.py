@@ -173,10 +173,7 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
 
 
 def _decides(certificate, sphere):
-    """Whether it matters for some sample that the residual is noise.
-
-    Off the sphere the samples can take up more of what is left out than the residual shows.
-    """
+    """Whether it matters for some sample that the residual is noise; off the sphere they take up more than it shows."""
     least = RECOVERED if sphere else _ABOVE_ROUNDING
     return bool(((certificate.errors < ROUGH) & (certificate.most >= least)).any())
 
