@@ -15,6 +15,7 @@ from helpers import BOOK, ROOT, toc_entries
 sys.path.insert(0, str(BOOK / "_ext"))
 
 import quiz
+import tracks
 from course import browser, handout, notebooks, slides
 from course.__main__ import write
 from course.myst import Block, blocks
@@ -330,6 +331,20 @@ def test_plans_name_sections_and_exercises_that_exist():
                     assert slides_heading(section) in headings[path], f"{heading}: {path} has no section {section!r}"
             minutes = [minutes_of(label) for label in re.findall(r"\{ref\}`([\w-]+)`", row[3] if len(row) > 3 else "")]
             assert sum(minutes) <= int(row[0]), f"{heading}: {row[1]}: exercises of {sum(minutes)} minutes"
+
+
+def test_the_core_path_takes_ninety_minutes():
+    """And names where to stop by a heading that is there, with no more to read than its minutes hold."""
+    text = "\n".join(cell.source for cell in nbformat.read(BOOK / "index.ipynb", 4).cells)
+    steps = re.findall(r"^\d\. .*?\(([\w/-]+)\.(?:md|ipynb)\)(.*)$", text, re.MULTILINE)
+    minutes = [int(m[1]) if (m := re.search(r"\((\d+) minutes\)", rest)) else 10 for _, rest in steps]
+    assert len(steps) == 6 and "If you have 90 minutes" in text and sum(minutes) == 90
+    for (path, rest), given in list(zip(steps, minutes, strict=True))[1:]:
+        core, _ = tracks.core(BOOK / f"{path}.ipynb")
+        if stop := re.search(r"before \*(.+?)\*", rest):
+            assert f"## {stop[1]}\n" in core, f"{path} has no section {stop[1]!r} in its core"
+            core = core.split(f"## {stop[1]}\n")[0]
+        assert len(tracks.words(core)) <= 100 * given, f"{path}: too much for {given} minutes"
 
 
 def titles(text):
