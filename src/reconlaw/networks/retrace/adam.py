@@ -53,7 +53,7 @@ class Adam:
 
     @property
     def kept(self) -> float:
-        """What decay leaves of the start: (1 − lr·λ)^T."""
+        """(1 − lr·λ)^T, what decay leaves of the start."""
         return (1 - self.lr * self.weight_decay) ** self.steps
 
     def train(self, F: torch.Tensor, Y: torch.Tensor, W: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
