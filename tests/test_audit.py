@@ -20,6 +20,7 @@ from torch import nn
 import reconlaw as rl
 from reconlaw import __main__ as command
 from reconlaw.auditing import judgement
+from reconlaw.auditing import report as reports
 from reconlaw.auditing.checkpoints import read_state
 from reconlaw.auditing.decay import Decay
 from reconlaw.auditing.head import HeadInput, import_module
@@ -168,6 +169,29 @@ def test_report_of_recovered_data_is_self_contained(recovered):
     text, parsed = page(recovered.report)
     assert "Training data came back" in text and len(parsed.images) == N
     assert "A check that the attack has not seen" in text and "What this audit does not say" in text
+
+
+def test_a_report_of_a_moved_body_gives_the_errors_of_simulated_heads(recovered):
+    made = dataclasses.replace(recovered, moved=0.01, simulated=((1e-5, 0.037), (1e-3, 0.62)))
+    page = reports.render(made)
+    assert "2 candidates, 0.037 to 0.62 off" in page
+    assert "To first order" not in page and "To first order" in reports.render(recovered)
+
+
+def test_a_report_without_pictures_says_nothing_of_how_they_are_drawn(recovered):
+    shown = recovered
+    blank = dataclasses.replace(shown, verdict="not determined", X=None, candidates=None, findings=(), result=None)
+    for made, said in ((shown, True), (blank, False)):
+        page = reports.render(made)
+        assert ("stretched from black to white" in page) is said
+        assert ("The order of the inputs means nothing" in page) is said
+        assert "decay but what the checks above name" in page
+
+
+def test_a_report_on_a_layer_speaks_of_the_layer(recovered):
+    settings = {("layer" if key == "head" else key): value for key, value in recovered.settings.items()}
+    page = reports.render(dataclasses.replace(recovered, settings=settings))
+    assert "Only that layer is attacked" in page and "the head alone was trained" not in page
 
 
 def test_with_n_too_large_the_others_come_back_and_none_that_is_called_so_is_wrong(pair):
@@ -716,6 +740,15 @@ def test_a_pool_without_members_names_nothing():
         done = run(before, after, module=module, candidates=others, seed=seed)
         assert done.verdict == "not determined" and not done.pool.named.any()
         assert done.checks and any("None of" in check.answer for check in done.checks)
+
+
+def test_a_pool_in_another_range_is_told_in_the_summary():
+    before, after, module = head_of_many_outputs(40)
+    X, _ = known_pool()
+    done = run(before, after, module=module, candidates=16 * X)
+    assert done.verdict == "not determined" and not done.pool.named.any()
+    assert done.summary.startswith(f"None of the {len(X)} candidates given can be named: the nearest leaves ")
+    assert "Pass them as the model sees them" in done.summary and "Not determined by counting" in done.summary
 
 
 def test_pools_are_read_from_files_and_pictures(tmp_path):

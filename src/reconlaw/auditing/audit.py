@@ -38,7 +38,7 @@ from .head import changed_tensors, chosen_layer, find_head, head_layer
 from .judgement import judge, not_determined
 from .outcome import Audit, Verdict
 from .output import is_json, write_json
-from .pool import identify, pool_check, pool_summary
+from .pool import identify, nobody_named, pool_check, pool_summary
 from .pretrained import saved_by_transformers
 from .report import is_report, write
 from .spending import Spending
@@ -284,7 +284,8 @@ def _searched(asked: _Asked, checks) -> dict:
     found = identify(asked.pair, X, names, asked.n, asked.seed)
     made = {"pool": found, "checks": (*checks, pool_check(found))}
     if not bool(found.named.any()):
-        return {**made, **_attacked(asked, made["checks"])}
+        answer = _attacked(asked, made["checks"])
+        return {**made, **answer, "summary": f"{nobody_named(found)} {answer['summary']}"}
     moved = bool(asked.pair.changed)
     verdict = Verdict("close" if moved else "recovered", pool_summary(found), X=None if moved else X[found.named])
     return {**made, **_parts(verdict)}

@@ -145,3 +145,12 @@ def pool_summary(found: Identified) -> str:
         + f". The largest p-value among them is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
         f"same rank made from other candidates, and the rule aims at a false discovery rate of {FDR:g}."
     )
+
+
+def nobody_named(found: Identified) -> str:
+    """What is said before the verdict where none is named."""
+    return (
+        f"None of the {len(found.residuals):,} candidates given can be named: the nearest leaves "
+        f"{as_power(float(found.residuals.min()))} of its features outside the span of the head's change. Pass them as "
+        "the model sees them, because in another range or normalisation a sample's features lie outside, too."
+    )

@@ -196,7 +196,14 @@ def _how_sure(made: Audit, result: Result) -> str:
             "moves by the sum of the weights with which the samples entered the head. Those of the candidates add "
             f"up to the bias change to within {as_power(made.bias_mismatch)} of it.</p>"
         )
-    if told and made.standard_errors is not None:
+    if told and made.moved and made.simulated:
+        parts.append(
+            "<p><strong>How firmly each is held.</strong> The body moved, so that an error to first order would say "
+            "too little. The standard errors above are those that nine in ten candidates of like own loss keep on "
+            f"heads which the audit simulated: {len(made.simulated)} candidates, "
+            f"{_span([error for _, error in made.simulated])} off.</p>"
+        )
+    elif told and made.standard_errors is not None:
         parts.append(
             "<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets the candidates "
             f"move by {_span(made.standard_errors.tolist())} of their length. This speaks of the neighbourhood of the "
@@ -272,15 +279,20 @@ def _pool(pool: Identified) -> str:
 
 
 def _limits(made: Audit) -> str:
+    shown = made.X is not None or made.candidates is not None and made.verdict in ("close", "recovered")
+    layer = "layer" in made.settings
+    trained = "layers below the one audited were not trained" if layer else "the head alone was trained"
     limits = [
-        f"Inputs are looked for in {made.settings['inputs']}. Each picture is stretched from black to white.",
-        "The order of the inputs means nothing, and labels are not shown.",
-        "The audit assumes that the head alone was trained, by gradient descent (momentum and mini-batches do no "
-        "harm), without weight decay, dropout before the head or an optimiser that rescales each weight (Adam). "
-        "Where that does not hold, the head's change is not made of the samples' features, and the attack fails "
+        f"Inputs are looked for in {html.escape(str(made.settings['inputs']))}."
+        + (" Each picture is stretched from black to white." if shown and made.picture else ""),
+        *(["The order of the inputs means nothing, and labels are not shown."] if shown else []),
+        f"The audit assumes that {trained}, by gradient descent (momentum and mini-batches do no harm), without weight "
+        "decay but what the checks above name, without dropout before it or an optimiser that rescales each weight "
+        "(Adam). Where that does not hold, its change is not made of the samples' features, and the attack fails "
         "without that being a protection.",
         "Each augmented copy of a picture counts as an input of its own, so n is larger than the number of pictures.",
-        "Only the head is attacked. A body that was trained along may give more away, by other attacks.",
+        f"Only {'that layer' if layer else 'the head'} is attacked. What else was trained may give more away, by other "
+        "attacks.",
         "The attack knows the checkpoint before fine-tuning, and n. Someone without them has a harder task.",
         "No outcome is a proof of safety. That an attack found nothing says little, and the count of equations speaks "
         "of inputs of which nothing more is known: a range, a family or a pool of candidates lowers it.",
