@@ -214,13 +214,16 @@ SHIFTS = """() => {
 }"""
 
 
-@pytest.mark.parametrize("name", ["index", "playground", "limits/risk-calculator"])
+@pytest.mark.parametrize(
+    "name", ["index", "playground", "limits/risk-calculator", "reconstruction/images-from-weights"]
+)
 def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
     page = browser.new_page(viewport=PHONE, device_scale_factor=2)
     page.add_init_script(f"({SHIFTS})()")
     page.goto(f"{site}/{name}.html", wait_until="load")
     page.wait_for_function("() => document.fonts.ready")
     page.wait_for_function("() => ![...document.querySelectorAll('#calculator, .coming')].some(e => e.hidden)")
+    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # formulas are set
     page.wait_for_timeout(500)
     assert page.evaluate("() => window.shifts") < 0.1
     page.close()
