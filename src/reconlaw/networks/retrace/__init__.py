@@ -9,7 +9,8 @@ and labels to the trained layer. The data are among the solutions of
 and two roads lead there. *Deferred correction*, where features are given that nearly span θ: take what a replay leaves
 off the span of the candidates' features out of θ, and fit the rest; it needs no derivative, and contracts where the
 recipe moves little. *Gauss–Newton* on ‖θ − θ_sim(X̂)‖, through the recipe itself. The mismatch ‖θ − θ_sim‖/‖θ‖ judges
-both, without the truth.
+both, without the truth. A head that Adam trained has kinks in the way of the second; :func:`retrace_adam` goes round
+them, column by column.
 
 Sources: Fox (1947), Pereyra (1966) for deferred correction; for attacks that simulate training, SimuDy (ICLR 2025).
 """
