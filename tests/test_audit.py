@@ -729,6 +729,7 @@ def test_members_of_a_pool_are_named_where_counting_determines_nothing(tmp_path)
     assert done.pool.named.nonzero()[:, 0].tolist() == list(range(len(X)))[members]
     assert torch.equal(done.X, X[members].double()) and "number 9, number 10" in done.summary
     text, _ = page(done.report)
+    assert "Training data were named" in text and "came back" not in text
     assert "Candidates that were given" in text and text.count("trained on</td>") == N
 
 

@@ -305,6 +305,8 @@ def _limits(made: Audit) -> str:
 def render(made: Audit) -> str:
     """The report as HTML."""
     tone, title = _TITLES[made.verdict]
+    if made.verdict == "recovered" and made.candidates is None:  # a pool's are named, nothing was read out
+        title = "Training data were named"
     parts = [
         f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>',
     ]
