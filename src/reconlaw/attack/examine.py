@@ -132,23 +132,7 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     errors = left.errors(certificate)
     let_out = Leftover(0.0)
     if not isinstance(inputs, Sphere):
-        if left.much:
-            moved = torch.full_like(errors, RECOVERED) if left.moved is None else MOVES * left.moved
-            errors = torch.maximum(errors, moved)
-        if bool((~(errors < ROUGH)).any()):  # a row that goes far takes others with it, beyond what a tangent shows
-            errors = torch.where(errors > _ABOVE_ROUNDING, errors.clamp_min(RECOVERED), errors)
-        # On bounds in all coordinates nothing moves, were it in theta or not.
-        errors = torch.where(certificate.costs <= _SEEN * certificate.noise, torch.inf, errors)
-        if _rests_on_the_domain(certificate):
-            let_out = outside(features, theta, X[kept], spare, inputs, run)
-            errors = torch.maximum(errors, let_out.errors(certificate))
-            if let_out.much and let_out.moved is not None:
-                errors = torch.maximum(errors, MOVES * let_out.moved)
-            if let_out.share == 1:  # it could not be asked: known roughly at best
-                errors = errors.clamp_min(RECOVERED)
-        if bool(((certificate.costs <= tol) & ~(errors < ROUGH)).any()):
-            # A row that may be anything takes up what others leave: then the tolerance is the noise, not the residual.
-            errors = errors * max(1.0, tol / max(certificate.noise, 1e-300)) ** 0.5
+        errors, let_out = _off_the_sphere(features, theta, X[kept], spare, inputs, run, tol, certificate, left)
     if len(theta) > 1 and not lost:
         run.segments = segments(features, theta, X, certificate, inputs) | run.segments
     if lost:
@@ -170,6 +154,29 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     if let_out.much:
         remark = (_UNASKED if let_out.moved is None else _OUTSIDE).format(inputs)
     return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark)
+
+
+def _off_the_sphere(features, theta, X, spare, inputs, run, tol, certificate, left):
+    """Errors (n,) with what noise alone does not say, and what the answer did once it was let out of its domain."""
+    errors, let_out = left.errors(certificate), Leftover(0.0)
+    if left.much:
+        moved = torch.full_like(errors, RECOVERED) if left.moved is None else MOVES * left.moved
+        errors = torch.maximum(errors, moved)
+    if bool((~(errors < ROUGH)).any()):  # a row that goes far takes others with it, beyond what a tangent shows
+        errors = torch.where(errors > _ABOVE_ROUNDING, errors.clamp_min(RECOVERED), errors)
+    # On bounds in all coordinates nothing moves, were it in theta or not.
+    errors = torch.where(certificate.costs <= _SEEN * certificate.noise, torch.inf, errors)
+    if _rests_on_the_domain(certificate):
+        let_out = outside(features, theta, X, spare, inputs, run)
+        errors = torch.maximum(errors, let_out.errors(certificate))
+        if let_out.much and let_out.moved is not None:
+            errors = torch.maximum(errors, MOVES * let_out.moved)
+        if let_out.share == 1:  # it could not be asked: known roughly at best
+            errors = errors.clamp_min(RECOVERED)
+    if bool(((certificate.costs <= tol) & ~(errors < ROUGH)).any()):
+        # A row that may be anything takes up what others leave: then the tolerance is the noise, not the residual.
+        errors = errors * max(1.0, tol / max(certificate.noise, 1e-300)) ** 0.5
+    return errors, let_out
 
 
 def _decides(certificate, sphere):
