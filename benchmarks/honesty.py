@@ -188,11 +188,12 @@ def work(s: dict) -> dict:
     return total
 
 
-def summarise(cells: list[dict]) -> list[dict]:
+def totals(cells: list[dict], kinds) -> list[dict]:
+    """Counts of each kind, and of all together."""
     rows = []
-    groups = [([cell for cell in cells if cell["settings"]["kind"] == kind], kind) for kind in KINDS]
+    groups = [([cell for cell in cells if cell["settings"]["kind"] == kind], kind) for kind in kinds]
     for members, kind in [*groups, (cells, "all")]:
-        names = {name for cell in members for name in cell["result"]}
+        names = {name for cell in members for name in cell["result"]} - {"wrong"}  # which are indices
         total = {name: sum(cell["result"].get(name, 0) for cell in members) for name in sorted(names)}
         for what in ("samples", "sets"):
             if total.get(f"{what}_called"):
@@ -202,16 +203,25 @@ def summarise(cells: list[dict]) -> list[dict]:
     return rows
 
 
-def main() -> None:
-    options = common.parser(__doc__)
-    options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    options.add_argument("--problems", type=int, default=160, help="of each kind (160)")
-    options.add_argument("--steps", type=int, help=f"budget of a problem ({STEPS})")
+def summarise(cells: list[dict]) -> list[dict]:
+    return totals(cells, KINDS)
+
+
+def run(name: str, doc: str, kinds, work, summarise, problems: int, budget: int, tiny: int) -> None:
+    """The command line of a benchmark of so many problems of each kind, with a budget in steps, or a tiny one."""
+    options = common.parser(doc)
+    options.add_argument("--kinds", nargs="+", default=list(kinds), choices=list(kinds))
+    options.add_argument("--problems", type=int, default=problems, help=f"of each kind ({problems})")
+    options.add_argument("--steps", type=int, help=f"budget of a problem ({budget})")
     args = common.parse(options)
-    steps = args.steps or (50 if args.tiny else STEPS)
+    steps = args.steps or (tiny if args.tiny else budget)
     firsts = range(0, A_CELL if args.tiny else args.problems, A_CELL)
     cells = [{"kind": kind, "first": first, "steps": steps} for first in firsts for kind in args.kinds]
-    common.run("honesty", args, cells, work, summarise)
+    common.run(name, args, cells, work, summarise)
+
+
+def main() -> None:
+    run("honesty", __doc__, KINDS, work, summarise, 160, STEPS, 50)
 
 
 if __name__ == "__main__":

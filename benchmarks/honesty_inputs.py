@@ -18,6 +18,7 @@ sample. Budgets are in steps, so that every machine counts the same, rounding as
 from __future__ import annotations
 
 import common
+import honesty
 import torch
 from honesty import A_CELL, Draw, judged
 from inputs import cross_entropy
@@ -183,29 +184,11 @@ def work(s: dict) -> dict:
 
 
 def summarise(cells: list[dict]) -> list[dict]:
-    rows = []
-    groups = [([cell for cell in cells if cell["settings"]["kind"] == kind], kind) for kind in KINDS]
-    for members, kind in [*groups, (cells, "all")]:
-        names = {name for cell in members for name in cell["result"]} - {"wrong"}
-        total = {name: sum(cell["result"].get(name, 0) for cell in members) for name in sorted(names)}
-        for what in ("samples", "sets"):
-            if total.get(f"{what}_called"):
-                total[f"{what}_wrong_interval"] = common.wilson(total[f"{what}_wrong"], total[f"{what}_called"])
-        if members:
-            rows.append({"kind": kind, **total})
-    return rows
+    return honesty.totals(cells, KINDS)
 
 
 def main() -> None:
-    options = common.parser(__doc__)
-    options.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
-    options.add_argument("--problems", type=int, default=180, help="of each kind (180)")
-    options.add_argument("--steps", type=int, help=f"budget of a problem ({STEPS})")
-    args = common.parse(options)
-    steps = args.steps or (20 if args.tiny else STEPS)
-    firsts = range(0, A_CELL if args.tiny else args.problems, A_CELL)
-    cells = [{"kind": kind, "first": first, "steps": steps} for first in firsts for kind in args.kinds]
-    common.run("honesty_inputs", args, cells, work, summarise)
+    honesty.run("honesty_inputs", __doc__, KINDS, work, summarise, 180, STEPS, 20)
 
 
 if __name__ == "__main__":
