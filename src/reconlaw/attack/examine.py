@@ -129,8 +129,7 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
         return unexamined(start, f"it could not be asked whether theta holds these samples ({error})")
     T = features.positions
     alpha.view(T, n, -1)[:, kept] = point.alpha.reshape(T, len(kept), -1)
-    errors = left.errors(certificate)
-    let_out = Leftover(0.0)
+    errors, let_out = left.errors(certificate), Leftover(0.0)
     if not isinstance(inputs, Sphere):
         errors, let_out = _off_the_sphere(features, theta, X[kept], spare, inputs, run, tol, certificate, left)
     if len(theta) > 1 and not lost:
@@ -156,21 +155,24 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark)
 
 
+def _allowing(left: Leftover, certificate):
+    """Errors (n,) with what was left of θ and is no noise: where that is much, at least what the samples moved by."""
+    errors = left.errors(certificate)
+    if not left.much:
+        return errors
+    return errors.clamp_min(RECOVERED) if left.moved is None else torch.maximum(errors, MOVES * left.moved)
+
+
 def _off_the_sphere(features, theta, X, spare, inputs, run, tol, certificate, left):
     """Errors (n,) with what noise alone does not say, and what the answer did once it was let out of its domain."""
-    errors, let_out = left.errors(certificate), Leftover(0.0)
-    if left.much:
-        moved = torch.full_like(errors, RECOVERED) if left.moved is None else MOVES * left.moved
-        errors = torch.maximum(errors, moved)
+    let_out, errors = Leftover(0.0), _allowing(left, certificate)
     if bool((~(errors < ROUGH)).any()):  # a row that goes far takes others with it, beyond what a tangent shows
         errors = torch.where(errors > _ABOVE_ROUNDING, errors.clamp_min(RECOVERED), errors)
     # On bounds in all coordinates nothing moves, were it in theta or not.
     errors = torch.where(certificate.costs <= _SEEN * certificate.noise, torch.inf, errors)
-    if _rests_on_the_domain(certificate):
+    if _decides(certificate, False):
         let_out = outside(features, theta, X, spare, inputs, run)
-        errors = torch.maximum(errors, let_out.errors(certificate))
-        if let_out.much and let_out.moved is not None:
-            errors = torch.maximum(errors, MOVES * let_out.moved)
+        errors = torch.maximum(errors, _allowing(let_out, certificate))
         if let_out.share == 1:  # it could not be asked: known roughly at best
             errors = errors.clamp_min(RECOVERED)
     if bool(((certificate.costs <= tol) & ~(errors < ROUGH)).any()):
@@ -180,14 +182,13 @@ def _off_the_sphere(features, theta, X, spare, inputs, run, tol, certificate, le
 
 
 def _decides(certificate, sphere):
-    """Whether it matters for some sample that the residual is noise; off the sphere they take up more than it shows."""
+    """Whether it matters for some sample that the residual is noise.
+
+    Off the sphere wherever it is above rounding: there samples take up more of it than a tangent shows, and a domain
+    that does not hold them leaves one as well.
+    """
     least = RECOVERED if sphere else _ABOVE_ROUNDING
     return bool(((certificate.errors < ROUGH) & (certificate.most >= least)).any())
-
-
-def _rests_on_the_domain(certificate):
-    """Whether a sample looks held, with a residual above rounding: samples outside of the domain leave one as well."""
-    return bool(((certificate.errors < ROUGH) & (certificate.most >= _ABOVE_ROUNDING)).any())
 
 
 def _named(parity):

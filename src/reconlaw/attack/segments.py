@@ -73,6 +73,8 @@ def segments(features, theta, X, certificate, inputs: Inputs) -> dict[int, torch
         slides |= far & (line.costs(rows, Y) <= free)
     for k in torch.nonzero(slides)[:, 0].tolist():
         i, j = int(rows[k]), int(near.flatten()[k])
+        if i in found and j in found:  # from its other end, say
+            continue
         ends = torch.stack([_end(line, i, X[i], X[i] - X[j], free), _end(line, j, X[j], X[j] - X[i], free)])
         for row in (i, j):
             found.setdefault(row, ends)

@@ -55,6 +55,7 @@ class RandomFeatures(FeatureMap):
     activation: Activation
     V: torch.Tensor
     _selection = ""
+    _lift_type: type[RandomFeaturesLift] = RandomFeaturesLift
 
     def __init__(
         self,
@@ -111,7 +112,7 @@ class RandomFeatures(FeatureMap):
         dtype: torch.dtype | None = None,
         derivative: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> Lift:
-        return RandomFeaturesLift(self, U, lifted, dtype or self.dtype, derivative)
+        return self._lift_type(self, U, lifted, dtype or self.dtype, derivative)
 
     @cached_property
     def parity(self) -> str:

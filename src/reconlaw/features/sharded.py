@@ -10,7 +10,6 @@ with a sum of things that do not belong together (backends abort at such a sum, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ import torch.distributed as dist
 
 from .._random import fingerprint_of
 from .gram import want_of_memory
-from .lift import Lift, RandomFeaturesLift
+from .lift import RandomFeaturesLift
 from .random_features import COARSE_NUMBERS, RandomFeatures
 
 _PROBE = (-1.5, -0.2, 0.7, 2.0)
@@ -84,6 +83,7 @@ class Sharded(RandomFeatures):
     """
 
     divided = True
+    _lift_type = _ShardedLift
 
     def __init__(self, part: RandomFeatures, group):
         self._link = link = _Link(group)
@@ -131,15 +131,6 @@ class Sharded(RandomFeatures):
         left[self._link.rank, : len(R)] = R
         turns = torch.linalg.qr(self.summed(left).flatten(0, 1)).Q
         return (Q @ turns.unflatten(0, left.shape[:2])[self._link.rank, : len(R)]).T
-
-    def lift(
-        self,
-        U: torch.Tensor,
-        lifted: bool = True,
-        dtype: torch.dtype | None = None,
-        derivative: Callable[[torch.Tensor], torch.Tensor] | None = None,
-    ) -> Lift:
-        return _ShardedLift(self, U, lifted, dtype or self.dtype, derivative)
 
     def coarse(self) -> RandomFeatures | None:
         """These in float32, where that of every process takes a gigabyte at most."""
