@@ -239,3 +239,18 @@ def test_the_schematic_of_the_attack_marks_what_is_private():
     private = {text for text, colour in drawn.items() if colour == schematics.HIDDEN}
     assert private == {"private\nsamples", "coefficients", "dashed, grey: private"}
     plt.close("all")
+
+
+def test_the_schematic_of_layers_marks_each_box_by_its_role_and_refuses_others():
+    row = [("$x$", "samples", "private"), ("$W_1$", "linear", "frozen"), ("$W_2$", "head", "read")]
+    axis = schematics.layers({"one": row, "two": row[:2]}, over=(1,)).axes[0]
+    boxes = [patch for patch in axis.patches if not hasattr(patch, "get_arrowstyle")]
+    assert len(boxes) == 5 and len(axis.lines) == 2  # a line around a box in each row
+    said = {text.get_text(): text.get_color() for text in axis.texts}
+    assert {said["private"], said["trained and attacked"]} == {schematics.HIDDEN, schematics.KNOWN}
+    assert "trained" not in said  # the key names what is drawn
+    with pytest.raises(ValueError, match="roles"):
+        schematics.layers({"one": [("$x$", "samples", "secret")]})
+    with pytest.raises(ValueError, match="0 rows"):
+        schematics.layers({})
+    plt.close("all")
