@@ -254,3 +254,14 @@ def test_the_schematic_of_layers_marks_each_box_by_its_role_and_refuses_others()
     with pytest.raises(ValueError, match="0 rows"):
         schematics.layers({})
     plt.close("all")
+
+
+def test_the_curve_of_features_meets_the_plane_that_is_drawn_at_the_samples_alone():
+    left, right = schematics.one_vector_or_the_span().axes
+    curve, samples = (np.stack(line.get_data_3d(), axis=1) for line in right.lines)
+    normal = np.cross(*samples)
+    height = curve @ normal
+    assert np.abs(samples @ normal).max() < 1e-12 and (np.diff(np.sign(height)) != 0).sum() == 2
+    arrows = [np.asarray(arrow._segments3d[0])[1] for axis in (left, right) for arrow in axis.collections[1:]]
+    assert len(arrows) == 4 and np.abs(np.stack(arrows) @ normal).max() < 1e-12  # θ and its like lie in the plane
+    plt.close("all")

@@ -219,7 +219,7 @@ def one_vector_or_the_span():
             axis.text2D(0.55, 0.68, "span of the samples' features", **about)
         axis.set(xlim=(0, 1.4), ylim=(-1.1, 1.2), zlim=(0, 1.4))
         axis.view_init(elev=24, azim=-38)
-        axis.set_box_aspect((1, 1.2, 0.9), zoom=1.2)
+        axis.set_box_aspect((1, 1.2, 0.9), zoom=1.1)
         axis.set_axis_off()
         axis.text2D(0.5, -0.02, name, transform=axis.transAxes, ha="center", fontsize=11)
     return figure
