@@ -104,7 +104,6 @@ def open_page(site, browser):
         page.on("pageerror", lambda e: page.complaints.append(str(e)))
         page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
         page.goto(f"{site}/{name}.html", wait_until="load")
-        page.evaluate("() => window.MathJax?.startup?.promise")
         return page
 
     yield open_page

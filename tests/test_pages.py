@@ -214,8 +214,12 @@ SHIFTS = """() => {
 }"""
 
 
+WITH_FORMULAS_AT_ONCE = ["geometry/the-law", "geometry/random-features", "signs/parity-lift", "notation", "limits/quiz"]
+
+
 @pytest.mark.parametrize(
-    "name", ["index", "playground", "limits/risk-calculator", "reconstruction/images-from-weights"]
+    "name",
+    ["index", "playground", "limits/risk-calculator", "reconstruction/images-from-weights", *WITH_FORMULAS_AT_ONCE],
 )
 def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
     page = browser.new_page(viewport=PHONE, device_scale_factor=2)
@@ -223,10 +227,16 @@ def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
     page.goto(f"{site}/{name}.html", wait_until="load")
     page.wait_for_function("() => document.fonts.ready")
     page.wait_for_function("() => ![...document.querySelectorAll('#calculator, .coming')].some(e => e.hidden)")
-    page.evaluate("() => window.MathJax?.startup?.promise?.then(() => null)")  # formulas are set
     page.wait_for_timeout(500)
     assert page.evaluate("() => window.shifts") < 0.1
     page.close()
+
+
+def test_formulas_need_neither_a_script_nor_mathjax(open_page):
+    page = open_page("geometry/the-law", viewport=PHONE, java_script_enabled=False)
+    formula = page.locator(".math mjx-container[display=true]").first
+    assert formula.bounding_box()["height"] > 20 and width(page) <= PHONE["width"]
+    assert not [path for path in SITE.rglob("tex-*.js") if "MathJax" in path.read_text(encoding="utf-8")]
 
 
 def test_a_link_to_a_theorem_shows_it_and_escape_takes_it_away(open_page):

@@ -1,21 +1,20 @@
-// Names for the buttons that sphinx-copybutton adds, which hold a picture alone; and of formulas only what is wider than
-// its place is a stop of the tab key, so that the arrows can scroll it. The theme sees to code and outputs.
-addEventListener("load", async () => {
-  document.querySelectorAll("button.copybtn").forEach((button) => button.setAttribute("aria-label", "Copy this code"));
-  await window.MathJax?.startup?.promise;
-  const room = () => {
-    for (const formula of document.querySelectorAll(".bd-article mjx-container:not([display])")) {
-      const wide = formula.getBoundingClientRect().width > formula.closest("p, li, td, dd, figcaption, div")?.clientWidth;
-      formula.classList.toggle("scrolls", wide);
-    }
-    for (const box of document.querySelectorAll(".bd-article :is(div.math, mjx-container.scrolls)")) {
-      if (box.scrollWidth > box.clientWidth + 1) box.tabIndex = 0;
-      else box.removeAttribute("tabindex");
-    }
-  };
-  room();
-  addEventListener("resize", room);
+// Names for the buttons that sphinx-copybutton adds, which hold a picture alone.
+addEventListener("load", () => {
+  for (const button of document.querySelectorAll("button.copybtn")) button.setAttribute("aria-label", "Copy this code");
 });
+
+// Of formulas only what is wider than its place is a stop of the tab key, so that the arrows can scroll it; none within
+// an answer of a quiz, which is a control itself. The theme sees to code and outputs.
+const room = () => {
+  const formulas = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
+  const wide = formulas.map((one) => one.scrollWidth > one.closest("p, li, td, dd, figcaption, div")?.clientWidth);
+  formulas.forEach((one, k) => one.classList.toggle("scrolls", wide[k]));
+  const boxes = [...document.querySelectorAll(".bd-article :is(div.math, mjx-container)")];
+  const stop = boxes.map((one) => one.scrollWidth > one.clientWidth + 1 && !one.closest("summary"));
+  boxes.forEach((one, k) => (stop[k] && one.matches("div.math, .scrolls") ? (one.tabIndex = 0) : one.removeAttribute("tabindex")));
+};
+room();
+addEventListener("resize", room);
 
 // A preview beside a link goes away on request (WCAG 1.4.13).
 addEventListener("keydown", (event) => event.key === "Escape" && window.tippy?.hideAll());

@@ -35,9 +35,3 @@ again.addEventListener("click", () => {
 });
 questions.at(-1)?.after(tally);
 say();
-
-// A formula within an answer is no control of its own.
-window.addEventListener("load", async () => {
-  await window.MathJax?.startup?.promise;
-  for (const formula of document.querySelectorAll("summary [tabindex]")) formula.removeAttribute("tabindex");
-});

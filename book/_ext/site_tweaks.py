@@ -1,24 +1,18 @@
-"""What the site needs beyond the theme: links from the environment, MathJax from disk, lazy images, a lighter page."""
+"""What the site needs beyond the theme: links from the environment, lazy images, a lighter page."""
 
 from __future__ import annotations
 
 import os
 import re
 import shutil
-from importlib import metadata
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
-from sphinx.util import logging
-
-logger = logging.getLogger(__name__)
 
 HANDOUT = Path(__file__).resolve().parents[2] / "_build" / "course" / "handout.pdf"
 REPEATED_ID = re.compile(r' id="(?:proof|[a-z]+-content)"(?=>)')
-# The parts of MathJax that a page with TeX in it loads: 2 MB of the 30 MB that the package holds.
-MATHJAX_PARTS = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 
 
 def point_to_repository(app: Sphinx, config: Config) -> None:
@@ -42,34 +36,6 @@ def keep_stored_outputs(app: Sphinx, config: Config) -> None:
 def rank_pages_by_title(app: Sphinx, config: Config) -> None:
     """The search puts a page first whose own title holds the words looked for."""
     config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))
-
-
-def mathjax_folder() -> Path | None:
-    """Where `sphinx-mathjax-offline` keeps MathJax; None when it is not installed."""
-    try:
-        files = metadata.files("sphinx-mathjax-offline") or []
-    except metadata.PackageNotFoundError:
-        return None
-    found = (Path(str(f.locate())) for f in files if f.name == MATHJAX_PARTS[0])
-    return next((path.parent for path in found if path.is_file()), None)
-
-
-def serve_mathjax_locally(app: Sphinx) -> None:
-    """Copy MathJax into the site, so that the mathematics shows without a network."""
-    if app.builder.format != "html":
-        return
-    source = mathjax_folder()
-    if source is None:
-        logger.info("MathJax comes from its CDN: sphinx-mathjax-offline is not installed.")
-        return
-    target = Path(app.outdir, "_static", "mathjax")
-    for part in MATHJAX_PARTS:
-        if (source / part).is_dir():
-            shutil.copytree(source / part, target / part, dirs_exist_ok=True)
-        else:
-            (target / part).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(source / part, target / part)
-    app.config.mathjax_path = f"mathjax/{MATHJAX_PARTS[0]}"
 
 
 def leave_out_thebe(app: Sphinx) -> None:
@@ -136,7 +102,6 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", point_to_repository)
     app.connect("config-inited", keep_stored_outputs)
     app.connect("config-inited", rank_pages_by_title)
-    app.connect("builder-inited", serve_mathjax_locally)
     app.connect("builder-inited", leave_out_thebe)
     app.connect("builder-inited", leave_install_cells_out_of_search)
     app.connect("doctree-read", load_images_lazily)

@@ -7,10 +7,10 @@
   // colours of code would make every word an element of the PDF; comments stay set off
   for (const span of document.querySelectorAll('pre span:not(.c1)')) span.replaceWith(...span.childNodes);
   for (const code of document.querySelectorAll('pre')) code.normalize();
-  for (const item of MathJax.startup.document.math) {  // for a reader that speaks: the source of each formula
-    item.typesetRoot.setAttribute('role', 'img');
-    item.typesetRoot.setAttribute('aria-label', item.math);
-    item.typesetRoot.querySelector('mjx-assistive-mml')?.remove();
+  for (const formula of document.querySelectorAll('.math mjx-container')) {  // for a reader that speaks: its source
+    formula.setAttribute('role', 'img');
+    formula.setAttribute('aria-label', formula.closest('.math').dataset.tex);
+    formula.querySelector('mjx-assistive-mml')?.remove();
   }
   const article = document.querySelector('.bd-article');
   const lines = [];

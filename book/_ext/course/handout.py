@@ -77,7 +77,6 @@ def print_page(book: Book, page: Path, target: Path) -> None:
     with browser.page(viewport={"width": 794, "height": 1123}) as tab:
         tab.set_default_timeout(300_000)
         tab.goto(page.resolve().as_uri(), wait_until="load")
-        tab.evaluate("() => window.MathJax?.startup?.promise")
         tab.evaluate(
             (HERE / "handout.js").read_text(encoding="utf-8"),
             [book.config["title"], words, [part["caption"] for part in settings(book)[1]["parts"]]],

@@ -17,17 +17,18 @@ from pathlib import Path
 
 import nbformat
 from markdown_it import MarkdownIt
+from mathematics import mathjax_folder
 from mdit_py_plugins.amsmath import amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
-from site_tweaks import MATHJAX_PARTS, mathjax_folder
 
 from .myst import Block
 from .plain import STATEMENTS, Book, Chapter, Exercise, Target
 
 HERE = Path(__file__).parent
+MATHJAX_PARTS = ("tex-mml-chtml.js", "input/tex/extensions", "output/chtml/fonts/woff-v2")
 REVEAL_PARTS = ("dist/reveal.js", "dist/reveal.css", "dist/reset.css", "plugin/notes/notes.js", "LICENSE")
 PAGE = """\
 <!DOCTYPE html>
