@@ -46,13 +46,14 @@ def parser(description: str) -> argparse.ArgumentParser:
     options.add_argument("--tiny", action="store_true", help="seconds instead of minutes: does it run at all")
     options.add_argument("--fresh", action="store_true", help="forget the results that are there")
     options.add_argument("--jobs", type=int, help="processes of one thread each; 1: one process with every core")
+    options.add_argument("--threads", type=int, help="of each process (1, or every core with --jobs 1)")
     options.add_argument("--device", default="auto", help="auto, cpu, cuda, …")
     options.add_argument("--out", type=Path, help="folder of the results (benchmarks/results; a temporary one if tiny)")
     return options
 
 
 def parse(options: argparse.ArgumentParser, alone: bool = False) -> argparse.Namespace:
-    """Parsed options with the device and the number of processes resolved: one on a GPU, else one for each core.
+    """Parsed options with the device, processes (one on a GPU, else one for each core) and their threads resolved.
 
     Args:
         options: of :func:`parser`, and the script's own.
@@ -67,6 +68,10 @@ def parse(options: argparse.ArgumentParser, alone: bool = False) -> argparse.Nam
         args.jobs = 1 if alone or args.device != "cpu" else cores()
     if args.jobs < 1:
         options.error(f"--jobs {args.jobs}: at least 1")
+    if args.threads is None:
+        args.threads = 1 if args.jobs > 1 else cores()
+    if args.threads < 1:
+        options.error(f"--threads {args.threads}: at least 1")
     if alone and args.jobs > 1:
         options.error("this benchmark compares timings, which must not share the machine: --jobs 1")
     if args.out is None:
@@ -119,7 +124,7 @@ def environment(args) -> dict:
         "cores": cores(),
         "gpu": gpu,
         "processes": args.jobs,
-        "threads": 1 if args.jobs > 1 else cores(),
+        "threads": args.threads,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -229,7 +234,7 @@ def run(name: str, args, cells: list[dict], work, summarise, isolate: bool = Fal
         missing = sum("result" not in there.get(cell_key(settings), {}) for settings in cells)
         print(f"{path}: {len(cells)} cells, {len(cells) - missing} of them there already", file=sys.stderr)
         content["environment"] = now if missing or old is None else old["environment"]
-        how = {"jobs": args.jobs, "threads": 1 if args.jobs > 1 else cores(), "isolate": isolate, "code": CODE}
+        how = {"jobs": args.jobs, "threads": args.threads, "isolate": isolate, "code": CODE}
         records = rl.sweep(work, cells, store, **here, **how, errors="keep", on_record=save_now_and_then)
         save()
     except rl.StoreError as error:

@@ -8,7 +8,7 @@ Samples on the sphere, n = 1, 2, 3, with given coefficients of unlike or of equa
     scalar      the package's own, n posteriors of one variable, not told them: the same, after the best matching
     search      the package's whole search in 4,000 steps, at d = 100
 
-State evolution has 500 rounds, message passing 200. Hours of one core, a quarter of an hour of fourteen.
+State evolution has 500 rounds, message passing 200. An hour of one core or two.
 """
 
 from __future__ import annotations
@@ -145,6 +145,7 @@ def run_at(kind: str, coefficients: str) -> set[int]:
 def main() -> None:
     kinds = ("threshold", "prediction", *RUNS)
     options = common.parser(__doc__)
+    options.set_defaults(threads=1)  # small tensors: beside other work a second thread makes a run ten times as long
     options.add_argument("--kinds", nargs="+", choices=kinds)
     options.add_argument("--samples", nargs="+", type=int, choices=(1, 2, 3), metavar="N")
     options.add_argument("--activations", nargs="+", choices=tuple(INVERSES))
