@@ -7,10 +7,13 @@ As honesty.py, with pixels, biases and one to four outputs. Each cell attacks a 
 - "wrong box": too small, shifted, or of pixels standardised by another mean and deviation;
 - "wrong body": another seed, another activation, or weights off by a thousandth to a tenth;
 - "outside the family": samples that lie near the affine family, and not in it;
-- "single precision": heads trained by cross-entropy in float32, where the last samples lie near the floor.
+- "single precision": heads trained by cross-entropy in float32, where the last samples lie near the floor;
+- and the eight of honesty_kinds.py: near samples of piecewise linear bodies, decoders, several columns a sample, grey
+  levels, samples left out within the tolerance, bodies in float32, uneven noise, and the span.
 
-In the kinds that are wrong by a model's weights or a box nothing that fits may be called recovered unless it is a
-sample. Budgets are in steps, so that every machine counts the same, rounding aside.
+"exact_wrong" counts pictures that are called exact on their grid and are not. In the kinds that are wrong by a model's
+weights or a box nothing that fits may be called recovered unless it is a sample. Budgets are in steps, so that every
+machine counts the same, rounding aside.
 
     python benchmarks/honesty_inputs.py
 """
@@ -19,63 +22,16 @@ from __future__ import annotations
 
 import common
 import honesty
+import honesty_kinds
 import torch
 from honesty import A_CELL, Draw, judged
+from honesty_problems import ACTIVATIONS, Problem, body, features_of, pixels
 from inputs import cross_entropy
 from torch import nn
 
 import reconlaw as rl
 
 STEPS = 1500
-ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU, "tanh": nn.Tanh, "softplus": nn.Softplus}
-
-
-def body(draw: Draw, d: int, p: int, activation: str) -> nn.Sequential:
-    """A layer of p features with biases, drawn."""
-    layer = nn.Linear(d, p).double().requires_grad_(False)
-    layer.weight.copy_(draw.normal(p, d) / d**0.5)
-    layer.bias.copy_(draw.normal(p) / 2)
-    return nn.Sequential(layer, ACTIVATIONS[activation]())
-
-
-def features_of(made: nn.Module, d: int) -> rl.ModuleFeatures:
-    return rl.ModuleFeatures(made, (d,), device="cpu")
-
-
-def pixels(draw: Draw, n: int, d: int) -> torch.Tensor:
-    """Pictures of a kind: in [0, 1], a share of the pixels exactly 0, some exactly 1."""
-    dark, bright = draw.real(0, 0.5), draw.real(0, 0.2)
-    X = torch.rand(n, d, generator=draw.generator, dtype=torch.float64) * (1 + bright + dark) - dark
-    return X.clamp(0, 1)
-
-
-class Problem:
-    """A body, samples and θ; what the attacker is told of them is the kinds' to change."""
-
-    def __init__(self, draw: Draw, least: float = 1.0, most: float = 4.0):
-        self.n, self.d, self.outputs = draw.whole(1, 4), draw.whole(4, 12), draw.whole(1, 4)
-        rows = min(self.n, self.outputs)
-        self.where = draw.of(["box", "box", "free", "family"])
-        k = max(2, self.d // 2) if self.where == "family" else self.d
-        unknowns = self.n * (k + rows)
-        p = max(self.n + 2, -(-round(draw.real(least, most) * unknowns) // rows))
-        self.activation = draw.of(list(ACTIVATIONS))
-        self.body = body(draw, self.d, p, self.activation)
-        self.features = features_of(self.body, self.d)
-        self.X, self.inputs = self.samples(draw, k)
-        self.a = draw.coefficients(self.outputs, self.n)
-        self.a *= 10 ** (-draw.real(0, 3) * torch.arange(self.outputs)[:, None])  # rows of unequal size
-
-    def samples(self, draw: Draw, k: int):
-        if self.where == "family":
-            basis, offset = draw.normal(k, self.d), draw.normal(self.d)
-            return offset + draw.normal(self.n, k) @ basis, rl.inputs.Affine(basis, offset)
-        X = pixels(draw, self.n, self.d)
-        return X, rl.inputs.Box(0.0, 1.0) if self.where == "box" else rl.inputs.Free()
-
-    @property
-    def theta(self) -> torch.Tensor:
-        return self.a @ self.features(self.X)
 
 
 def right(draw: Draw):
@@ -158,17 +114,21 @@ KINDS = {
     "wrong body": wrong_body,
     "outside the family": outside,
     "single precision": single,
+    **honesty_kinds.KINDS,
 }
 
 
 def attacked(kind: str, index: int, steps: int) -> dict:
     """One problem: what was claimed of it, and what of it is wrong."""
-    X, features, theta, options = KINDS[kind](Draw(kind, index))
+    X, features, theta, options = KINDS[kind](Draw(honesty_kinds.STREAMS.get(kind, kind), index))
     try:
         result = common.attack(theta, features, seed=index, max_steps=steps, **options)
     except (rl.StepError, ValueError):  # one that the attack documents: n above what is left, say
         return {"errors": 1}
-    return judged(result, X)
+    if result.exact is None:
+        return judged(result, X)
+    off = torch.cdist(result.X, X).amin(1) > 1e-9
+    return judged(result, X) | {"exact": int(result.exact.sum()), "exact_wrong": int((result.exact & off).sum())}
 
 
 def work(s: dict) -> dict:
@@ -178,7 +138,7 @@ def work(s: dict) -> dict:
         found = attacked(s["kind"], index, s["steps"])
         for name, value in found.items():
             total[name] = total.get(name, 0) + value
-        if found.get("samples_wrong") or found.get("sets_wrong"):
+        if any(found.get(name) for name in ("samples_wrong", "sets_wrong", "exact_wrong")):
             total["wrong"].append(index)
     return total
 

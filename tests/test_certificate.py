@@ -12,6 +12,7 @@ from reconlaw.attack.count import count, independent_rows
 from reconlaw.attack.projection import least_squares
 from reconlaw.attack.result import Flag, Status
 from reconlaw.attack.run import Run
+from reconlaw.attack.varpro import descend
 from reconlaw.features.budget import look
 
 RECONSTRUCT = sys.modules["reconlaw.attack.reconstruct"]
@@ -303,3 +304,30 @@ def test_a_certificate_that_fails_claims_nothing(monkeypatch):
     monkeypatch.setattr(examine, "certify", failing)
     done = rl.reconstruct(a @ features(X), features, 2, **BUDGET)
     assert done.status is Status.AMBIGUOUS and done.determined is None and "no memory" in done.message
+
+
+# Noise that is the same in all outputs counts once, not three times; that of one output alone lies in a third of θ.
+@pytest.mark.parametrize("how", ["even", "rows", "same"])
+def test_standard_errors_hold_under_uneven_noise(how):
+    d, p, n, R = 6, 40, 2, 3
+    shares = []
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: B023, E731
+        layer = torch.nn.Linear(d, p).double().requires_grad_(False)
+        layer.weight.copy_(normal(p, d) / d**0.5)
+        layer.bias.copy_(normal(p) / 2)
+        features = rl.ModuleFeatures(torch.nn.Sequential(layer, torch.nn.GELU()), (d,), device="cpu")
+        X, noise = torch.rand(n, d, generator=generator, dtype=torch.float64), normal(R, p)
+        theta = normal(R, n) @ features(X)
+        if how == "rows":
+            noise *= torch.tensor([[1.0], [0.1], [0.01]], dtype=torch.float64)
+        if how == "same":
+            noise = normal(R, 1) * noise[:1]
+        theta = theta + 1e-5 * theta.norm() / noise.norm() * noise
+        found = descend(features, theta, X, False, 0.0, 60, patience=(6, 0.7), inputs=rl.inputs.Free()).point
+        made = certify(features, theta, found.U, R * p - n * (d + R), rl.inputs.Free())
+        shares.append((found.U - X).norm(dim=1) / X.norm(dim=1) / made.errors)
+        assert bool((made.errors <= 2 * made.most).all())
+    shares = torch.cat(shares)
+    assert 0.3 < float(shares.square().mean().sqrt()) < 1.05 and float(shares.max()) < 3

@@ -119,7 +119,7 @@ def test_a_domain_that_holds_the_samples_is_not_doubted():
         inputs, run = Box(0.0, 1.0), Run(None, None, None, {}, max_steps=1000, samples=2)
         result = rl.reconstruct(theta, features, 2, inputs=inputs, seed=seed, tol=4e-6, **BUDGET)
         if (torch.cdist(result.X, X) / X.norm(dim=1)).amin(1).max() < 0.05:
-            assert outside(features, theta, result.X, 240 - 16, inputs, run).share < 0.1
+            assert outside(features, theta, result.X, result.loss, 240 - 16, inputs, run).share < 0.1
 
 
 # At the tolerance of float32 the search stops in a valley that bends, 4 % from the samples, whose tangent claims 0.1 %.
@@ -158,3 +158,31 @@ def test_no_sample_off_its_grid_is_called_exact():
         theta = torch.randn(2, 2, generator=generator, dtype=torch.float64) @ features(X)
         result = rl.reconstruct(theta, features, 2, inputs=Box(0.0, 1.0, levels=256), seed=seed, tol=1e-4, **BUDGET)
         assert not result.exact.any()
+
+
+def judged(kind, index):
+    """Figures of a problem of the benchmark, as it was attacked at a budget of 800 steps."""
+    import honesty_inputs
+
+    return honesty_inputs.attacked(kind, index, 800)
+
+
+# Each of these called one to three samples recovered that are off by 1 to 15 %.
+@pytest.mark.parametrize(
+    ("kind", "index"),
+    [
+        ("samples left out", 20),  # one for four: another explains 60 % of what is left, by chance 28 %
+        ("samples left out", 168),  # one for three
+        ("body in float32", 168),  # three ReLU samples that slide until neurons turn on
+        ("uneven noise", 139),  # the same noise in all outputs of a neuron
+        ("uneven noise", 251),  # an output that holds most of the noise
+    ],
+)
+def test_what_was_once_wrongly_called_recovered(kind, index):
+    found = judged(kind, index)
+    assert found["fits"] and not found["samples_wrong"] and not found["sets_wrong"]
+
+
+def test_a_sample_beside_its_grid_is_not_called_exact_under_noise_of_that_size():
+    assert judged("grey levels", 76)["exact_wrong"] == 0
+    assert judged("grey levels", 1)["exact"] == 4  # on their grid all four are

@@ -270,7 +270,7 @@ def test_of_an_even_activation_samples_are_told_up_to_sign(act):
     for seed in range(3):
         train = _one_step(act, 40, 3, seed)
         X = torch.randn(2, 3, generator=torch.Generator().manual_seed(100 + seed), dtype=torch.float64)
-        y = torch.tensor([1.0, -0.5], dtype=torch.float64)
+        y = torch.tensor([[1.0, 0.3], [-0.5, 0.8]], dtype=torch.float64)  # of one output |z| holds as many as unknowns
         found = rl.retrace(train(X, y), train, X + 1e-3, y, inputs=rl.inputs.Free())
         assert [flag.value for flag in found.flags] == ["recovered up to sign"] * 2 and "up to sign" in found.message
 
@@ -294,3 +294,17 @@ def test_neurons_that_no_sample_reaches_are_no_equations():
     train = lambda X: 0.1 * torch.relu(X @ W.T).sum(0)  # noqa: E731
     found = rl.retrace(train(X), train, X + 1e-4, inputs=rl.inputs.Free())
     assert found.mismatch < 1e-9 and found.equations == found.unknowns == 3 and found.status.value == "ambiguous"
+
+
+# Two samples in the plane behind ReLU without biases: where it is linear θ is g₁x₁ and g₂x₂, four numbers for four
+# unknowns, and a rate that is off by a tenth fits to rounding with samples that are off by as much.
+def test_where_relu_is_linear_theta_has_fewer_numbers():
+    W = torch.randn(9, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    X = torch.tensor([[1.0, 0.1], [-0.2, -0.9]], dtype=torch.float64)
+
+    def train(X, rate=0.1):
+        return rate * (torch.relu(X @ W.T) * torch.tensor([[1.0], [-0.7]], dtype=torch.float64)).sum(0)
+
+    wrong = rl.retrace(train(X), lambda X: train(X, 0.11), 1.02 * X, inputs=rl.inputs.Free())
+    assert wrong.mismatch < 1e-9 and float((wrong.X - X).norm() / X.norm()) > 0.05
+    assert wrong.equations <= wrong.unknowns and rl.Flag.RECOVERED not in wrong.flags

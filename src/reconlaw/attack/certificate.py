@@ -14,7 +14,10 @@ coefficients eliminated, M = P⊥J, a sample's columns scaled to its own size. O
    each number can be spared, an answer that meets them all is no accident.
 3. *How far could a sample be off?* Noise of variance s² in each number of θ moves sample i by an error of covariance
    s² (MᵀM)⁻¹ restricted to it, and the descent ended (MᵀM)⁻¹Mᵀr short of its goal; s² is that of the residual, or of
-   rounding where that is more.
+   rounding where that is more. Noise need not be even: one output may hold most of it, or all outputs of a neuron the
+   same. So off the sphere, and of several outputs, each neuron j is left out in turn as well, which moves the samples
+   by (MᵀM)⁻¹M_jᵀ(1 − H_jj)⁻¹r_j, H_jj its block of the hat matrix, and the larger counts: s² (MᵀM)⁻¹, or the sum of
+   the squares of these moves (Efron's jackknife).
 
 Where the matrix is too large the same is asked by conjugate gradients on MᵀM: their Lanczos coefficients give its
 smallest eigenvalue, solutions for random right-hand sides the traces of the inverse's blocks (Hutchinson). What M
@@ -53,6 +56,8 @@ _NEAR = 1.5
 _DENSE_NUMBERS = 1 << 26
 # Conjugate gradients: right-hand sides for traces and for leverages, iterations of each, and residuals that will do.
 _PROBES, _LEVERAGE_PROBES, _ITERATIONS, _TOLERANCE, _LEVERAGE_TOLERANCE = 2, 4, 400, 1e-3, 1e-5
+# Least share of a neuron's numbers that others leave to it, where it is left out.
+_LEFT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ class Certificate:
         speaking: numbers of θ that move as samples or coefficients do.
         noise: the loss that rounding and residual leave.
         smallest: smallest over largest singular value.
+        weakest: (n, k) how far the residual would carry the samples if all of it lay along the direction that θ sees
+            least; None where that was not computed.
     """
 
     errors: torch.Tensor
@@ -80,6 +87,7 @@ class Certificate:
     speaking: int
     noise: float
     smallest: float
+    weakest: torch.Tensor | None = None
 
 
 def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
@@ -183,20 +191,37 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     noise = max(float(residual.square().sum()), rounding**2)
     short = of_samples(((U / S) @ (V @ residual.flatten())).square()).sqrt() * unit
     spread = of_samples((U / S).square().sum(1)) * unit.square() * noise
-    errors, most = _errors(spread, short.square(), loose, spare, X)
+    uneven = torch.zeros_like(spread)
+    if R > 1 or not isinstance(inputs, Sphere):
+        moved = (U / S) @ _left_out(V.unflatten(1, (R, p)), Q, residual)
+        uneven = of_samples(moved.square().sum(1)) * unit.square()
+    errors, most = _errors(spread, uneven, short.square(), loose, spare, X)
     gram_inverse = ((left / s) @ (left / s).T).diagonal().clamp_min(torch.finfo(X.dtype).tiny)
     costs = ((alpha * norms[:, None]).square().sum(1) / gram_inverse / scale).reshape(-1, n).sum(0)
     made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
     moves = (T != 0).flatten(0, 1).any(0).reshape(features.positions, -1).any(0)
     speaking = R * int(((Phi != 0).any(0) | moves).sum())
-    return Certificate(*made, speaking, noise / scale, smallest)
+    weakest = None
+    if len(S):
+        way = torch.zeros(moving.shape, dtype=X.dtype, device=X.device)
+        way[moving] = U[:, -1] * unit[owner] * noise**0.5 / S[-1]
+        weakest = (_sphere(X) @ way[:, :, None])[:, :, 0] if isinstance(inputs, Sphere) else way
+    return Certificate(*made, speaking, noise / scale, smallest, weakest)
 
 
-def _errors(spread, short, loose, spare, X):
-    """Relative errors from their squares: of an even share of the residual, and of all of it."""
-    return (
-        torch.where(loose, math.inf, (part + short).sqrt() / X.norm(dim=1)) for part in (spread / max(1, spare), spread)
-    )
+def _left_out(V, Q, residual):
+    """V_j(1 − H_jj)⁻¹r_j of every neuron j, (m, p), of orthonormal rows V (m, R, p) and Q of M and of the features."""
+    H = torch.einsum("mrp,msp->prs", V, V)
+    H.diagonal(dim1=1, dim2=2).add_(Q.square().sum(0)[:, None])
+    values, vectors = torch.linalg.eigh(torch.eye(H.shape[1]).to(H) - H)
+    r = (vectors.mT @ residual.T[:, :, None]) / values.clamp_min(_LEFT)[:, :, None]
+    return torch.einsum("mrp,pr->mp", V, (vectors @ r)[:, :, 0])
+
+
+def _errors(spread, uneven, short, loose, spare, X):
+    """Relative errors from their squares: of the residual as noise, even or not, and of all of it."""
+    parts = torch.maximum(spread / max(1, spare), uneven), spread
+    return (torch.where(loose, math.inf, (part + short).sqrt() / X.norm(dim=1)) for part in parts)
 
 
 @as_step()
@@ -219,8 +244,6 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
         z, low, high, found = _solve(operator, precondition, g)
         lowest, highest, told = min(lowest, low), max(highest, high), told and found
         traces = traces + (g * z).sum(1) / step.D / _PROBES
-    # Where conjugate gradients have not told, nothing is claimed.
-    unchecked = not told or _any_unchecked(point, step, operator, precondition, generator)
     alpha, Phi = point.alpha, point.lift.columns
     scale = point.scale
     rounding = eps * float(features.norms(alpha.abs().T @ Phi.abs()).norm())
@@ -235,7 +258,18 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
         z = z * step.D.sqrt()[:, None]
         loose |= z.norm(dim=1) > _TAKES_PART * z.norm()
-    errors, most = _errors(traces.clamp_min(0) * noise, short.square().sum(1), loose, spare, X)
+    uneven = torch.zeros_like(traces)
+    if noise > rounding**2 and (len(theta) > 1 or not isinstance(inputs, Sphere)):
+        # Neurons with random signs stand for neurons left out, one by one.
+        for _ in range(_PROBES):
+            signs = torch.randint(0, 2, (1, features.p), device="cpu", generator=generator) * 2 - 1
+            signed = point.project_out(features.here(signs).to(X) * point.residual)
+            z, _, _, found = _solve(operator, precondition, step.within(point.lift.vjp(signed)))
+            told = told and found
+            uneven = torch.maximum(uneven, z.square().sum(1) * (len(theta) * features.p / max(1, spare)))
+    # Where conjugate gradients have not told, nothing is claimed.
+    unchecked = not told or _any_unchecked(point, step, operator, precondition, generator)
+    errors, most = _errors(traces.clamp_min(0) * noise, uneven, short.square().sum(1), loose, spare, X)
     inverse = torch.cholesky_inverse(point.factor).diagonal()
     costs = (alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale).reshape(-1, n).sum(0)
     unchecked = torch.full_like(loose, unchecked)

@@ -12,6 +12,7 @@ whether that holds the samples (:mod:`reconlaw.attack.widened`). Samples that ca
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import torch
@@ -36,6 +37,9 @@ RECOVERED, ROUGH = 5e-3, 0.1
 _ABOVE_ROUNDING = 1e-4
 # Two samples are told apart where they are this many standard errors from one another.
 _APART = 10
+# Below this share of the largest singular value the least is asked whether it is there a little farther on as well, at
+# so many times what the residual would move samples by.
+_WEAK, _BEYOND = 1e-2, 6.0
 # A sample whose part of θ is less than this many times the noise is not seen.
 _SEEN = 4.0
 # A loss within this factor of the noise is no worse than it.
@@ -66,7 +70,10 @@ _UNASKED = (
 
 @dataclass(frozen=True)
 class Examined:
-    """The samples, (n, d), with coefficients, errors and flags; and why nothing could be said, in words."""
+    """The samples, (n, d), with coefficients, errors and flags; and why nothing could be said, in words.
+
+    ``doubts`` are (n,): how many times the certificate's errors theirs are.
+    """
 
     X: torch.Tensor
     alpha: torch.Tensor
@@ -75,6 +82,7 @@ class Examined:
     flags: tuple[Flag, ...]
     rivals: bool = False
     remark: str = ""
+    doubts: torch.Tensor | None = None
 
     @property
     def determined(self) -> bool | None:
@@ -131,11 +139,13 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     alpha.view(T, n, -1)[:, kept] = point.alpha.reshape(T, len(kept), -1)
     errors, let_out = left.errors(certificate), Leftover(0.0)
     if not isinstance(inputs, Sphere):
-        errors, let_out = _off_the_sphere(features, theta, X[kept], spare, inputs, run, tol, certificate, left)
+        found = X[kept], point.loss, certificate, left
+        errors, let_out = _off_the_sphere(features, theta, *found, spare, inputs, run, tol)
     if len(theta) > 1 and not lost:
         run.segments = segments(features, theta, X, certificate, inputs) | run.segments
     if lost:
         errors = torch.maximum(errors, _linear_reach(features, X[kept]))
+    errors = torch.where(_loose_nearby(features, theta, X[kept], certificate, spare, inputs), torch.inf, errors)
     exact = min(certificate.speaking - counted.unknowns, whole.equations - whole.unknowns) <= 0
     flags = _flags(X[kept], certificate, errors, counted, exact, features.parity, tol)
     if not sphere:
@@ -148,11 +158,28 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
         flags = [_named(features.parity) if asked[i] and there[i] else flag for i, flag in enumerate(flags)]
     spread = torch.full((n,), float("inf"), dtype=torch.float64)
     spread[kept] = errors
+    doubts = torch.full_like(spread, float("inf"))
+    doubts[kept] = (errors / certificate.errors.double().clamp_min(1e-300)).clamp_min(1.0).nan_to_num(nan=torch.inf)
     named = dict(zip(kept, flags, strict=True)) | lost
     remark = _MISFIT if left.much else ""
     if let_out.much:
         remark = (_UNASKED if let_out.moved is None else _OUTSIDE).format(inputs)
-    return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark)
+    return Examined(X, alpha, point.loss, spread, tuple(named[i] for i in range(n)), rivals, remark, doubts)
+
+
+def _loose_nearby(features, theta, X, certificate, spare, inputs):
+    """(n,) bool: samples that are loose a little farther along the direction that θ sees least.
+
+    A ReLU sample slides until a neuron turns on, and there the Jacobian takes that neuron's slope to hold it.
+    """
+    loose = certificate.loose.clone()
+    if certificate.weakest is None or certificate.smallest > _WEAK or not certificate.noise > 0:
+        return loose
+    for sign in (-_BEYOND, _BEYOND):
+        there = inputs.retract(X + sign * certificate.weakest.to(X))
+        with contextlib.suppress(StepError):
+            loose |= certify(features, theta, there, spare, inputs).loose
+    return loose
 
 
 def _allowing(left: Leftover, certificate):
@@ -163,7 +190,7 @@ def _allowing(left: Leftover, certificate):
     return errors.clamp_min(RECOVERED) if left.moved is None else torch.maximum(errors, MOVES * left.moved)
 
 
-def _off_the_sphere(features, theta, X, spare, inputs, run, tol, certificate, left):
+def _off_the_sphere(features, theta, X, loss, certificate, left, spare, inputs, run, tol):
     """Errors (n,) with what noise alone does not say, and what the answer did once it was let out of its domain."""
     let_out, errors = Leftover(0.0), _allowing(left, certificate)
     if bool((~(errors < ROUGH)).any()):  # a row that goes far takes others with it, beyond what a tangent shows
@@ -171,7 +198,7 @@ def _off_the_sphere(features, theta, X, spare, inputs, run, tol, certificate, le
     # On bounds in all coordinates nothing moves, were it in theta or not.
     errors = torch.where(certificate.costs <= _SEEN * certificate.noise, torch.inf, errors)
     if _decides(certificate, False):
-        let_out = outside(features, theta, X, spare, inputs, run)
+        let_out = outside(features, theta, X, loss, spare, inputs, run)
         errors = torch.maximum(errors, _allowing(let_out, certificate))
         if let_out.share == 1:  # it could not be asked: known roughly at best
             errors = errors.clamp_min(RECOVERED)

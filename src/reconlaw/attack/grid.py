@@ -4,7 +4,8 @@ A pixel has one of 256 values, so that an answer that is off by less than half a
 i counts as exact where the rounded samples explain θ as well as the continuous ones, where each free coordinate is
 known to a tenth of a level or better (five standard errors fit into half of one, with H of
 :mod:`reconlaw.attack.bounded` and the variance that the residual shows), and where a change of any single pixel by one
-level explains θ worse.
+level explains θ worse. As well means that the residual grows by what q coordinates that are free take of noise in m
+numbers to spare, a share of about q/m, and by no more than some times that: samples beside the grid leave more.
 """
 
 from __future__ import annotations
@@ -18,21 +19,28 @@ from ..inputs import Inputs
 from .bounded import BoundedStep, affordable
 from .projection import Projection
 
-# The rounded samples may fit worse than the continuous ones, which have more freedom, by this factor.
-_NO_WORSE = 4.0
+# The residual of the rounded samples may be larger by so many times q/m, and by so many roundings.
+_NO_WORSE, _ROUNDINGS = 4.0, 4.0
 # Standard errors that half a level must hold.
 _SURE = 5.0
 
 
 def on_grid(features, theta, point: Projection, inputs: Inputs, tol: float):
-    """The samples on their grid where θ bears it, else ``point``; and (n,) bool, which of them are exact."""
-    none = torch.zeros(len(point.U), dtype=torch.bool, device=point.U.device)
+    """The samples on their grid where θ bears it, else ``point``; and how sure each of them is.
+
+    That is (n,): how many times larger than its standard errors by H the true ones may be with the sample exact still;
+    0 where it is not.
+    """
+    none = torch.zeros(len(point.U), dtype=point.U.dtype, device=point.U.device)
     if point.loss > tol or point.lift.lifted or not affordable(point):
         return point, none
     try:
         with as_step():
             rounded = Projection(features, theta, inputs.rounded(point.U))
-            if rounded.loss > tol or rounded.loss > _NO_WORSE * max(point.loss, torch.finfo(theta.dtype).eps ** 2):
+            free = int((~inputs.active(point.U) & (inputs.step(point.U) > 0)).sum())
+            spare = max(1, theta.numel() - free - point.alpha.numel())
+            noise = max(point.loss, _ROUNDINGS * torch.finfo(theta.dtype).eps ** 2)
+            if rounded.loss > tol or rounded.loss > (1 + _NO_WORSE * free / spare) * noise:
                 return point, none
             return rounded, _sure(rounded, theta, inputs)
     except StepError:
@@ -53,10 +61,11 @@ def _sure(point, theta, inputs: Inputs):
     H = model.H[free][:, free]
     values, vectors = torch.linalg.eigh(H)
     if len(values) and not bool(values[0] > 1e-13 * values[-1]):
-        return torch.zeros(n, dtype=torch.bool, device=point.U.device)
+        return torch.zeros(n, dtype=point.U.dtype, device=point.U.device)
     rounding = (torch.finfo(theta.dtype).eps * float(theta.norm())) ** 2
     variance = max(point.loss * point.scale, rounding) / max(1, theta.numel() - len(values))
     errors = torch.zeros(n * k, dtype=point.U.dtype, device=point.U.device)
     errors[free] = (variance * (vectors.square() / values).sum(1)).sqrt()
-    known = _SURE * errors.reshape(n, k) <= step / 2
-    return ((worse & known) | ~moving).all(1)
+    room = step / 2 / (_SURE * errors.reshape(n, k))
+    sure = torch.where(moving, torch.where(worse & (room >= 1), room, 0.0), torch.inf)
+    return sure.amin(1)

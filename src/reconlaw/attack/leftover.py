@@ -3,10 +3,11 @@ r"""What an answer leaves of θ: noise, or more of the data?
 Standard errors take the residual for noise, which favours no direction and of which little lies along a sample's own. A
 residual that data put there is no such noise. Where a small sample was left out, or the answer is a near miss, it lies
 along the features of inputs like those found, and moves *them*: errors of ten times their standard error were measured.
-So one more sample is tried. It explains by chance what its k + R numbers can of noise, a share (k + R)/spare of the
-residual; what it explains beyond some times that is the data's. Where that is much, samples may be off by as much as
-that part of the residual could move them; where it is little, by about as much as they moved as it was explained.
-Rounding during a training at single precision leaves a hundredth to be explained so; white noise leaves nothing.
+So one more sample is tried. Its q = k + R numbers explain by chance a share q/m of noise in m numbers, those to spare:
+odds of q/(m − q). What it explains beyond some times these odds is the data's. Where that is much, samples may be off
+by as much as that part of the residual could move them; where it is little, by about as much as they moved as it was
+explained. Rounding during a training at single precision leaves a hundredth to be explained so; white noise leaves
+nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ _DRAWN, _WAYS = 256, (0.05, 0.3, 1.0)
 _NUMBERS = 1 << 24  # of their features, at most
 # Accepted steps of a descent with one more sample, the best of each part of the way.
 _STEPS = 40
-# By chance one more sample explains at most this many times (k + R)/spare: it may choose where to lie.
+# The odds of what one more sample explains by chance are at most this many times q/(m − q): it may choose where to lie.
+# With fewer than so many numbers to spare for each of its own the question says nothing.
 _CHANCE = 3.0
 # Dropping the cheapest of n + 1 is an answer in the place of the first where it leaves less than this share of it.
 _BETTER = 0.5
@@ -76,9 +78,10 @@ def one_more(features, theta, U, spare: int, dimension: int, inputs: Inputs, run
         seed: of the inputs drawn.
     """
     R, n, T = len(theta), len(U), features.positions
-    chance = _CHANCE * (dimension + T * R) / max(1, spare)
-    if chance >= 1 or features.p <= T * (n + 1):
+    own = dimension + T * R
+    if spare <= _CHANCE * own or features.p <= T * (n + 1):
         return Leftover()
+    chance = _CHANCE * own / (spare - own + _CHANCE * own)
     point, generator = Projection(features, theta, U), seeded_generator("leftover", seed)
     if point.loss == 0:
         return Leftover(0.0)

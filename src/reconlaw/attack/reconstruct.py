@@ -200,7 +200,8 @@ def reconstruct(
             run.interrupt()
     if exact is not None:
         told = [converged and flag in (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH) for flag in examined.flags]
-        exact = exact & torch.tensor(told, device=exact.device)
+        doubts = exact.new_full(exact.shape, torch.inf) if examined.doubts is None else examined.doubts.to(exact)
+        exact = (exact > 0) & (exact >= doubts) & torch.tensor(told, device=exact.device)
     alpha = examined.alpha @ turn.T if compressed else examined.alpha
     for step in path[0] if path else ():
         step["lambda"] *= unit

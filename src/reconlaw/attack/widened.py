@@ -14,7 +14,6 @@ from ..inputs import Free, Inputs
 from .coordinates import Coordinates, decoded
 from .count import count
 from .leftover import Leftover
-from .projection import Projection
 from .varpro import descend
 
 # Equations to spare in R^d below which the residual there says nothing.
@@ -24,13 +23,14 @@ _CHANCE = 2.0
 _STEPS = 60
 
 
-def outside(features, theta, U, spare: int, inputs: Inputs, run) -> Leftover:
+def outside(features, theta, U, loss: float, spare: int, inputs: Inputs, run) -> Leftover:
     """What samples outside the domain explain of the residual, and how far these are from the answer.
 
     Args:
         features: the feature map on the domain's coordinates.
         theta: (R, p), independent rows.
         U: (n, k), the answer in coordinates.
+        loss: its loss.
         spare: equations less unknowns, coordinates on a bound among them.
         inputs: the domain.
         run: whose budget bounds the descent.
@@ -40,10 +40,9 @@ def outside(features, theta, U, spare: int, inputs: Inputs, run) -> Leftover:
         base = features.features
     elif inputs.bounds(U) is None or not bool(inputs.active(U).any()):
         return Leftover(0.0)  # nothing to be let out of
-    point = Projection(features, theta, U)
     counted = count(base, len(U), len(theta), base.d)
     wide = counted.equations - counted.unknowns
-    if point.loss == 0:
+    if loss == 0:
         return Leftover(0.0)
     if run.expired:
         return Leftover()
@@ -56,6 +55,6 @@ def outside(features, theta, U, spare: int, inputs: Inputs, run) -> Leftover:
     resting = int(inputs.active(U).sum())
     share = 1.0
     if wide >= _LEAST_SPARE:
-        share = max(0.0, 1 - _CHANCE * (free.loss / wide) / (point.loss / max(1, spare + resting)))
+        share = max(0.0, 1 - _CHANCE * (free.loss / wide) / (loss / max(1, spare + resting)))
     moved = ((free.U - X).norm(dim=1) / X.norm(dim=1)).cpu().double()
     return Leftover(share, moved)

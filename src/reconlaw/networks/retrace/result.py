@@ -6,8 +6,9 @@ Three things are asked before "recovered" is said, none of which needs the truth
 - *held*: no move of samples, free labels and unknown numbers leaves θ_sim as it is, to first order: the derivative J
   has full rank, and every standard error √(σ² (JᵀJ)⁻¹) is below half a hundredth of its sample;
 - *spare*: θ has more independent numbers than there are unknowns, so that a solution is no accident. They are counted
-  as the rank of J at the solution and at another point together, and no more than move at the solution: a neuron
-  that no sample reaches says little. A sample that rests on a number that no other checks is ambiguous.
+  as the rank of J at the solution and at a point nearby together, and no more than move at the solution: a neuron
+  that no sample reaches says little, and where ReLU is linear θ has fewer than elsewhere. A sample that rests on a
+  number that no other checks is ambiguous.
 
 Where φ is even, or odd and labels are free, −x trains as x does. So every sample, and all together, are mirrored: what
 θ does not tell from its mirror image is recovered up to sign. Where the mismatch is above rounding it is no noise of
@@ -28,7 +29,9 @@ from ..._random import seeded_generator
 from ...attack.examine import RECOVERED, ROUGH
 from ...attack.result import Flag, Status
 
-_ASIDE = 0.5  # where the other point lies, in root mean squares of a coordinate
+# Where the other point lies, in root mean squares of a coordinate: near, so that neurons stay on or off, and so many
+# times farther than a derivative's precision can tell.
+_ASIDE, _TOLD = 1e-3, 30.0
 _DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
 _NEAR = 0.05  # mismatch above which J says nothing of the samples
 _OWN, _TAKES_PART = 1e-6, 1e-3  # leverage of an unchecked number is so near 1; share of its largest move that counts
@@ -214,7 +217,7 @@ def _certificate(recipe, fit, inputs):
     generator = seeded_generator("recipe", 1)
     size = float(U.square().mean().sqrt()) or 1.0
     aside = torch.randn(n, k, generator=generator, dtype=torch.float64, device="cpu").to(U)
-    V = inputs.retract(U + _ASIDE * size * aside)
+    V = inputs.retract(U + max(_ASIDE, _TOLD * cut) * size * aside)
     other = _moves(recipe, torch.cat([V.flatten(), fit.q[n * k :]]), [_basis(v, inputs) for v in V])
     both = torch.cat([J, other], 1) if bool(torch.isfinite(other).all()) else J
     s = torch.linalg.svdvals(both / both.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny))
