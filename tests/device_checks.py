@@ -14,6 +14,7 @@ import torch
 from helpers import BOOK, code_cells
 from IPython.core.inputtransformer2 import TransformerManager
 from pretend_device import NAME, Pretend, register
+from test_exercises import cases
 from torch import nn
 
 import reconlaw as rl
@@ -367,6 +368,11 @@ def test_draws_name_their_device(default_device):
     net = TwoLayer(8, 50, seed=0)
     train(net, rl.data.sphere(2, 8).X, torch.ones(2), tol=1e-2)
     rl.privacy.noise(5)
+
+
+@pytest.mark.parametrize(("check", "answer"), cases("RIGHT"))
+def test_right_answers_of_exercises_pass(default_device, check, answer):
+    check(answer)
 
 
 @pytest.mark.parametrize("inputs", [rl.inputs.Sphere(), rl.inputs.Box(-4.0, 4.0), rl.inputs.Free()], ids=str)
