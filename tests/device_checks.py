@@ -197,7 +197,8 @@ def test_a_first_layer_is_read_on_its_device(device):
     assert on_device(change, rl.networks.read_off(change, n=3).directions)
 
 
-def test_a_training_is_retraced_where_theta_is(device):
+@pytest.mark.parametrize("by_default", [False, True])
+def test_a_training_is_retraced_where_theta_is(device, by_default):
     box, X = rl.inputs.Box(0.0, 1.0), rl.data.digits(2, seed=0).pixels[:, 20:28]
     V = rl.RandomFeatures(8, 60, device="cpu").V
 
@@ -208,10 +209,14 @@ def test_a_training_is_retraced_where_theta_is(device):
         return W
 
     theta = train_head(X, torch.eye(2, dtype=F64))
-    for where, start in ((NAME, "cpu"), (NAME, NAME), ("cpu", NAME)):
-        near = box.retract(X + 0.01).to(start)
-        found = rl.retrace(theta.to(where), train_head, near, torch.eye(2, dtype=F64), inputs=box)
-        assert found.X.device.type == where and torch.allclose(found.X.cpu(), X, atol=1e-6)
+    torch.set_default_device(NAME if by_default else None)
+    try:
+        for where, start in ((NAME, "cpu"), (NAME, NAME), ("cpu", NAME)):
+            near = box.retract(X + 0.01).to(start)
+            found = rl.retrace(theta.to(where), train_head, near, torch.eye(2, dtype=F64), inputs=box)
+            assert found.X.device.type == where and torch.allclose(found.X.cpu(), X, atol=1e-6)
+    finally:
+        torch.set_default_device(None)
 
 
 def test_layers_subspaces_and_parts_on_a_device(device):
@@ -383,6 +388,16 @@ def test_inputs_name_their_device(default_device, inputs):
     for method in ("varpro", "span"):
         found = rl.reconstruct(theta, features, 3, method, inputs=inputs, max_seconds=None, max_steps=50_000)
         assert found.status == "recovered" and on_device(found.X)
+
+
+def test_what_is_said_under_noise_is_said_on_any_default_device(default_device):
+    data, features, theta = problem(d=8, p=400, activation="gelu")
+    noise = torch.randn(len(theta), generator=torch.Generator().manual_seed(0), dtype=F64, device="cpu").to(theta)
+    noisy = theta + 1e-3 * theta.norm() / noise.norm() * noise
+    found = rl.reconstruct(noisy, features, 3, tol=1e-6, max_seconds=None, max_steps=4_000)
+    assert rl.match(found.X, data.X).recovered(0.1).all()
+    found = rl.reconstruct(theta, features, 4, max_seconds=None, max_steps=4_000)  # one sample too many
+    assert sum(flag == rl.Flag.RECOVERED for flag in found.flags) == 3
 
 
 def trained_head(data, model):

@@ -185,6 +185,32 @@ def test_draws_name_their_device(file):
     assert not list(draws_without_a_device(file.read_text(encoding="utf-8")))
 
 
+MAKERS = {"zeros", "ones", "eye", "full", "empty", "tensor", "arange", "linspace", "logspace", "triu_indices"}
+
+
+def made_without_a_device(text):
+    """Tensors that would lie where ``torch.set_default_device`` says, unless they are moved at once."""
+    tree = ast.parse(text)
+    moved = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr == "to"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in MAKERS:
+            named = {keyword.arg for keyword in node.keywords}
+            if getattr(node.func.value, "id", None) == "torch" and not named & {"device", None} | {id(node)} & moved:
+                yield ast.unparse(node)
+
+
+ELSEWHERE = ["torch.zeros(())"]  # a number goes with tensors of any device
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name != "exercises"], ids=name_of)
+def test_tensors_made_of_nothing_name_their_device(file):
+    """Those of exercises need not: a checker runs where the CPU is torch's default."""
+    assert list(made_without_a_device("import torch\ntorch.eye(3)"))
+    assert not list(made_without_a_device("import torch\ntorch.eye(3).to(x)\ntorch.eye(3, device=x.device)"))
+    found = made_without_a_device(file.read_text(encoding="utf-8"))
+    assert not [made for made in found if made not in ELSEWHERE]
+
+
 # --- the tests --------------------------------------------------------------------------------------------------------
 
 TESTS = sorted(Path(__file__).parent.glob("test_*.py"))

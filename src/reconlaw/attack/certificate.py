@@ -320,7 +320,7 @@ def _solve(operator, precondition, b, tolerance=_TOLERANCE):
         return x, 0.0 if flat else math.inf, 0.0, found
     diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
     beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
-    lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64))
-    beside = torch.diag(torch.tensor(beside, dtype=torch.float64), 1)
+    lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
+    beside = torch.diag(torch.tensor(beside, dtype=torch.float64, device="cpu"), 1)
     ritz = eigh(lanczos + beside + beside.T)[0]
     return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found

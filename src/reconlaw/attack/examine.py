@@ -153,10 +153,10 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     flags = [Flag.UNRESOLVED if row in run.segments else flag for row, flag in enumerate(flags)]
     rivals = False
     if Flag.AMBIGUOUS in flags and not exact and sphere:
-        asked = torch.tensor([flag is Flag.AMBIGUOUS for flag in flags])
+        asked = torch.tensor([flag is Flag.AMBIGUOUS for flag in flags], device="cpu")
         there, rivals = _other_roads(features, theta, X[kept], asked, tol, run, seed)
         flags = [_named(features.parity) if asked[i] and there[i] else flag for i, flag in enumerate(flags)]
-    spread = torch.full((n,), float("inf"), dtype=torch.float64)
+    spread = torch.full((n,), float("inf"), dtype=torch.float64, device="cpu")
     spread[kept] = errors
     doubts = torch.full_like(spread, float("inf"))
     doubts[kept] = (errors / certificate.errors.double().clamp_min(1e-300)).clamp_min(1.0).nan_to_num(nan=torch.inf)
@@ -310,7 +310,7 @@ def _other_roads(features, theta, X, asked, tol, run, seed):
     """
     search = Search(features, theta, len(X), run, seed, "random", tol)
     search.generator = seeded_generator("roads", seed)
-    there, arrivals = torch.ones(len(X), dtype=torch.bool), 0
+    there, arrivals = torch.ones(len(X), dtype=torch.bool, device="cpu"), 0
     most = run.steps + max(_ROAD_STEPS, run.steps)
     for _ in range(_ROADS):
         if run.expired or run.steps > most or arrivals == _ARRIVALS or not bool((there & asked).any()):

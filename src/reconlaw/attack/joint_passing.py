@@ -37,7 +37,7 @@ def state_evolution(posterior: JointPosterior, c, rounds=300, start=1e-3, neuron
     n = len(posterior.a)
     draws = torch.quasirandom.SobolEngine(3 * n, scramble=True, seed=seed).draw(neurons, dtype=torch.float64)
     normal = math.sqrt(2) * torch.erfinv(2 * draws[:, : 2 * n].clamp(1e-9, 1 - 1e-9) - 1)
-    eye = torch.eye(n, dtype=torch.float64)
+    eye = torch.eye(n, dtype=torch.float64, device="cpu")
     Q = start * eye
     for _ in range(rounds):
         C = eye - Q

@@ -95,7 +95,7 @@ def one_more(features, theta, U, spare: int, dimension: int, inputs: Inputs, run
     sizes = features.summed(F.square().sum(1)).clamp_min(torch.finfo(F.dtype).tiny)
     score = features.summed(F @ point.residual.T).square().sum(1) / sizes
     score = score.reshape(T, -1).sum(0)
-    share, moved, better, asked = 0.0, torch.zeros(n, dtype=torch.float64), None, False
+    share, moved, better, asked = 0.0, torch.zeros(n, dtype=torch.float64, device="cpu"), None, False
     for turn in range(len(_WAYS)):
         if run.expired:
             break

@@ -49,7 +49,7 @@ class Affine(Inputs):
                 f"basis has {self.k} rows of dimension {self.d} that are linearly dependent, so that an input has "
                 "several z; keep independent ones (torch.linalg.qr finds them)"
             )
-        offset = torch.zeros(self.d) if offset is None else as_tensor(offset)
+        offset = torch.zeros(self.d, device="cpu") if offset is None else as_tensor(offset)
         self.offset = check_finite("offset", offset.detach().double().cpu())
         if self.offset.shape != (self.d,):
             raise ValueError(f"offset has shape {tuple(offset.shape)}; basis has {self.d} columns: pass ({self.d},)")

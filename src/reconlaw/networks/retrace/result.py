@@ -97,8 +97,13 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes) ->
         X, y, _ = recipe.arguments(fit.q)
     logs = fit.q[len(fit.q) - len(recipe.names) :]
     numbers = {name: float(v.exp()) for name, v in zip(recipe.names, logs, strict=True)}
-    errors, equations, unknowns, smallest = torch.full((n,), math.inf, dtype=torch.float64), 0, len(fit.q), 0.0
-    unchecked = mirrored = torch.zeros(n, dtype=torch.bool)
+    errors, equations, unknowns, smallest = (
+        torch.full((n,), math.inf, dtype=torch.float64, device="cpu"),
+        0,
+        len(fit.q),
+        0.0,
+    )
+    unchecked = mirrored = torch.zeros(n, dtype=torch.bool, device="cpu")
     if fit.mismatch <= max(tol, _NEAR):
         errors, equations, unknowns, smallest, unchecked = _certificate(recipe, fit, inputs)
     spread = errors / X.reshape(n, -1).norm(dim=1).clamp_min(1e-300).cpu()
@@ -165,7 +170,7 @@ def _flag(error, fits, mirrored):
 def _mirrored(recipes, fit, inputs, tol):
     """(n,) bool: samples that give θ back with the other sign as well, alone or all together, whatever the labels."""
     n, k = recipes[0].shape
-    made = torch.zeros(n, dtype=torch.bool)
+    made = torch.zeros(n, dtype=torch.bool, device="cpu")
     if inputs.decoder(recipes[0].d) is not None:
         return made
     U, rest = fit.q[: n * k].reshape(n, k), fit.q[n * k :]
@@ -225,7 +230,7 @@ def _certificate(recipe, fit, inputs):
     equations = min(int((s > cut * s[0]).sum()), int((sizes > cut * sizes.max()).sum()))
     by = torch.stack(moved)
     unchecked = (by > _TAKES_PART * by.amax(0)).any(1).cpu()
-    return torch.tensor(errors, dtype=torch.float64), equations, unknowns, smallest, unchecked
+    return torch.tensor(errors, dtype=torch.float64, device="cpu"), equations, unknowns, smallest, unchecked
 
 
 def _basis(u, inputs):
