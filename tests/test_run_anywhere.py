@@ -1,6 +1,7 @@
 """Notebooks open on Colab, Binder, JupyterLab and VS Code with what is there; the workflows that watch over it hold."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -114,6 +115,54 @@ def test_the_weekly_run_takes_every_leg_and_the_lowest_versions(tmp_path):
     assert lowest == PROJECT["dependencies"]
     python = next(s["with"]["python-version"] for s in jobs["lowest"]["steps"] if "setup-python" in s.get("uses", ""))
     assert PROJECT["requires-python"] == f">={python}"
+
+
+OF_THE_CHECKOUT = [ROOT / "tests", ROOT / "benchmarks", ROOT / "book" / "_ext"]
+WHERE_THERE = {"timm"}  # which a test that it is missing for skips
+
+
+def packages_imported(file, seen):
+    """Packages that a file of the checkout imports, or what it imports of the checkout does."""
+    if file in seen:
+        return set()
+    seen.add(file)
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        made = [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+        made = [alias.name for alias in node.names] if isinstance(node, ast.Import) else made
+        for name in {module.split(".")[0] for module in made} - sys.stdlib_module_names - {"reconlaw"} - WHERE_THERE:
+            places = [p for home in OF_THE_CHECKOUT for p in (home / f"{name}.py", home / name / "__init__.py")]
+            ours = next((place for place in places if place.is_file()), None)
+            found |= packages_imported(ours, seen) if ours else {name}
+    return found
+
+
+def all_they_need(distributions):
+    """Names of installed distributions, and of those that they require in turn."""
+    found, asked = set(), [name.lower() for name in distributions]
+    while asked:
+        if (name := asked.pop()) not in found:
+            found.add(name)
+            try:
+                needed = importlib.metadata.requires(name) or []
+            except importlib.metadata.PackageNotFoundError:
+                continue  # tomli, say, where Python has its own
+            asked += names(line for line in needed if "extra ==" not in line)
+    return found
+
+
+def test_the_job_of_the_lowest_versions_installs_what_its_tests_import():
+    runs = [step.get("run", "") for step in WORKFLOWS["anywhere"]["jobs"]["lowest"]["steps"]]
+    installed = next(run for run in runs if "pip install -r lowest.txt" in run).split("lowest.txt")[1].split()
+    there = all_they_need([*names(PROJECT["dependencies"]), *installed])
+    ignored = set(re.findall(r"--ignore (tests/\w+\.py)", runs[-1]))
+    by_module = importlib.metadata.packages_distributions()
+    for file in sorted((ROOT / "tests").glob("test_*.py")):
+        if file.relative_to(ROOT).as_posix() not in ignored:
+            asked = packages_imported(file, {ROOT / "tests" / "browsing.py"})
+            missing = [m for m in asked if not there & {name.lower() for name in by_module.get(m, [m])}]
+            assert not missing, f"{file.name} imports {missing}"
+    assert all((ROOT / file).is_file() for file in ignored)
 
 
 def test_colab_run_takes_this_checkout_and_names_what_failed(tmp_path):
