@@ -108,7 +108,7 @@ def summarise(cells: list[dict]) -> list[dict]:
 
 def grid(args) -> list[dict]:
     cells = []
-    for coefficients in COEFFICIENTS:
+    for coefficients in args.coefficients:
         for n in args.samples:
             if coefficients == "equal" and n == 1:
                 continue
@@ -148,6 +148,7 @@ def main() -> None:
     options.set_defaults(threads=1)  # small tensors: beside other work a second thread makes a run ten times as long
     options.add_argument("--kinds", nargs="+", choices=kinds)
     options.add_argument("--samples", nargs="+", type=int, choices=(1, 2, 3), metavar="N")
+    options.add_argument("--coefficients", nargs="+", choices=tuple(COEFFICIENTS))
     options.add_argument("--activations", nargs="+", choices=tuple(INVERSES))
     options.add_argument("--dimensions", nargs="+", type=int, choices=tuple(DRAWS), metavar="D")
     options.add_argument("--ratios", nargs="+", type=float, metavar="P/DN", help="of the runs")
@@ -157,6 +158,7 @@ def main() -> None:
     options.add_argument("--seeds", type=int, help="draws at most (8 at d = 100 and 200, 4 at 500, 2 beyond)")
     args = common.parse(options)
     defaults = {"kinds": kinds, "samples": [1, 2, 3], "activations": list(INVERSES), "dimensions": list(DRAWS)}
+    defaults |= {"coefficients": list(COEFFICIENTS)}
     defaults |= {"ratios": RATIOS, "scalar_ratios": SCALAR_RATIOS, "fine": FINE, "resolution": 0.01}
     if args.tiny:
         defaults |= {"samples": [1], "activations": ["abs"], "dimensions": [100], "seeds": 1}
