@@ -369,6 +369,20 @@ def test_wilson_intervals_match_the_formula():
         assert common.wilson(k, n) == pytest.approx([centre - half, centre + half], abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [((), 1), (("--jobs", "1"), 2), (("--jobs", "1", "--threads", "1"), 1), (("--threads", "3"), 3)],
+)
+def test_threads_are_every_core_of_a_lone_process_or_as_told(options, threads, monkeypatch):
+    monkeypatch.setattr(common, "cores", lambda: 2)
+    monkeypatch.setattr(sys, "argv", ["benchmarks/race.py", "--device", "cpu", *options])
+    args = common.parse(common.parser("A benchmark."))
+    assert args.threads == common.environment(args)["threads"] == threads
+    monkeypatch.setattr(sys, "argv", ["benchmarks/race.py", "--device", "cpu", "--threads", "0"])
+    with pytest.raises(SystemExit):
+        common.parse(common.parser("A benchmark."))
+
+
 def test_no_place_on_disk_enters_the_results(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["/a/b/images.py", "--cifar", "/my/own", "--out=/my/other", "--fresh"])
     assert common.command() == "python benchmarks/images.py --cifar PATH --out=PATH"
