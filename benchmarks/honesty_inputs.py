@@ -123,7 +123,7 @@ def attacked(kind: str, index: int, steps: int) -> dict:
     X, features, theta, options = KINDS[kind](Draw(honesty_kinds.STREAMS.get(kind, kind), index))
     try:
         result = common.attack(theta, features, seed=index, max_steps=steps, **options)
-    except (rl.StepError, ValueError):  # one that the attack documents: n above what is left, say
+    except (rl.StepError, ValueError, RuntimeError):  # one that the attack documents: no sample of the span was found
         return {"errors": 1}
     if result.exact is None:
         return judged(result, X)

@@ -11,6 +11,7 @@ from reconlaw.attack.result import Flag
 from reconlaw.attack.run import Run
 from reconlaw.attack.segments import segments
 from reconlaw.attack.settled import settled
+from reconlaw.attack.spliced import spliced
 from reconlaw.attack.widened import outside
 from reconlaw.inputs import Affine, Box, Free
 
@@ -176,6 +177,7 @@ def judged(kind, index):
         ("body in float32", 168),  # three ReLU samples that slide until neurons turn on
         ("uneven noise", 139),  # the same noise in all outputs of a neuron
         ("uneven noise", 251),  # an output that holds most of the noise
+        ("several columns", 24),  # two that agree in the middle, each with the other's end
     ],
 )
 def test_what_was_once_wrongly_called_recovered(kind, index):
@@ -186,3 +188,23 @@ def test_what_was_once_wrongly_called_recovered(kind, index):
 def test_a_sample_beside_its_grid_is_not_called_exact_under_noise_of_that_size():
     assert judged("grey levels", 76)["exact_wrong"] == 0
     assert judged("grey levels", 1)["exact"] == 4  # on their grid all four are
+
+
+def test_samples_that_agree_between_two_parts_may_exchange_one():
+    generator = torch.Generator().manual_seed(0)
+    convolution = nn.Conv1d(1, 40, 3).double().requires_grad_(False)
+    convolution.weight.copy_(torch.randn(40, 1, 3, generator=generator, dtype=torch.float64))
+    made = nn.Sequential(convolution, nn.GELU(), nn.Flatten(1), nn.Unflatten(1, (40, 6)))
+    made.append(type("Turn", (nn.Module,), {"forward": lambda self, x: x.transpose(1, 2)})())
+    features = rl.ModuleFeatures(made, (1, 8), device="cpu", several=True)
+    X = torch.rand(3, 8, generator=generator, dtype=torch.float64)
+    exact = torch.zeros(3, dtype=torch.float64)
+    assert not spliced(features, X, exact).any()
+    X[1, 4] = X[0, 4]  # one number is narrower than what two windows share
+    assert not spliced(features, X, exact).any()
+    X[1, 3:5] = X[0, 3:5]
+    assert spliced(features, X, exact).tolist() == [True, True, False]
+    other = X.clone()
+    other[0, 5:], other[1, 5:] = X[1, 5:], X[0, 5:]
+    theta = torch.randn(4, 18, generator=generator, dtype=torch.float64) @ features.columns(features(X))
+    assert Projection(features, theta, other).loss < 1e-25  # the rival fits as well

@@ -7,7 +7,8 @@ other roads are taken from other starts: if all that arrive, arrive at the same 
 elsewhere, or none arrives, other sets may fit as well. Where standard errors decide, one more sample is tried, to see
 whether the residual is noise (:mod:`reconlaw.attack.leftover`), and the answer is let out of its box or family, to see
 whether that holds the samples (:mod:`reconlaw.attack.widened`). Samples that can slide towards one another are segments
-(:mod:`reconlaw.attack.segments`).
+(:mod:`reconlaw.attack.segments`), and samples of several columns that agree in part may exchange the rest
+(:mod:`reconlaw.attack.spliced`).
 """
 
 from __future__ import annotations
@@ -27,12 +28,14 @@ from .leftover import MOVES, Leftover, one_more
 from .result import Flag
 from .search import Search
 from .segments import segments
+from .spliced import spliced
 from .varpro import descend
 from .widened import outside
 
 _SPHERE = Sphere()
 # A sample counts as recovered where its standard error leaves room below 1e-2, as known roughly below a tenth.
 RECOVERED, ROUGH = 5e-3, 0.1
+_CLAIMED = (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH)
 # Errors of rounding are below this, whatever the precision.
 _ABOVE_ROUNDING = 1e-4
 # Two samples are told apart where they are this many standard errors from one another.
@@ -87,7 +90,7 @@ class Examined:
     @property
     def determined(self) -> bool | None:
         """Whether θ holds all samples here; None where other sets may fit, or nothing could be said."""
-        if all(flag in (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH) for flag in self.flags):
+        if all(flag in _CLAIMED for flag in self.flags):
             return True
         return None if self.errors is None or not self.rivals and Flag.AMBIGUOUS in self.flags else False
 
@@ -150,6 +153,11 @@ def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=
     flags = _flags(X[kept], certificate, errors, counted, exact, features.parity, tol)
     if not sphere:
         _together(X[kept], errors, flags)
+    if not isinstance(inputs, Sphere):
+        rival = spliced(features, X[kept], errors).tolist()
+        flags = [
+            Flag.AMBIGUOUS if either and flag in _CLAIMED else flag for either, flag in zip(rival, flags, strict=True)
+        ]
     flags = [Flag.UNRESOLVED if row in run.segments else flag for row, flag in enumerate(flags)]
     rivals = False
     if Flag.AMBIGUOUS in flags and not exact and sphere:
