@@ -185,6 +185,8 @@ def test_starts_are_drawn_in_the_domain():
     found = rl.retrace(sgd(inside, Y), sgd, (N, D), Y, inputs=family, starts=6)
     assert found.status is rl.Status.RECOVERED and found.unknowns == 3 * N, found
     assert float(rl.match(found.X, inside).error.max()) < 1e-7 and found.standard_errors.max() < 1e-6
+    near = rl.retrace(sgd(inside, Y), sgd, inside + 0.02 * draw(N, D, seed=7), Y, inputs=family)
+    assert near.status is rl.Status.RECOVERED and float((near.X - inside).norm()) < 1e-7, near
 
 
 def test_forward_mode_is_believed_only_where_it_agrees():
@@ -230,7 +232,7 @@ def test_functions_that_are_no_recipe(train, says):
         ({"choices": {"steps": 3}}, "list of what to try"),
         ({"max_steps": 0}, "max_steps"),
         ({"features": rl.RandomFeatures(D, P, device="cpu")}, "on the sphere"),
-        ({"X": NEAR, "inputs": rl.inputs.Affine(draw(3, D, seed=5))}, "pass the pair n, d"),
+        ({"X": NEAR, "inputs": rl.inputs.Decoder(nn.Linear(3, D).double(), 3)}, "pass the pair n, d"),
     ],
 )
 def test_arguments_that_are_wrong(wrong, says):
@@ -308,3 +310,40 @@ def test_where_relu_is_linear_theta_has_fewer_numbers():
     wrong = rl.retrace(train(X), lambda X: train(X, 0.11), 1.02 * X, inputs=rl.inputs.Free())
     assert wrong.mismatch < 1e-9 and float((wrong.X - X).norm() / X.norm()) > 0.05
     assert wrong.equations <= wrong.unknowns and rl.Flag.RECOVERED not in wrong.flags
+
+
+def _squares(X, y, rate=0.01, steps=10):
+    F, w = body(X), torch.zeros(P, dtype=X.dtype)
+    for _ in range(steps):
+        w = w + rate * F.T @ (y - F @ w)
+    return w
+
+
+def test_rate_and_labels_that_trade_off_are_not_determined():
+    y = torch.tensor([1.0, -0.5], dtype=torch.float64)
+    found = rl.retrace(_squares(X, y), _squares, NEAR, y, inputs=BOX, free_labels=True, numbers={"rate": 0.008})
+    assert found.mismatch < 1e-9 and found.number_errors == {"rate": float("inf")}, found
+    assert "not determined: rate, labels" in found.message
+    assert found.status is rl.Status.RECOVERED and error(found) < 1e-6, found  # the samples do not depend on it
+    known = rl.retrace(_squares(X, y), _squares, NEAR, y, inputs=BOX, numbers={"rate": 0.008})
+    assert known.number_errors["rate"] < 1e-6 and abs(known.numbers["rate"] - 0.01) < 1e-8, known
+    assert "not determined" not in known.message and known.rivals == []
+
+
+def test_step_counts_that_labels_make_up_for_are_rivals():
+    y, choices = torch.tensor([1.0, -0.5], dtype=torch.float64), {"steps": [10, 11]}
+    found = rl.retrace(_squares(X, y), _squares, NEAR, y, inputs=BOX, free_labels=True, choices=choices)
+    assert [*found.rivals, found.chosen] in ([{"steps": 10}, {"steps": 11}], [{"steps": 11}, {"steps": 10}]), found
+    assert "not determined: steps" in found.message and error(found) < 1e-6
+    known = rl.retrace(_squares(X, y), _squares, NEAR, y, inputs=BOX, choices=choices)
+    assert known.chosen == {"steps": 10} and known.rivals == [] and known.status is rl.Status.RECOVERED, known
+
+
+def test_choices_that_make_other_samples_take_the_claim_back():
+    def train(X, scale):
+        return _squares(scale * X, torch.ones(N, dtype=X.dtype))
+
+    choices = {"scale": [1.0, 0.9]}
+    found = rl.retrace(train(X, 1.0), train, NEAR, inputs=rl.inputs.Free(), choices=choices)
+    assert found.mismatch < 1e-9 and len(found.rivals) == 1, found
+    assert set(found.flags) == {rl.Flag.AMBIGUOUS} and found.status is rl.Status.AMBIGUOUS, found

@@ -1,6 +1,7 @@
 """Networks to read data out of, their training, and the roads that go through their tangent features."""
 
 from ..features.layer_features import LayerFeatures, Restricted
+from .batch_hull import batch_hull
 from .input_hull import InputSpan, read_off
 from .models import ResNet, TwoLayer, between, input_span
 from .retrace.adam import Adam
@@ -15,6 +16,7 @@ __all__ = [
     "Training",
     "TrainingError",
     "TwoLayer",
+    "batch_hull",
     "between",
     "input_span",
     "read_off",

@@ -29,17 +29,19 @@ from ..._precision import full_precision
 from ..._random import seeded_generator
 from ...attack.run import Run, wall_clock
 from ...features.feature_map import FeatureMap
-from ...inputs import Inputs, Sphere
+from ...inputs import Affine, Inputs, Sphere
 from ..replay import corrected
 from .adam import Adam
 from .fit import begin, descend
 from .head import retrace_adam
+from .hops import hops, in_order
 from .recipe import Recipe, trained
 from .result import Retrace, check_tolerance, result_of
 
 __all__ = ["Adam", "Retrace", "retrace", "retrace_adam"]
 
 _FIRST = 8  # steps that each start is given; the best third go on
+_HOP, _LOWER = 12, 0.95  # steps after a hop, and what they must bring the mismatch to, of what it was
 
 
 @full_precision()
@@ -133,7 +135,7 @@ def retrace(
         return torch.cat([*parts, U.new_tensor([math.log(v) for v in numbers.values()])])
 
     run = Run(max_seconds, progress, clock=clock or wall_clock)
-    best, road, spent, tried, recipes = None, "Gauss–Newton", 0, [], []
+    best, road, spent, tried, recipes, rivals = None, "Gauss–Newton", 0, [], [], []
     try:
         for labels, named in itertools.product(guesses, fixed):
             one = recipe(labels, named)
@@ -150,27 +152,39 @@ def retrace(
         _moves(*best)
 
         def look(fit):
-            nonlocal spent, best
+            nonlocal spent
             spent += 1
-            best = min(best, (best[0], fit), key=lambda pair: pair[1].mismatch) if fit is best[1] else best
             return run.record(fit.q, fit.mismatch, f"step {spent}") or spent >= max_steps
 
-        for few in (_FIRST, max_steps):
-            for pair in tried:
-                if spent < max_steps and not run.expired and not best[1].mismatch <= tol:
-                    descend(*pair, inputs, min(few, max_steps - spent), tol, look)
-                    best = min(best, pair, key=lambda pair: pair[1].mismatch)
-            tried.sort(key=lambda pair: pair[1].mismatch)
-            tried = tried[: max(1, -(-len(tried) // 3))]
+        def over():
+            return spent >= max_steps or run.expired or best[1].mismatch <= tol
+
+        def go_on(recipe, fit, most):
+            nonlocal best
+            if not over():
+                descend(recipe, fit, inputs, min(most, max_steps - spent), tol, look)
+                best = min(best, (recipe, fit), key=lambda pair: pair[1].mismatch)
+
+        hopping = seeded_generator("hops", seed)
+        for i, (one, fit) in enumerate(tried):
+            if not over():
+                tried[i] = one, in_order(one, fit, hopping)
+                go_on(*tried[i], _FIRST)
+        tried.sort(key=lambda pair: pair[1].mismatch)
+        for one, fit in tried[: -(-len(tried) // 3)]:
+            while fit is not None and not over():
+                go_on(one, fit, max_steps)
+                fit = _next(one, fit, hops(one, fit, inputs, hopping), go_on, over)
         if best[1].mismatch <= tol:  # down to the floor of rounding
             descend(*best, inputs, 3, 0.0)
+            rivals = _rivals(*best, recipes, inputs, tol)
     except KeyboardInterrupt:
         if best is None:
             raise
         run.interrupt()
     finally:
         run.close()
-    return result_of(*best, inputs, tol, run, spent, max_steps, road, recipes)
+    return result_of(*best, inputs, tol, run, spent, max_steps, road, recipes, rivals)
 
 
 def _observed(value):
@@ -197,6 +211,9 @@ def _starts(X, inputs, starts, seed, like):
     X = check_finite("X", X.detach()).to(like.device, wide)
     X = X[None] if X.ndim == 2 else X
     inputs.check(X.shape[2])
+    if isinstance(inputs, Affine):
+        basis = inputs.basis.to(X)
+        return (X - inputs.offset.to(X)) @ torch.linalg.pinv(basis), X.shape[2]
     if inputs.decoder(X.shape[2]) is not None:
         raise ValueError(f"starts in {inputs!r} are drawn: its coordinates are not the inputs; pass the pair n, d")
     return torch.stack([inputs.retract(one) for one in X]), X.shape[2]
@@ -231,6 +248,28 @@ def _by_correction(features, target, train, labels, named, X, run):
 
     with run.working():
         return corrected(theta, features, X.to(theta), simulate).X.to(X)
+
+
+def _next(recipe, fit, others, go_on, over):
+    """The first of the others that a descent leads below ``fit``; None where none is."""
+    for other in others:
+        if over():
+            return None
+        go_on(recipe, other, _HOP)
+        if other.mismatch < _LOWER * fit.mismatch:
+            return other
+    return None
+
+
+def _rivals(recipe, fit, recipes, inputs, tol):
+    """(choice, samples (n, d)) of every other choice from which a descent, begun at the solution, gives θ back."""
+    made = []
+    for other in recipes:
+        if other.fixed != recipe.fixed and other.y is recipe.y:
+            there = descend(other, begin(other, fit.q), inputs, _HOP, tol)
+            if there.mismatch <= tol:
+                made.append((other.fixed, other.arguments(there.q)[0].detach()))
+    return made
 
 
 def _moves(recipe, fit):

@@ -52,7 +52,10 @@ class Retrace:
         X: (n, d) samples.
         y: labels: those of the candidates that came nearest, or the free ones as they were fitted.
         numbers: the unknown numbers, by name.
+        number_errors: relative standard errors of those; infinite where samples, labels and the other numbers can make
+            up for it, so that it is not determined, or the mismatch is above 5 %.
         chosen: of ``choices``, what came nearest.
+        rivals: other choices that give θ back as well, from the solution on: which of them it was is not determined.
         mismatch: ‖θ − θ_sim‖/‖θ‖ at X; of several tensors the root mean square of theirs.
         history: mismatch before the first Gauss–Newton step and after each, of the start that came nearest.
         road: "deferred correction", "Gauss–Newton" or, of :func:`reconlaw.retrace_adam`, "columns".
@@ -72,7 +75,9 @@ class Retrace:
     X: torch.Tensor
     y: Any
     numbers: dict[str, float]
+    number_errors: dict[str, float]
     chosen: dict[str, Any]
+    rivals: list[dict[str, Any]]
     mismatch: float
     history: list[float]
     road: str
@@ -90,8 +95,9 @@ class Retrace:
         return f"Retrace({len(self.X)} samples, {self.message})"
 
 
-def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes) -> Retrace:
-    """The result, with its certificate; ``recipes`` are those of all labels and choices."""
+def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, rivals=()) -> Retrace:
+    """The result, with its certificate; ``recipes`` are those of all labels and choices, ``rivals`` choices that give
+    θ back from other samples, or the same."""
     n, k = recipe.shape
     with torch.no_grad():
         X, y, _ = recipe.arguments(fit.q)
@@ -104,9 +110,17 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes) ->
         0.0,
     )
     unchecked = mirrored = torch.zeros(n, dtype=torch.bool, device="cpu")
+    beside = torch.full((len(fit.q) - n * k,), math.inf, dtype=torch.float64, device="cpu")
     if fit.mismatch <= max(tol, _NEAR):
-        errors, equations, unknowns, smallest, unchecked = _certificate(recipe, fit, inputs)
+        errors, beside, equations, unknowns, smallest, unchecked = _certificate(recipe, fit, inputs)
     spread = errors / X.reshape(n, -1).norm(dim=1).clamp_min(1e-300).cpu()
+    number_errors = dict(zip(recipe.names, beside[len(beside) - len(recipe.names) :].tolist(), strict=True))
+    open_ = [name for name, e in number_errors.items() if not math.isfinite(e)]
+    if not bool(torch.isfinite(beside[: len(beside) - len(recipe.names)]).all()):
+        open_.append("labels")
+    open_ += sorted({name for choice, _ in rivals for name in choice if choice[name] != recipe.fixed[name]})
+    for _, other in rivals:
+        unchecked = unchecked | ((other - X).norm(dim=1) > RECOVERED * X.norm(dim=1)).cpu()
     fits, held, spare = fit.mismatch <= tol, bool(torch.isfinite(spread).all()), equations > unknowns
     if fits and held and spare:
         mirrored = _mirrored(recipes, fit, inputs, max(tol, 2 * fit.mismatch))
@@ -140,11 +154,15 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes) ->
         Status.BUDGET_SPENT: "best so far; raise max_steps or max_seconds",
         Status.STALLED: f"{fit.ended or 'it came no nearer'}; try more starts, another recipe, or other labels",
     }[status]
+    if fits and open_:
+        why += f"; not determined: {', '.join(open_)}, because something else can make up for it"
     return Retrace(
         X=X.detach(),
         y=y.detach() if isinstance(y, torch.Tensor) else y,
         numbers=numbers,
+        number_errors=number_errors,
         chosen=dict(recipe.fixed),
+        rivals=[choice for choice, _ in rivals],
         mismatch=fit.mismatch,
         history=fit.history,
         road=road,
@@ -186,14 +204,14 @@ def _mirrored(recipes, fit, inputs, tol):
             turned[rows] = -turned[rows]
             labels.append(turned.flatten())
         vectors = [torch.cat([V.flatten(), one, rest[free:]]) for one in labels]
-        with torch.no_grad():
-            if any(float((one(q) - one.goal).norm()) <= tol for one in recipes for q in vectors):
-                made[rows] = True
+        if any(float((one(q) - one.goal).detach().norm()) <= tol for one in recipes for q in vectors):
+            made[rows] = True
     return made
 
 
 def _certificate(recipe, fit, inputs):
-    """Standard errors, independent equations, unknowns, smallest over largest singular value, and who is unchecked."""
+    """Standard errors of samples and of what is unknown beside them, independent equations, unknowns, smallest over
+    largest singular value, and who is unchecked."""
     n, k = recipe.shape
     U = fit.q[: n * k].reshape(n, k)
     bases = [_basis(u, inputs) for u in U]
@@ -219,6 +237,7 @@ def _certificate(recipe, fit, inputs):
         if inputs.decoder(recipe.d) is not None:
             inner = torch.func.jacfwd(lambda u: recipe.decode(u[None])[0])(u) @ inner
         errors.append(math.inf if bool((loose[rows] > _LOOSE).any()) else float(inner.norm()) * noise**0.5)
+    beside = torch.where(loose[at:] > _LOOSE, math.inf, spread[at:].norm(dim=1) * noise**0.5).double().cpu()
     generator = seeded_generator("recipe", 1)
     size = float(U.square().mean().sqrt()) or 1.0
     aside = torch.randn(n, k, generator=generator, dtype=torch.float64, device="cpu").to(U)
@@ -230,7 +249,7 @@ def _certificate(recipe, fit, inputs):
     equations = min(int((s > cut * s[0]).sum()), int((sizes > cut * sizes.max()).sum()))
     by = torch.stack(moved)
     unchecked = (by > _TAKES_PART * by.amax(0)).any(1).cpu()
-    return torch.tensor(errors, dtype=torch.float64, device="cpu"), equations, unknowns, smallest, unchecked
+    return torch.tensor(errors, dtype=torch.float64, device="cpu"), beside, equations, unknowns, smallest, unchecked
 
 
 def _basis(u, inputs):

@@ -1,0 +1,137 @@
+"""Batch normalisation in training mode: what its running statistics give away, and the samples of its mini-batches."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.functional import gelu
+
+import reconlaw as rl
+from reconlaw.networks import batch_hull
+from reconlaw.networks.retrace.fit import begin, descend
+from reconlaw.networks.retrace.recipe import Recipe
+
+N, D, P, SIZE, EPOCHS = 6, 8, 160, 3, 6
+KEPT = 0.9 ** (2 * EPOCHS)
+
+
+def draw(*shape, seed):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+X, Y = draw(N, D, seed=0), draw(N, seed=1)
+SHUFFLED = torch.cat([torch.randperm(N, generator=torch.Generator().manual_seed(e)) for e in range(EPOCHS)])
+SHUFFLED = SHUFFLED.reshape(-1, SIZE)
+ALTERNATING = torch.arange(N).reshape(-1, SIZE).repeat(EPOCHS, 1)
+
+
+def network(bias=False):
+    made = nn.Sequential(nn.Linear(D, P, bias=bias), nn.BatchNorm1d(P), nn.GELU()).double()
+    made[0].weight.data = draw(P, D, seed=2) / D**0.5
+    made[1].weight.data, made[1].bias.data = 0.5 + draw(P, seed=3).abs(), 0.5 * draw(P, seed=4)
+    if bias:
+        made[0].bias.data = draw(P, seed=5)
+    return made.train()
+
+
+def statistics(made):
+    return made[1].running_mean.clone(), made[1].running_var.clone()
+
+
+def seen(order, X=X, bias=False):
+    """The hull's arguments, as torch's own modules leave them after an order of batches."""
+    made = network(bias)
+    before = statistics(made)
+    for rows in order:
+        made(X[rows])
+    given = {"bias": made[0].bias} if bias else {}
+    return {"weight": made[0].weight, "before": before, "after": statistics(made), "kept": KEPT} | given
+
+
+def off(hull, X=X):
+    rest = X - hull.point
+    return float((rest - rest @ hull.directions.T @ hull.directions).norm() / X.norm())
+
+
+def recipe(order, rate=0.5 / P):
+    """train(X, y) → head and running statistics, by functions that torch can differentiate."""
+    made = network()
+    W, gain, shift = made[0].weight.detach(), made[1].weight.detach(), made[1].bias.detach()
+
+    def train(X, y):
+        w, (m, v), Z = torch.zeros(P, dtype=X.dtype), statistics(made), X @ W.T
+        for rows in order:
+            z = Z[rows]
+            mean, var = z.mean(0), z.var(0, unbiased=False)
+            H = gelu((z - mean) / (var + 1e-5).sqrt() * gain + shift)
+            w = w + rate * H.T @ (y[rows] - H @ w)
+            m, v = 0.9 * m + 0.1 * mean, 0.9 * v + 0.1 * var * SIZE / (SIZE - 1)
+        return w, m, v
+
+    return train
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_hull_of_shuffled_batches_holds_the_inputs(bias):
+    hull = batch_hull(**seen(SHUFFLED, bias=bias))
+    assert hull.n == N and off(hull) < 1e-10 and bool((hull.singular_values > 0.1).all())
+    assert torch.allclose(hull.directions @ hull.directions.T, torch.eye(N - 1).double(), atol=1e-12)
+    assert hull.inputs.k == N - 1
+    assert torch.equal(batch_hull(**seen(SHUFFLED, bias=bias), rank=N - 1).directions, hull.directions)
+
+
+def test_one_batch_of_all():
+    hull = batch_hull(**seen(torch.arange(N).repeat(2 * EPOCHS, 1)))
+    assert hull.n == N and off(hull) < 1e-10 and torch.allclose(hull.point, X.mean(0), atol=1e-10)
+
+
+# Two batches that share no sample: each may be shifted against the other, and no normalised feature changes.
+def test_batches_that_share_nothing_are_not_told_apart():
+    hull = batch_hull(**seen(ALTERNATING))
+    assert hull.n == N - 1 and off(hull) > 0.1
+    train, shift = recipe(ALTERNATING[:4]), draw(D, seed=6)
+    moved = X + torch.cat([shift.expand(SIZE, D) / 0.9, -shift.expand(SIZE, D)])  # the last counts more
+    for one, other in zip(train(X, Y), train(moved, Y), strict=True):
+        assert torch.allclose(one, other, atol=1e-9)
+    found = rl.retrace(train(X, Y), train, X + 1e-3 * draw(N, D, seed=7), Y, inputs=rl.inputs.Free())
+    assert found.mismatch < 1e-9 and found.status is rl.Status.NOT_DETERMINED, found
+    assert rl.Flag.RECOVERED not in found.flags
+
+
+# All samples are right, and two stand where the other should: a descent from there ends in a valley of its own.
+def test_samples_of_batches_are_put_in_order():
+    train = recipe(SHUFFLED)
+    theta, hull = train(X, Y), batch_hull(**seen(SHUFFLED))
+    start = X[[0, 4, 2, 3, 1, 5]] + 0.02 * draw(N, D, seed=8)
+    coordinates = (start - hull.point) @ torch.linalg.pinv(hull.inputs.basis)
+    alone = Recipe(train, theta, hull.inputs.decoder(D), (N, N - 1), Y, False, (), {}, D)
+    alone.check(coordinates.flatten())
+    stuck = descend(alone, begin(alone, coordinates.flatten()), hull.inputs, 60, 1e-9)
+    assert stuck.mismatch > 1e-2, stuck.history
+    found = rl.retrace(theta, train, start, Y, inputs=hull.inputs)
+    assert found.status is rl.Status.RECOVERED and float((found.X - X).norm()) < 1e-9 * float(X.norm()), found
+
+
+def test_statistics_in_float32():
+    made = seen(SHUFFLED)
+    made["after"] = tuple(one.float() for one in made["after"])
+    hull = batch_hull(**made)
+    assert hull.n == N and off(hull) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"kept": 0.9**10, "rank": 5}, "running variances"),
+        ({"rank": 4}, "running variances"),
+        ({"weight": draw(P, D, seed=9)}, "running means"),
+        ({"weight": draw(D, D, seed=9)}, "more rows"),
+        ({"kept": 1.5}, "kept"),
+        ({"after": (torch.zeros(P), torch.ones(3))}, "a statistic"),
+        ({"before": torch.zeros(P)}, "pair of running mean"),
+        ({"rank": 0}, "rank"),
+        ({"bias": torch.ones(2)}, "a statistic"),
+    ],
+)
+def test_arguments_that_are_wrong(wrong, says):
+    with pytest.raises((TypeError, ValueError), match=says):
+        batch_hull(**seen(SHUFFLED) | wrong)
