@@ -120,7 +120,7 @@ def main() -> None:
     args = common.parse(options)
     starts, steps = (1, 3) if args.tiny else (12, 600)
     cells = [
-        {"case": case, "n": 6, "p": 400 if args.tiny else 1152, "starts": starts, "max_steps": steps, "seed": seed}
+        {"case": case, "n": 6, "p": 640 if args.tiny else 1152, "starts": starts, "max_steps": steps, "seed": seed}
         for case in args.cases
         for seed in range(args.seeds or (1 if args.tiny else 6))
     ]

@@ -48,7 +48,7 @@ def batch_hull(
         kept: κ = (1 − momentum)^steps. A wrong one does not fit, so that step counts can be tried.
         bias: b (p,) of the layer.
         rank: r, where it is known: n − 1 for n inputs in batches that overlap. None tries 1, 2, … for the first
-            that fits.
+            that fits; d directions would be no hull.
 
     Returns:
         :class:`~reconlaw.networks.InputSpan` with the weighted mean as its ``point`` and r orthonormal directions;
@@ -72,7 +72,7 @@ def batch_hull(
     point = torch.linalg.lstsq(weight, mean[:, None]).solution[:, 0]
     if float((weight @ point - mean).norm()) > tol * float(mean.norm()):
         raise ValueError("the running means are no mean of this layer's outputs; check weight, bias and kept")
-    ranks = range(1, min(d, _MOST) + 1) if rank is None else [check_count("rank", rank)]
+    ranks = range(1, min(d - 1, _MOST) + 1) if rank is None else [check_count("rank", rank)]
     for r in ranks:
         if r * d - r * (r - 1) // 2 > p:
             break

@@ -9,7 +9,8 @@ and labels to the trained layer. The data are among the solutions of
 and two roads lead there. *Deferred correction*, where features are given that nearly span θ: take what a replay leaves
 off the span of the candidates' features out of θ, and fit the rest; it needs no derivative, and contracts where the
 recipe moves little. *Gauss–Newton* on ‖θ − θ_sim(X̂)‖, through the recipe itself. The mismatch ‖θ − θ_sim‖/‖θ‖ judges
-both, without the truth. A head that Adam trained has kinks in the way of the second; :func:`retrace_adam` goes round
+both, without the truth. Where a descent ends above θ, it goes on from other orders of the samples and from kicks
+(``retrace/hops.py``). A head that Adam trained has kinks in the way of the second; :func:`retrace_adam` goes round
 them, column by column.
 
 Sources: Fox (1947), Pereyra (1966) for deferred correction; for attacks that simulate training, SimuDy (ICLR 2025).
@@ -72,7 +73,7 @@ def retrace(
             same arguments, so it seeds its own batches and masks. Where torch.func can differentiate it, its derivative
             is forward mode's, else one of differences.
         X: (n, d) samples to start from, of :func:`reconlaw.reconstruct` say; (s, n, d), s starts; or the pair n, d, for
-            ``starts`` drawn in the domain.
+            ``starts`` drawn in the domain. In a family the nearest of it are taken.
         y: labels as ``train`` takes them; a list of such, where they are unknown and each is tried; None for a function
             of X alone.
         inputs: where samples live, one of :mod:`reconlaw.inputs`; the sphere of radius √d where None.
