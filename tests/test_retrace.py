@@ -299,9 +299,11 @@ def test_neurons_that_no_sample_reaches_are_no_equations():
 
 
 # Two samples in the plane behind ReLU without biases: where it is linear θ is g₁x₁ and g₂x₂, four numbers for four
-# unknowns, and a rate that is off by a tenth fits to rounding with samples that are off by as much.
-def test_where_relu_is_linear_theta_has_fewer_numbers():
-    W = torch.randn(9, 2, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+# unknowns, and a rate that is off by a tenth fits to rounding with samples that are off by as much. Of each of these
+# seeds both were called recovered, for the numbers that θ has elsewhere.
+@pytest.mark.parametrize("seed", [0, 7, 9])
+def test_where_relu_is_linear_theta_has_fewer_numbers(seed):
+    W = torch.randn(9, 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     X = torch.tensor([[1.0, 0.1], [-0.2, -0.9]], dtype=torch.float64)
 
     def train(X, rate=0.1):
