@@ -56,7 +56,7 @@ class Activation:
         return BUILT_IN.get(self.name) == (self.f, self.derivative)
 
     def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
-        """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given."""
+        """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given; of ReLU z may be ``minus`` itself."""
         if self.f in (F.relu, relu_and_tanh):  # without temporaries: z⁻ = z⁺ − z, exactly
             torch.clamp_min(z, 0, out=plus)
             if minus is not None:

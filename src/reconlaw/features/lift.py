@@ -12,9 +12,11 @@ The span of B does not depend on the signs of the atoms, so the descent on it ha
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 
 from .passes import count_passes
 from .threads import shared
@@ -42,7 +44,7 @@ class Lift(ABC):
     columns: torch.Tensor
     alpha: torch.Tensor
 
-    @property
+    @cached_property
     def n(self) -> int:
         """The number of atoms."""
         return len(self.U)
@@ -85,8 +87,9 @@ class Lift(ABC):
 class RandomFeaturesLift(Lift):
     """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
 
-    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations), and
-    never a p × d array beside V; V is read in blocks, cast to ``dtype`` as it is read.
+    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations, but for
+    lifted ReLU, whose B tells them), a block to write to, and never a p × d array beside V; V is read in blocks, cast
+    to ``dtype`` as it is read.
 
     Args:
         features: the feature map.
@@ -102,17 +105,21 @@ class RandomFeaturesLift(Lift):
         self.p = len(features.V)  # those held here
         self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
-        self._Z = torch.empty(self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
+        self._told = lifted and phi.f is F.relu
+        self._Z = None if self._told else self._empty(self.p)
+        self._S = self._scratch = None
         count_passes(self.n)
         for rows in self._blocks():
-            Z = self._times_V(U, rows, out=self._Z[:, rows])
-            phi.write(Z, self.columns[: self.n, rows], self.columns[self.n :, rows] if lifted else None)
-        self._S = None
+            minus = self.columns[self.n :, rows] if lifted else None
+            Z = self._times_V(U, rows, out=minus if self._told else self._Z[:, rows])
+            phi.write(Z, self.columns[: self.n, rows], minus)
+
+    def _empty(self, width):
+        return torch.empty(self.n, width, dtype=self.dtype, device=self.U.device)
 
     def _blocks(self):
-        for start in range(0, self.p, self.block):
-            yield slice(start, min(start + self.block, self.p))
+        return [slice(start, min(start + self.block, self.p)) for start in range(0, self.p, self.block)]
 
     def _V(self, rows):
         return self.features.V[rows].to(self.dtype)
@@ -130,11 +137,24 @@ class RandomFeaturesLift(Lift):
         self.alpha = alpha
         if alpha.shape[1] == 1:
             # S takes the place of the pre-activations, which only another call would need: it makes them again.
-            again, self._S = self._S is not None, self._Z
+            again = self._S is not None and not self._told
+            if self._S is None:
+                self._S = self._empty(self.p) if self._told else self._Z
             count_passes(self.n if again else 0)
             for rows in self._blocks():
-                Z = self._times_V(self.U, rows) if again else self._Z[:, rows]
+                Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
                 self._S[:, rows] = self._slopes(Z, alpha)
+
+    def _pre_activations(self, rows):
+        if self._told:  # z = max(z, 0) − max(−z, 0), exactly
+            return self.columns[: self.n, rows] - self.columns[self.n :, rows]
+        return self._Z[:, rows]
+
+    def _block_of(self, rows):
+        """An n × rows array to write to: the same memory each time, since a new one costs its page faults."""
+        if self._scratch is None:
+            self._scratch = self._empty(min(self.block, self.p))
+        return self._scratch[:, : rows.stop - rows.start]
 
     def _slopes(self, Z, weights):
         """weights⁺ φ'(Z) − weights⁻ φ'(−Z): S for weights = α (2n, 1), Σ_k S^k ∘ R_k for weights = αR (2n, block)."""
@@ -146,18 +166,18 @@ class RandomFeaturesLift(Lift):
     def _cotangents(self, rows, R):
         """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
         if self._S is not None:
-            return self._S[:, rows] * R
-        return self._slopes(self._Z[:, rows], self.alpha @ R)
+            return torch.mul(self._S[:, rows], R, out=self._block_of(rows))
+        return self._slopes(self._pre_activations(rows), self.alpha @ R)
 
     def jvp(self, delta):
         count_passes(self.n)
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
         for rows in self._blocks():
-            T = self._times_V(delta, rows)
+            T = self._times_V(delta, rows, out=self._block_of(rows))
             if self._S is not None:
                 torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
             else:
-                derivative, Z = self._derivative, self._Z[:, rows]
+                derivative, Z = self._derivative, self._pre_activations(rows)
                 out[:, rows] = self.alpha[: self.n].T @ (derivative(Z) * T)
                 if self.lifted:
                     out[:, rows] -= self.alpha[self.n :].T @ (derivative(-Z) * T)
@@ -182,7 +202,7 @@ class RandomFeaturesLift(Lift):
             return self._S @ self._S.T / self.features.d
         derivative, total = self._derivative, self.alpha.new_zeros(())
         for rows in self._blocks():
-            Z = self._Z[:, rows]
+            Z = self._pre_activations(rows)
             D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
             weighted = D @ D.T * (self.alpha @ self.alpha.T)
             total = total + weighted
