@@ -56,10 +56,9 @@ class MessagePassing:
         phi = features.activation
         self.mu1 = float(hermite_coefficients(phi.f, 1)[1])
         probe = torch.linspace(-3, 3, 13, dtype=torch.float64, device="cpu")
-        self.parts = [part for part in (self._even, self._odd) if float(part(probe).std()) > 1e-9]
+        self.parts = [part for part in (phi.even, self._odd) if float(part(probe).std()) > 1e-9]
         grid = torch.linspace(-_REACH, _REACH, _NODES, device=self.y.device)
-        weights = torch.exp(-0.5 * grid**2)
-        self.grid, self.weights = grid, weights / weights.sum()
+        self.grid, self.weights = grid, torch.softmax(-0.5 * grid**2, 0)
         self.step = features.d / features.p / (1 + math.sqrt(features.d / features.p)) ** 2
         self._b_first = linear_fit(features, self.y[None])[0][0]
         self.reset()
@@ -68,13 +67,8 @@ class MessagePassing:
         """Forget earlier runs: the linear part b is what θ alone tells of it."""
         self.b = self._b_first
 
-    def _even(self, z):
-        phi = self.features.activation
-        return (phi(z) + phi(-z)) / 2
-
     def _odd(self, z):
-        phi = self.features.activation
-        return (phi(z) - phi(-z)) / 2 - self.mu1 * z
+        return self.features.activation.odd(z).sub_(z, alpha=self.mu1)
 
     def _rows(self, size):
         for start in range(0, self.features.p, size):
@@ -94,9 +88,13 @@ class MessagePassing:
         return sum(A[:, rows] @ V for rows, V in blocks(self.features, A.dtype))
 
     def _values(self, omega, tau):
-        """The parts of h at the nodes: a list of (n, block, nodes)."""
-        z = omega[:, :, None] + tau.sqrt()[:, None, None] * self.grid
+        """The parts of h at the nodes: a list of (nodes, n, block), whose sums over nodes then run along memory."""
+        z = omega + (self.grid[:, None] * tau.sqrt())[:, :, None]
         return [part(z) for part in self.parts]
+
+    def _sums(self, weights, values):
+        """Σ over the nodes of weights (m, nodes) times values (nodes, n, block): (m, n, block)."""
+        return (weights @ values.flatten(1)).unflatten(1, values.shape[1:])
 
     def run(self, x, tau, iterations, stop=None):
         """Iterate from x (n, d), E x_i of squared norm (1 − τ_i) d, and τ (n,).
@@ -110,18 +108,21 @@ class MessagePassing:
         dtype, (n, d), p = x.dtype, x.shape, self.features.p
         x, tau = x.float(), tau.float()
         on_cpu = x.device.type == "cpu"
-        # Rows of an (n, rows, nodes) block: that stays in cache, or that an accelerator is not launched for in vain.
+        # Rows of a (nodes, n, rows) block: that stays in cache, or that an accelerator is not launched for in vain.
         nodes = max(64, (_BLOCK_NUMBERS if on_cpu else _ACCELERATOR_NUMBERS) // (n * _NODES))
         wide = torch.float32 if x.device.type == "mps" else torch.float64
         onsager = torch.zeros(n, p, device=x.device)
         mean = torch.empty(len(self.parts) * n, p, device=x.device)
         g, curvature = torch.empty(n, p, device=x.device), torch.empty(n, p, device=x.device)
         excess = 1.0
+        weights, log_weights = self.weights[None], self.weights.log()[:, None, None]
+        moments = torch.stack([self.grid, self.grid.square()])
         for _ in range(iterations):
             product = self._multiply(torch.cat([x, self.b[None]]))
             omega, linear = product[:n] - onsager, product[n]
             for rows in self._rows(nodes):
-                mean[:, rows] = torch.cat([v @ self.weights for v in self._values(omega[:, rows], tau)])
+                values = self._values(omega[:, rows], tau)
+                mean[:, rows] = torch.cat([self._sums(weights, v)[0] for v in values])
             centred = mean - mean.mean(1, keepdim=True)
             gram = centred @ centred.T
             gram.diagonal().add_(1e-4 * gram.diagonal().mean())
@@ -131,24 +132,23 @@ class MessagePassing:
             c = torch.linalg.solve(gram, right) if on_cpu else torch.linalg.solve_ex(gram, right).result
             residual = target - c @ mean
             residual -= residual.mean()
-            coefficients = c.reshape(-1, n)[:, :, None, None]
+            coefficients = c.reshape(-1, n, 1)
             promised = torch.zeros((), dtype=wide, device=x.device)
             for rows in self._rows(nodes):
                 values = self._values(omega[:, rows], tau)
-                h = sum(k * v for k, v in zip(coefficients, values, strict=True))
-                centred_h = h - (h @ self.weights)[:, :, None]
-                own = centred_h.square() @ self.weights
+                h = values[0].mul_(coefficients[0])
+                for k, v in zip(coefficients[1:], values[1:], strict=True):
+                    h.addcmul_(v, k)
+                h -= self._sums(weights, h)
+                own = self._sums(weights, h.square())[0]
                 total = own.sum(0)
                 promised += total.sum()
                 noise = (total - own) * excess + _OWN_SHARE * own + 1e-9
-                error = residual[rows][None, :, None] - centred_h
-                log_likelihood = error.square_().div_(noise[:, :, None]).mul_(-0.5)
-                log_likelihood -= log_likelihood.amax(2, keepdim=True)
-                posterior = log_likelihood.exp_() * self.weights
-                posterior /= posterior.sum(2, keepdim=True)
-                shift = posterior @ self.grid
+                log_likelihood = torch.sub(residual[rows], h, out=h).square_().mul_(-0.5 / noise)
+                posterior = torch.softmax(log_likelihood.add_(log_weights), 0)
+                shift, second = self._sums(moments, posterior)
                 g[:, rows] = shift
-                curvature[:, rows] = 1 - (posterior @ self.grid.square() - shift.square())
+                curvature[:, rows] = 1 - (second - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
             ratio = residual.square().sum().to(wide) / promised
             excess = torch.where(promised > 0, ratio.clamp_min(1.0), torch.ones_like(ratio))

@@ -141,7 +141,7 @@ class Search(Tools):
             return None
         try:
             with as_step():
-                passing = MessagePassing(features, self.theta)
+                passing = MessagePassing(self.coarse[0] if self.coarse else features, self.theta)
         except StepError as error:
             self.run.remark("message passing could not begin", error)
             return None

@@ -71,6 +71,20 @@ class Activation:
         if minus is not None:
             minus.copy_(self.f(-z))
 
+    def even(self, z: torch.Tensor) -> torch.Tensor:
+        """φ_e(z) = (φ(z) + φ(−z))/2, a new tensor."""
+        if self.f in (F.relu, relu_and_tanh):
+            return z.abs().mul_(0.5)
+        return self.f(z).add(self.f(-z)).mul_(0.5)
+
+    def odd(self, z: torch.Tensor) -> torch.Tensor:
+        """φ_o(z) = (φ(z) − φ(−z))/2, a new tensor."""
+        if self.f is F.relu:
+            return z * 0.5
+        if self.f is relu_and_tanh:
+            return torch.tanh(z).add_(z, alpha=0.5)
+        return self.f(z).sub(self.f(-z)).mul_(0.5)
+
     @cached_property
     def parity(self) -> str:
         """``"even"``, ``"odd"`` or ``"mixed"``: which Hermite coefficients are not all zero."""
