@@ -200,3 +200,18 @@ def test_written_pairs_are_the_values_at_both_signs_bit_for_bit(name, dtype):
     alone = torch.empty_like(z)
     phi.write(z, alone)
     assert torch.equal(alone, phi(z))
+    if name == "relu":  # z may be where φ(−z) goes, and comes back of the two bit for bit
+        pair[7:] = z
+        phi.write(pair[7:], pair[:7], pair[7:])
+        assert torch.equal(pair[:7], phi(z)) and torch.equal(pair[7:], phi(-z))
+        assert torch.equal(pair[:7] - pair[7:], z)
+
+
+@pytest.mark.parametrize("activation", [*rl.ACTIVATIONS, lambda z: z**3 - torch.sin(z) + z**2])
+def test_even_and_odd_part_are_what_their_definition_says(activation):
+    phi = rl.get_activation(activation)
+    z = torch.linspace(-5, 5, 101, dtype=torch.float64)
+    kept = z.clone()
+    torch.testing.assert_close(phi.even(z), (phi(z) + phi(-z)) / 2, rtol=1e-15, atol=1e-15)
+    torch.testing.assert_close(phi.odd(z), (phi(z) - phi(-z)) / 2, rtol=1e-14, atol=1e-14)
+    assert torch.equal(z, kept)

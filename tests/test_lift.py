@@ -91,8 +91,9 @@ def test_block_gram_is_the_mean_of_JtJ_on_directions_orthogonal_to_the_atoms():
 
 
 @each_case
-def test_linearising_again_elsewhere_starts_from_the_atoms(blocks, K, lifted):
-    features, U, alpha, made = linearised("gelu", K, lifted)
+@pytest.mark.parametrize("name", ["gelu", "relu"])
+def test_linearising_again_elsewhere_starts_from_the_atoms(blocks, name, K, lifted):
+    features, U, alpha, made = linearised(name, K, lifted)
     other = normal(*alpha.shape, seed=12)
     made.linearise(other)
     delta = normal(4, 6, seed=7)

@@ -42,6 +42,51 @@ def test_norms_say_how_sure_it_is():
     assert float((x.square().mean(1) - (1 - tau)).abs().max()) < 0.35  # E‖x̂‖²/d = 1 − τ, up to d = 50
 
 
+def _one_iteration(X, features, theta, x, tau):
+    """The module's formulas in float64, written out: x̂ and τ after one iteration, from b as θ alone tells it."""
+    d, p, V = features.d, features.p, features.V
+    passing = MessagePassing(features, theta)
+    phi, mu1 = features.activation, passing.mu1
+    parts = [lambda z: (phi(z) + phi(-z)) / 2, lambda z: (phi(z) - phi(-z)) / 2 - mu1 * z][: len(passing.parts)]
+    grid = torch.linspace(-3.5, 3.5, 17, dtype=torch.float64)
+    weights = torch.exp(-(grid**2) / 2) / torch.exp(-(grid**2) / 2).sum()
+    target = theta[0] / theta.square().mean().sqrt() - V @ passing.b.double()
+    omega = x @ V.T
+    values = [part(omega[:, :, None] + tau.sqrt()[:, None, None] * grid) for part in parts]
+    mean = torch.cat([v @ weights for v in values])
+    centred = mean - mean.mean(1, keepdim=True)
+    gram = centred @ centred.T
+    c = torch.linalg.solve(
+        gram + 1e-4 * gram.diagonal().mean() * torch.eye(len(gram)), centred @ (target - target.mean())
+    )
+    residual = target - c @ mean
+    residual = residual - residual.mean()
+    h = sum(k[:, None, None] * v for k, v in zip(c.reshape(len(parts), -1), values, strict=True))
+    h = h - (h @ weights)[:, :, None]
+    own = h.square() @ weights
+    noise = own.sum(0) - own + 0.02 * own + 1e-9
+    likelihood = weights * torch.exp(-((residual[None, :, None] - h) ** 2) / (2 * noise[:, :, None]))
+    posterior = likelihood / likelihood.sum(2, keepdim=True)
+    shift = posterior @ grid
+    curvature = 1 - (posterior @ grid**2 - shift**2)
+    g = shift / tau.sqrt()[:, None]
+    S = tau / (curvature.mean(1) * p / d)
+    R = x + S[:, None] * (g @ V)
+    q, N = R.square().mean(1), S**2 * (p / d) * g.square().mean(1)
+    gain = (q - N).clamp_min(1e-2 * q)
+    return 0.7 * (gain.sqrt() / q)[:, None] * R + 0.3 * x, 0.7 * (1 - gain / q).clamp(1e-4, 0.99) + 0.3 * tau
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu+tanh", "abs", "softplus"])
+def test_an_iteration_is_that_of_the_written_out_formulas(activation):
+    X, features, theta = _problem(activation)
+    start = _near(X, 0.5)
+    x, tau, _ = MessagePassing(features, theta).run(*start, 1)
+    expected, expected_tau = _one_iteration(X, features, theta, *start)
+    torch.testing.assert_close(x, expected, rtol=1e-3, atol=1e-3)  # float32
+    torch.testing.assert_close(tau, expected_tau, rtol=1e-3, atol=1e-4)
+
+
 def test_the_stop_is_heard():
     X, features, theta = _problem()
     calls = []

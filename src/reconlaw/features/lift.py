@@ -106,13 +106,12 @@ class RandomFeaturesLift(Lift):
         self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
         self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
         phi = features.activation
-        self._told = lifted and phi.f is F.relu
-        self._Z = None if self._told else self._empty(self.p)
+        self._Z = None if lifted and phi.f is F.relu else self._empty(self.p)
         self._S = self._scratch = None
         count_passes(self.n)
         for rows in self._blocks():
             minus = self.columns[self.n :, rows] if lifted else None
-            Z = self._times_V(U, rows, out=minus if self._told else self._Z[:, rows])
+            Z = self._times_V(U, rows, out=minus if self._Z is None else self._Z[:, rows])
             phi.write(Z, self.columns[: self.n, rows], minus)
 
     def _empty(self, width):
@@ -137,16 +136,16 @@ class RandomFeaturesLift(Lift):
         self.alpha = alpha
         if alpha.shape[1] == 1:
             # S takes the place of the pre-activations, which only another call would need: it makes them again.
-            again = self._S is not None and not self._told
+            again = self._S is not None and self._Z is not None
             if self._S is None:
-                self._S = self._empty(self.p) if self._told else self._Z
+                self._S = self._empty(self.p) if self._Z is None else self._Z
             count_passes(self.n if again else 0)
             for rows in self._blocks():
                 Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
                 self._S[:, rows] = self._slopes(Z, alpha)
 
     def _pre_activations(self, rows):
-        if self._told:  # z = max(z, 0) − max(−z, 0), exactly
+        if self._Z is None:  # z = max(z, 0) − max(−z, 0), exactly
             return self.columns[: self.n, rows] - self.columns[self.n :, rows]
         return self._Z[:, rows]
 
