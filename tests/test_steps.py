@@ -46,7 +46,10 @@ def test_passes_of_the_kernels(problem):
     assert made(lambda: features.lift(case.X, lifted=True)) == 5  # both columns of a pair share a product with V
     lift.linearise(torch.ones(10, 1, dtype=torch.float64))
     assert made(lambda: lift.jvp(case.X)) == made(lambda: lift.vjp(theta)) == 5
-    assert made(lambda: lift.linearise(torch.ones(10, 1, dtype=torch.float64))) == 5  # the pre-activations anew
+    assert made(lambda: lift.linearise(torch.ones(10, 1, dtype=torch.float64))) == 0  # ReLU's columns tell all
+    smooth = rl.RandomFeatures(20, 200, "gelu", device="cpu").lift(case.X, lifted=True)
+    smooth.linearise(torch.ones(10, 1, dtype=torch.float64))
+    assert made(lambda: smooth.linearise(torch.ones(10, 1, dtype=torch.float64))) == 5  # the pre-activations anew
     assert made(lambda: second_moment_directions(features, theta, 3, torch.Generator())) == 2 * 20  # d columns
     assert made(lambda: third_moment_directions(features, theta, 3, torch.Generator(), iterations=2)) == 3 * 3 * 20
     assert made(lambda: linear_fit(features, theta, iterations=4)) == 2 + 2 * 4
