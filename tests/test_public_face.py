@@ -6,11 +6,13 @@ After an addition, or a change that was meant, write the list anew: ``python tes
 import enum
 import inspect
 import json
+from functools import cached_property
 from pathlib import Path
 
 import reconlaw as rl
 
 LIST = Path(__file__).with_name("public_face.json")
+PROPERTIES = (property, cached_property)
 MODULES = ("counting", "data", "exercises", "inputs", "networks", "plotting", "privacy")
 
 
@@ -42,7 +44,7 @@ def listing():
     for name, thing in faces().items():
         made[name] = parameters(thing) if callable(thing) else None
         if inspect.isclass(thing):
-            members = inspect.getmembers(thing, lambda m: inspect.isfunction(m) or isinstance(m, property))
+            members = inspect.getmembers(thing, lambda m: inspect.isfunction(m) or isinstance(m, PROPERTIES))
             made |= {f"{name}.{m}": parameters(value) for m, value in members if not m.startswith("_")}
     return dict(sorted(made.items()))
 
