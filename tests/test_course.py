@@ -199,6 +199,8 @@ def test_slides_fit(tmp_path):
         for stem in ("random-features", "the-law"):
             assert browser.open_deck(tab, decks[stem]) > 20
             assert browser.overflowing(tab) == []
+            filled = tab.locator("[data-filled]").evaluate_all("all => all.map(one => Number(one.dataset.filled))")
+            assert sum(share < 0.5 for share in filled) <= 0.1 * len(filled), "slides that stand half empty"
             assert tab.locator("mjx-merror, [data-mjx-error]").count() == 0
             assert tab.complaints == []
             tab.evaluate("() => Reveal.slide(0, 0)")

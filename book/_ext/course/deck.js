@@ -3,6 +3,7 @@
 
 const BOTTOM = 720 - 46; // above the number of the slide
 const SMALLEST = 0.55; // no block is shrunk below this
+const LARGEST = 1.4; // and no slide enlarged beyond
 
 window.MathJax = {
   tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
@@ -29,11 +30,12 @@ const body = (page) => page.querySelector(".body");
 const tooWide = (element) =>
   [element, ...element.querySelectorAll("pre, .formula, table")].some((part) => part.scrollWidth > part.clientWidth + 1);
 
-function fits(page) {
+function bottom(page) {
   const low = body(page).lastElementChild;
-  const bottom = low ? low.getBoundingClientRect().bottom - page.getBoundingClientRect().top : 0;
-  return bottom <= BOTTOM && !tooWide(page);
+  return low ? low.getBoundingClientRect().bottom - page.getBoundingClientRect().top : 0;
 }
+
+const fits = (page) => bottom(page) <= BOTTOM && !tooWide(page);
 
 /** Move the last rows of a table, or items of a list, to a copy of it; null if it has none to spare. */
 function trim(page, element) {
@@ -76,6 +78,16 @@ function split(page, block) {
 function shrink(page, block, smallest = SMALLEST) {
   for (let zoom = 0.95; !fits(page) && zoom >= smallest; zoom -= 0.05) block.style.zoom = zoom;
   return fits(page);
+}
+
+/** Larger type where there is room: a slide is read from the last row. */
+function grow(page) {
+  const content = body(page);
+  for (let zoom = LARGEST; zoom > 1; zoom -= 0.08) {
+    content.style.zoom = zoom;
+    if (fits(page)) return;
+  }
+  content.style.zoom = "";
 }
 
 /** A block on the page, or on as many new pages as it needs; the page to go on with. */
@@ -121,7 +133,9 @@ function lay(stage, topic, first) {
   }
   const all = [...pages.children].filter((one) => body(one).childElementCount || one.querySelector(".notes"));
   for (const one of all) {
+    grow(one);
     one.dataset.fits = fits(one);
+    one.dataset.filled = (bottom(one) / BOTTOM).toFixed(2);
     const same = all.filter((other) => other.querySelector("h2").textContent === one.querySelector("h2").textContent);
     one.place = [same.indexOf(one) + 1, same.length];
   }
