@@ -252,6 +252,19 @@ def test_each_thing_that_speaks_against_a_sample_makes_it_close(recovered, given
     assert "not confirmed" in text and "came back" not in text and len(parsed.images) == N
 
 
+@pytest.mark.parametrize(("times", "shown"), [(50, True), (2, False)])
+def test_an_inconclusive_attack_shows_what_is_clearly_better_than_chance_unconfirmed(recovered, times, shown, tmp_path):
+    """Batch norm in training mode ends so: not far below the references, with candidates beside the samples."""
+    from reconlaw.auditing.report import write
+
+    made = judged(recovered, references=(times * recovered.result.loss,))
+    assert (made.verdict, made.exit_code, made.X) == ("inconclusive", 3, None) and not made.held.any()
+    assert all("stand out" in finding.against[0] for finding in made.findings)
+    assert ("batch norm or dropout in training mode" in made.summary) == shown
+    text, parsed = page(write(made, tmp_path / "inconclusive.html"))
+    assert len(parsed.images) == N * shown and ("They are not confirmed" in text) == shown and "came back" not in text
+
+
 def test_without_a_second_attack_nothing_is_recovered(recovered):
     made = judged(recovered, second=None)
     assert made.verdict == "close" and "did not explain" in made.summary
@@ -837,6 +850,16 @@ def test_json_and_sarif_say_what_the_audit_says(recovered, tmp_path):
     assert [(one["ruleId"], one["level"]) for one in log["results"]] == [("recovered", "error")]
     assert {one["ruleId"] for one in log["results"]} <= {rule["id"] for rule in log["tool"]["driver"]["rules"]}
     assert is_json(write_json(recovered, tmp_path / "audit.sarif", sarif=True).read_bytes())
+
+
+def test_json_has_the_keys_that_its_schema_documents(recovered):
+    from reconlaw.auditing import output
+
+    made = output.as_dict(recovered)
+    documented = set(re.findall(r"[a-z_]+", " ".join(re.findall(r"``(.+?)``", output.__doc__, re.S))))
+    pool = {"nulls", "named", "candidates", "name", "residual", "alike"}  # of a pool, which this one has not
+    keys = {*made, *made["findings"][0], *made["checks"][0]}
+    assert documented - pool == keys and pool <= documented
 
 
 def test_nothing_changed_is_no_result_of_code_scanning(pair, tmp_path):

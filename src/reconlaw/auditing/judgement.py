@@ -17,6 +17,7 @@ Where the first holds and another does not, a candidate is *close* at best, and 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import torch
@@ -33,6 +34,8 @@ from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
 _BEYOND = 1e-3
+# Below this share of it candidates are shown although the audit is inconclusive.
+SHOWN = 0.1
 # Largest standard error of a recovered sample; how far two attacks may end from one another, and in standard errors.
 _SURE, _SAME, _SAME_ERRORS = 0.02, 1e-3, 5.0
 # Largest mismatch of the bias, and how many times the rounding of θ it may be.
@@ -172,11 +175,13 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         )
     else:
         verdict = "inconclusive"
+        chance = "the attack as a whole does not stand out far enough from where there is nothing to find"
+        said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (chance,)) for one in said)
         if beyond:
             how = "is low, but the body changed too much for it to mean anything"
         elif not made.references:
             how = "is not low enough to tell"
-        elif loss > 0.1 * lowest:
+        elif loss > SHOWN * lowest:
             how = f"is about what it attains where there is nothing to find ({as_power(lowest)})"
         else:
             how = f"is below what it attains where there is nothing to find ({as_power(lowest)}), but not by far"
@@ -185,6 +190,11 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
             "equations enough to determine the data, so a better attack, more time, or the right n and inputs may find "
             "them. This is no proof of safety."
         )
+        if loss <= SHOWN * lowest:
+            summary += (
+                " Where it ended is shown, unconfirmed: batch norm or dropout in training mode, or training in low "
+                "precision, may leave the samples nearby."
+            )
     if made.interrupted:
         summary += " (Interrupted: this is the best so far.)"
     return Verdict(verdict, summary, said, X)

@@ -21,7 +21,7 @@ class Finding:
     """What is said of one candidate.
 
     Attributes:
-        recovered: whether everything that was asked of it was answered well.
+        recovered: whether everything that was asked of it, and of the attack as a whole, was answered well.
         loss: its own loss (:mod:`reconlaw.auditing.nulls`); NaN where none was computed.
         p_value: of that, by wrong releases; NaN where there was none.
         standard_error: relative to its norm; infinite where it is loose, NaN where none was computed. Where the body

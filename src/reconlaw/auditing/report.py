@@ -18,6 +18,7 @@ from .._version import __version__
 from ..attack.result import Result
 from .checks import as_percent, as_power
 from .evidence import INPUTS
+from .judgement import SHOWN
 from .nulls import FDR
 from .outcome import Audit
 from .pool import Identified
@@ -95,6 +96,15 @@ def drawn(x: torch.Tensor, shape) -> np.ndarray:
     low, high = x.min(), x.max()
     pixels = ((x - low) / (high - low).clamp_min(1e-300)).reshape(shape or (1, -1)).cpu().double().numpy()
     return pixels.transpose(1, 2, 0) if shape and len(shape) == 3 and shape[0] == 3 else pixels
+
+
+def _shown(made: Audit) -> bool:
+    """Whether candidates are shown: they explain the head's change well, or clearly better than chance does."""
+    if made.candidates is None or not made.findings or made.result is None:
+        return False
+    if made.verdict == "inconclusive":
+        return bool(made.references) and made.result.loss <= SHOWN * min(made.references)
+    return made.verdict in ("close", "recovered")
 
 
 def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
@@ -279,7 +289,7 @@ def _pool(pool: Identified) -> str:
 
 
 def _limits(made: Audit) -> str:
-    shown = made.X is not None or made.candidates is not None and made.verdict in ("close", "recovered")
+    shown = made.X is not None or _shown(made)
     layer = "layer" in made.settings
     trained = "layers below the one audited were not trained" if layer else "the head alone was trained"
     limits = [
@@ -318,12 +328,7 @@ def render(made: Audit) -> str:
             f"<section><h2>What came back</h2><p>These {what} were computed from the two checkpoints alone.</p>"
             f"{_figures(made, made.candidates, True)}</section>"
         )
-    if (
-        made.candidates is not None
-        and made.findings
-        and made.verdict in ("close", "recovered")
-        and not all(finding.recovered for finding in made.findings)
-    ):
+    if made.candidates is not None and _shown(made) and not all(finding.recovered for finding in made.findings):
         shared = [r for r in made.findings[0].against if all(r in f.against for f in made.findings)]
         doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared)
         parts.append(
