@@ -75,9 +75,10 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     assert page.locator("mjx-container[tabindex]:not(.scrolls)").count() == 0, "a formula is no stop of the tab key"
     assert page.locator("button.copybtn:not([aria-label])").count() == 0
 
+    clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
+    assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that runs past its box"
     page.set_viewport_size(PHONE)
     assert width(page) <= PHONE["width"], f"the page is {width(page)} px wide on a phone"
-    clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
     assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that leaves a phone's screen"
     assert page.locator(".bd-article p code.literal").evaluate_all(BESIDE) == [], "a call that leaves its paragraph"
     heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
