@@ -127,6 +127,8 @@ def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
                 numbers = f"<details><summary>Numbers</summary><pre>{values}</pre></details>"
             image = f'<img src="{png(drawn(face, made.picture))}" alt="{html.escape(alt)}">'
             own = [reason for reason in finding.against if not all(reason in f.against for f in made.findings)]
+            if math.isfinite(error):  # the caption says it already
+                own = [reason for reason in own if not reason.startswith("its standard error is ")]
             doubt = f"<br>{html.escape('; '.join(own))}" if own else ""
             cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}{doubt}</figcaption>{numbers}</figure>")
     return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'
