@@ -5,6 +5,7 @@ from .adapters import check_decay_factor, check_most_samples
 from .defences import check_clipped_sum, check_noise_multiplier, check_success_bound
 from .feature_space import check_closest_angle, check_feature_distance, check_off_span
 from .hermite_expansions import check_derivative_coefficients, check_flip_cosine, check_hermite_polynomials
+from .how_it_was_trained import check_adam_first_step, check_flatness
 from .images_from_weights import check_errors_up_to_sign, check_labels_from_weights, check_least_features
 from .many_outputs import check_membership, check_what_is_left, check_whiten
 from .noise import check_int8_noise, check_noise_bound, check_stopped_coefficients
@@ -31,6 +32,7 @@ from .what_pictures_look_like import check_family_distance, check_least_paramete
 from .your_own_model import check_head_count, check_standard_errors, check_undo_decay
 
 __all__ = [
+    "check_adam_first_step",
     "NotYet",
     "check_agreement",
     "check_all_angles",
@@ -52,6 +54,7 @@ __all__ = [
     "check_feature_distance",
     "check_features_needed",
     "check_first_layer_gradient",
+    "check_flatness",
     "check_flip_change",
     "check_flip_cosine",
     "check_head_count",
