@@ -76,9 +76,10 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
         )
     if status is Status.NOT_DETERMINED:
         return f"not determined, though this set fits theta: {_shares(examined.flags)}; {after}{remarks}"
+    advice = f"a larger {run.spent} or another seed" if run.spent else "another seed"
     return (
-        f"{status.value} at loss {examined.loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try a larger "
-        f"{run.spent or 'max_seconds'} or another seed; if theta carries noise or rounding of relative size s, a loss "
+        f"{status.value} at loss {examined.loss:.1e} (tolerance {tol:.0e}) after {run.seconds:.1f} s; try "
+        f"{advice}; if theta carries noise or rounding of relative size s, a loss "
         f"near s² is all there is: raise tol to it{remarks}"
     )
 
