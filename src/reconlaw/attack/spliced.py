@@ -25,7 +25,7 @@ def spliced(features, X, errors) -> torch.Tensor:
         X: (n, k), an answer.
         errors: (n,) relative standard errors; a sample of infinite ones agrees with none.
     """
-    found, size = torch.zeros(len(X), dtype=torch.bool), X.norm(dim=1)
+    found, size = torch.zeros(len(X), dtype=torch.bool, device=X.device), X.norm(dim=1)
     if features.positions == 1 or len(X) == 1:
         return found
     together = _together(features, X)

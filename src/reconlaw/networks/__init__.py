@@ -1,10 +1,10 @@
 """Networks to read data out of, their training, and the roads that go through their tangent features."""
 
 from ..features.layer_features import LayerFeatures, Restricted
-from .batch_hull import batch_hull
 from .input_hull import InputSpan, read_off
 from .models import ResNet, TwoLayer, between, input_span
 from .retrace.adam import Adam
+from .running_statistics import batch_hull
 from .training import Training, TrainingError, train
 
 __all__ = [
