@@ -30,7 +30,17 @@ from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import MOST_MOVED, HeadChange
 from .checkpoints import Source, matched_pair, read_pair, some
-from .checks import Check, check_body, check_change, check_counts, check_layer, elsewhere, first_layer, too_far
+from .checks import (
+    Check,
+    check_body,
+    check_change,
+    check_counts,
+    check_layer,
+    check_optimiser,
+    elsewhere,
+    first_layer,
+    too_far,
+)
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
 from .given import candidates_from
@@ -260,7 +270,7 @@ def _answer(asked: _Asked) -> dict:
         return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
     told = first_layer(pair, asked.module, asked.states)
     checks = (*check_body(pair, changed, told), *(check_change(pair) if pair.rank else ()))
-    checks = (*checks, *(check_layer(pair, asked.low_rank) if pair.rank else ()))
+    checks = (*checks, *((*check_layer(pair, asked.low_rank), *check_optimiser(pair)) if pair.rank else ()))
     if not pair.size:
         said = elsewhere(pair, asked.module, changed)
     elif not pair.rank:

@@ -13,6 +13,9 @@ from .change import MOST_MOVED
 from .checkpoints import some
 from .head import linear_layers
 
+# θ counts as flat above both: the features of tanh and sigmoid bodies can be flat themselves, and then so is SGD's θ.
+_FLAT, _FLATTER, _FLAT_PROBES = 0.9, 0.05, 16
+
 
 @dataclass(frozen=True)
 class Check:
@@ -149,6 +152,33 @@ def check_change(pair) -> list[Check]:
         Check("Does the length of an input matter?", "No, only its direction." if pair.homogeneous else "Yes."),
         Check("Where are inputs looked for?", place),
     ]
+
+
+def check_optimiser(pair) -> list[Check]:
+    """Says where θ looks as if Adam made it: numbers of one size, where the features of an input are not of one size.
+
+    Adam divides every number of the gradient by its own size. The flatness mean |θ| / (mean θ²)^{1/2} over the columns
+    that moved is 1 where all sizes are equal, and that of its features where a gradient step on one sample made θ.
+    """
+    if pair.features.positions > 1:
+        return []
+    probes = pair.features(pair.features.probes(_FLAT_PROBES))
+    flattest = max(_flatness(row[None]) for row in probes)
+    found = _flatness(pair.change)
+    if found <= max(_FLAT, flattest + _FLATTER):
+        return []
+    answer = (
+        "It looks like Adam or another method that divides by sizes: the numbers of θ are of nearly one size (mean "
+        f"size over root mean square {found:.2f}, against {flattest:.2f} at most for the features of random "
+        "inputs). Such a change does not lie in the span of the samples' features, so that this attack will hardly "
+        "find them. Where the recipe and the labels are known, reconlaw.retrace_adam may."
+    )
+    return [Check("Does θ look like gradient descent?", answer, "shut")]
+
+
+def _flatness(change: torch.Tensor) -> float:
+    sizes = change[:, change.norm(dim=0) > 1e-9 * change.norm()].abs()
+    return float(sizes.mean() / sizes.square().mean().sqrt()) if sizes.numel() else 0.0
 
 
 def check_layer(pair, low_rank=None) -> list[Check]:
