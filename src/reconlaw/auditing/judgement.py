@@ -211,7 +211,8 @@ def _came_back(made: Examined, pair, n, what, held, lowest) -> str:
         "above. A second attack from other starts found the same."
     )
     if held < found:
-        summary += f" Of the other {found - held} something speaks against it; see each."
+        others = f"each of the other {found - held}" if found - held > 1 else "the other one"
+        summary += f" Something speaks against {others}; see there."
     if found < n:
         summary += (
             f" The head's change is explained as well by {found} {what} as by {n}: n may be too large, or some "
