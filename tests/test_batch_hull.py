@@ -135,3 +135,12 @@ def test_statistics_in_float32():
 def test_arguments_that_are_wrong(wrong, says):
     with pytest.raises((TypeError, ValueError), match=says):
         batch_hull(**seen(SHUFFLED) | wrong)
+
+
+def test_inputs_that_are_all_one_have_no_directions():
+    given = seen(SHUFFLED, X=X[:1].expand(N, D))
+    mean, var = given["after"]
+    given["after"] = mean, KEPT * given["before"][1]  # to the last digit, which a running sum need not be
+    assert float((var - given["after"][1]).norm()) < 1e-9
+    with pytest.raises(ValueError, match="running variances"):
+        batch_hull(**given)

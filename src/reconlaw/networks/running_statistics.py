@@ -102,6 +102,8 @@ def _statistic(value, weight):
 def _factor(W, var, r, tol):
     """A (r, d) with ‖A w_j‖² = var_j to ``tol``; None where Gauss–Newton finds none."""
     d, size = W.shape[1], float(var.norm())
+    if not size:  # all inputs are one: there is no direction
+        return None
     spread = (float(var.abs().mean()) / float(W.square().sum(1).mean()) / r) ** 0.5
     generator = seeded_generator("attack", 0)
     for _ in range(_STARTS):

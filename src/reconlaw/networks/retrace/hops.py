@@ -20,10 +20,8 @@ from .fit import Fit, begin, retract
 from .recipe import Recipe
 
 _SAME = 1e-6  # exchanges that change the mismatch by less, relative, are of samples that the recipe does not tell apart
-_PAIRS, _WORSE = (
-    66,
-    3,
-)  # pairs that are looked at, all of twelve samples; exchanges that are tried though none is better
+_PAIRS = 66  # that are looked at: all of twelve samples
+_WORSE = 3  # exchanges that are tried though none is better
 _NEAR, _KICKS = 0.05, (0.03, 0.1, 0.03, 0.1)  # mismatch from which kicks help; their sizes, in root mean squares
 
 

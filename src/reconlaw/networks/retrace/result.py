@@ -103,12 +103,8 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
         X, y, _ = recipe.arguments(fit.q)
     logs = fit.q[len(fit.q) - len(recipe.names) :]
     numbers = {name: float(v.exp()) for name, v in zip(recipe.names, logs, strict=True)}
-    errors, equations, unknowns, smallest = (
-        torch.full((n,), math.inf, dtype=torch.float64, device="cpu"),
-        0,
-        len(fit.q),
-        0.0,
-    )
+    errors = torch.full((n,), math.inf, dtype=torch.float64, device="cpu")
+    equations, unknowns, smallest = 0, len(fit.q), 0.0
     unchecked = mirrored = torch.zeros(n, dtype=torch.bool, device="cpu")
     beside = torch.full((len(fit.q) - n * k,), math.inf, dtype=torch.float64, device="cpu")
     if fit.mismatch <= max(tol, _NEAR):
