@@ -4,17 +4,23 @@ addEventListener("load", () => {
 });
 
 // Of formulas only what is wider than its place is a stop of the tab key, so that the arrows can scroll it; none within
-// an answer of a quiz, which is a control itself. The theme sees to code and outputs.
-const room = () => {
-  const formulas = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
-  const wide = formulas.map((one) => one.scrollWidth > one.closest("p, li, td, dd, figcaption, div")?.clientWidth);
-  formulas.forEach((one, k) => one.classList.toggle("scrolls", wide[k]));
-  const boxes = [...document.querySelectorAll(".bd-article :is(div.math, mjx-container)")];
-  const stop = boxes.map((one) => one.scrollWidth > one.clientWidth + 1 && !one.closest("summary"));
-  boxes.forEach((one, k) => (stop[k] && one.matches("div.math, .scrolls") ? (one.tabIndex = 0) : one.removeAttribute("tabindex")));
-};
-room();
-addEventListener("resize", room);
+// an answer of a quiz, which is a control itself. The theme sees to code and outputs. (In a block: pages have scripts of
+// their own, whose names these must not take.)
+{
+  const room = () => {
+    const formulas = [...document.querySelectorAll(".bd-article mjx-container:not([display])")];
+    const wide = formulas.map((one) => one.scrollWidth > one.closest("p, li, td, dd, figcaption, div")?.clientWidth);
+    formulas.forEach((one, k) => one.classList.toggle("scrolls", wide[k]));
+    const boxes = [...document.querySelectorAll(".bd-article :is(div.math, mjx-container)")];
+    const stop = boxes.map((one) => one.scrollWidth > one.clientWidth + 1 && !one.closest("summary"));
+    boxes.forEach((one, k) => {
+      if (stop[k] && one.matches("div.math, .scrolls")) one.tabIndex = 0;
+      else one.removeAttribute("tabindex");
+    });
+  };
+  room();
+  addEventListener("resize", room);
+}
 
 // A preview beside a link goes away on request (WCAG 1.4.13).
 addEventListener("keydown", (event) => event.key === "Escape" && window.tippy?.hideAll());
