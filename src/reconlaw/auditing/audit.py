@@ -269,8 +269,9 @@ def _answer(asked: _Asked) -> dict:
         same = Check("Did any tensor change?", "No, not in one digit.", "shut")
         return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
     told = first_layer(pair, asked.module, asked.states)
-    checks = (*check_body(pair, changed, told), *(check_change(pair) if pair.rank else ()))
-    checks = (*checks, *((*check_layer(pair, asked.low_rank), *check_optimiser(pair)) if pair.rank else ()))
+    checks = check_body(pair, changed, told)
+    if pair.rank:
+        checks = [*checks, *check_change(pair), *check_layer(pair, asked.low_rank), *check_optimiser(pair)]
     if not pair.size:
         said = elsewhere(pair, asked.module, changed)
     elif not pair.rank:
@@ -282,7 +283,7 @@ def _answer(asked: _Asked) -> dict:
         said = too_far(pair, asked.module, changed, told)
     else:
         return _searched(asked, checks)
-    return {**_parts(Verdict("inconclusive", said)), "checks": checks}
+    return {**_parts(Verdict("inconclusive", said)), "checks": tuple(checks)}
 
 
 def _searched(asked: _Asked, checks) -> dict:
