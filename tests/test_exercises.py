@@ -7,6 +7,7 @@ A chapter's answers are ``RIGHT``, (checker, answer), and ``WRONG``, (checker, a
 import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -15,6 +16,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 from reconlaw import exercises
+from reconlaw.exercises import _diagnose
 
 CHAPTERS = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_exercises_*.py"))]
 
@@ -91,3 +93,21 @@ def test_what_is_no_function_and_what_cannot_be_used_are_said(capsys):
     with pytest.raises(exercises.NotYet, match="could not be used|return a tensor"):
         exercises.check_noise_bound(lambda *given: "a word")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("check", "answer"), cases("RIGHT"))
+def test_every_mistake_that_a_checker_names_can_be_told_from_the_right_answer(monkeypatch, check, answer):
+    """A mistake that equals the right answer on all inputs of a checker would pass as correct."""
+    told, unheard = set(), set()
+
+    def spy(given, expected, mistakes=(), tolerance=1e-6):
+        right, before = _diagnose._tensor(expected), []
+        for wrong, message in mistakes:
+            wrong = _diagnose._tensor(wrong)
+            heard = not any(_diagnose._equal(wrong, value, tolerance) for value in [right, *before])
+            (told if heard else unheard).add(message)
+            before.append(wrong)
+
+    monkeypatch.setattr(sys.modules[check.__module__], "diagnose", spy)
+    check(answer)
+    assert unheard - told == set()

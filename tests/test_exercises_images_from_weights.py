@@ -53,6 +53,11 @@ WRONG = [
     (exercises.check_errors_up_to_sign, assigned(either, root=False), "squared"),
     (exercises.check_errors_up_to_sign, nearest, "share an estimate"),
     (exercises.check_errors_up_to_sign, signed_after, "signed errors"),
+    (
+        exercises.check_errors_up_to_sign,
+        assigned(lambda x, u: torch.minimum((x - u).abs(), (x + u).abs()).norm(dim=2)),
+        "one sign a picture",
+    ),
     (exercises.check_errors_up_to_sign, assigned(lambda x, u: (x.abs() - u.abs()).norm(dim=2)), "every pixel"),
     (exercises.check_errors_up_to_sign, lambda X_hat, X: None, "None"),
     (

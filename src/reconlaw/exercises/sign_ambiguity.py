@@ -76,7 +76,7 @@ def check_unnoticed_flips(unnoticed_flips: Callable) -> None:
 @checker
 def check_read_signs(read_signs: Callable) -> None:
     """``read_signs(theta, V, U)`` is the samples ±u_i with the signs that θ = Σ a_i ReLU(Vx_i) has."""
-    X, V = _normal(5, 8, seed=4), _normal(200, 8, seed=5) / math.sqrt(8)
+    X, V = _normal(5, 8, seed=4), _normal(60, 8, seed=6) / math.sqrt(8)  # V on which a column fitted alone misleads
     X = math.sqrt(8) * X / X.norm(dim=1, keepdim=True)
     a = torch.tensor([1.0, -2.0, 0.5, -0.7, 1.5], dtype=torch.float64)
     theta = (X @ V.T).relu().T @ a
@@ -85,6 +85,8 @@ def check_read_signs(read_signs: Callable) -> None:
         U = sign[:, None] * X
         odd = torch.linalg.lstsq(V, theta[:, None]).solution[:, 0]  # all of θ on the linear part alone
         alone = torch.linalg.lstsq(U.T, odd[:, None]).solution[:, 0]
+        apart = [torch.linalg.lstsq(Z.T, theta[:, None]).solution[:, 0] for Z in ((U @ V.T).abs(), U @ V.T)]
+        together = "fit the even and the odd columns together: |Vu_i| and Vu_i overlap at finite p"
         diagnose(
             read_signs(theta, V, U),
             X,
@@ -99,10 +101,8 @@ def check_read_signs(read_signs: Callable) -> None:
                     a.sign()[:, None] * U,
                     "you took the sign of a_i; it must be compared with the other coefficient, ε_i a_i",
                 ),
-                (
-                    alone.sign()[:, None] * U,
-                    "fit the even and the odd columns together: |Vu_i| and Vu_i overlap at finite p",
-                ),
+                (alone.sign()[:, None] * U, together),
+                ((apart[0] * apart[1]).sign()[:, None] * U, together),
                 (sign, "return the samples, ε_i u_i, not the signs"),
             ],
             tolerance=1e-4,

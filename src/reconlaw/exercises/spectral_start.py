@@ -37,14 +37,7 @@ def check_outlier_ratio(outlier_ratio: Callable) -> None:
             (2 * signal / energy[2:].sum(), "upside down: much noise needs a large p/dn"),
             (energy[2:].sum() / (2 * mu[2].abs()), "μ₂ enters squared"),
             (energy[2:].sum() / (2 * mu[2]), "μ₂ enters squared, so its sign does not matter"),
-            (
-                2 * right,
-                "twice too large: where the outlier emerges, signal and σ√(d/p) are equal, not signal and edge",
-            ),
-            (
-                4 * right,
-                "compare the signal with σ√(d/p), not with the edge 2σ√(d/p)",
-            ),
+            (4 * right, "compare the signal with σ√(d/p), not with the edge 2σ√(d/p)"),
             (right.sqrt(), "p/dn is the square of noise over signal: do not take the root"),
             (mu[2:].sum().square() / (2 * signal), "sum the squares, not square the sum"),
         ],

@@ -36,22 +36,36 @@ def check_least_parameters(least_parameters: Callable) -> None:
 @checker
 def check_to_levels(to_levels: Callable) -> None:
     """``to_levels(X, low, high, levels)`` is X rounded to evenly spaced values from low to high, both included."""
-    low, high, levels = -1.0, 2.0, 7
-    X = torch.tensor([[-1.3, -0.8, -0.1, 0.3], [0.71, 1.2, 1.8, 2.4]], dtype=torch.float64)
+    low, high, levels = -1.0, 1.8, 8  # a gap of 0.4: low is no multiple of it
+    X = torch.tensor([[-1.3, -0.7, -0.1, 0.3], [0.71, 1.25, 1.75, 2.3]], dtype=torch.float64)
     gap = (high - low) / (levels - 1)
-    rounded = low + ((X - low) / gap).round() * gap
-    narrow, down = (high - low) / levels, low + ((X - low) / gap).floor() * gap
+    index = (X - low) / gap  # of the level, were it whole
+
+    def onto(places: torch.Tensor, start: float = low, gap: float = gap) -> torch.Tensor:
+        return start + places * gap
+
+    few, within = (high - low) / levels, index.round().clamp(0, levels - 1)
+    no_scale = "did you forget the scale? Levels are a gap apart: divide by it before you round, multiply afterwards"
+    no_gap = "those are the numbers of the levels, 0, 1, 2, …: times the gap, plus low"
+    mistakes = [
+        (onto(index.floor()), "that rounds down; the nearest level is wanted"),
+        (onto(index.ceil()), "that rounds up; the nearest level is wanted"),
+        (X.round(), no_scale),
+        (low + (X - low).round(), no_scale),
+        (onto(((X - low) / few).round(), gap=few), "so many levels have one gap less between them"),
+        (onto((X / gap).round(), 0.0), "the levels are counted from low, not from 0"),
+    ]
+    beyond = "; and entries outside of the range belong on its ends"
     diagnose(
         to_levels(X.clone(), low, high, levels),
-        rounded.clamp(low, high),
+        onto(index.round()).clamp(low, high),
         [
-            (rounded, "entries outside of the range belong on its ends"),
-            (
-                (low + ((X - low) / narrow).round() * narrow).clamp(low, high),
-                "so many levels have one gap less between them",
-            ),
-            (down.clamp(low, high), "that rounds down; the nearest level is wanted"),
-            (((X / gap).round() * gap).clamp(low, high), "the levels are counted from low, not from 0"),
+            (onto(index.round()), "entries outside of the range belong on its ends"),
+            *((places, no_gap) for places in (index.round(), within)),
+            *((onto(places, 0.0), "did you forget to add low again?") for places in (index.round(), within)),
+            (onto(index.trunc()), f"that cuts the fraction off; the nearest level is wanted{beyond}"),
+            *((wrong.clamp(low, high), message) for wrong, message in mistakes),
+            *((wrong, message + beyond) for wrong, message in mistakes),
         ],
     )
 
