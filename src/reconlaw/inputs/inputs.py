@@ -48,6 +48,11 @@ class Inputs(ABC):
         """δ (n, k) without what leaves the domain at U to first order, bounds aside."""
         return delta
 
+    def moves(self, U: torch.Tensor) -> torch.Tensor | None:
+        """Orthonormal columns (n k, m) along which all samples U (n, k) may move, where one's moves depend on the
+        others'; None where each sample moves by itself."""
+        return None
+
     def bounds(self, U: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Lower and upper bounds, each to broadcast against U (n, k); None where there are none."""
         return None

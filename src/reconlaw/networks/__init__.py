@@ -6,6 +6,7 @@ from .models import ResNet, TwoLayer, between, input_span
 from .retrace.adam import Adam
 from .running_statistics import batch_hull
 from .training import Training, TrainingError, train
+from .turned_hull import TurnedHull
 
 __all__ = [
     "Adam",
@@ -15,6 +16,7 @@ __all__ = [
     "Restricted",
     "Training",
     "TrainingError",
+    "TurnedHull",
     "TwoLayer",
     "batch_hull",
     "between",

@@ -169,7 +169,7 @@ def retrace(
         hopping = seeded_generator("hops", seed)
         for i, (one, fit) in enumerate(tried):
             if not over():
-                tried[i] = one, in_order(one, fit, hopping)
+                tried[i] = one, in_order(one, fit, inputs, hopping)
                 go_on(*tried[i], _FIRST)
         tried.sort(key=lambda pair: pair[1].mismatch)
         for one, fit in tried[: -(-len(tried) // 3)]:
@@ -204,8 +204,8 @@ def _starts(X, inputs, starts, seed, like):
         n, d = check_count("n", X[0]), check_count("d", X[1])
         inputs.check(d)
         k, count = inputs.coordinates(d), check_count("starts", starts)
-        drawn = inputs.starts(count * n, k, seeded_generator("attack", seed))
-        return inputs.retract(drawn).reshape(count, n, k).to(like.device, wide), d
+        drawn = inputs.starts(count * n, k, seeded_generator("attack", seed)).reshape(count, n, k)
+        return torch.stack([inputs.retract(one) for one in drawn]).to(like.device, wide), d
     if not isinstance(X, torch.Tensor) or not X.is_floating_point() or X.ndim not in (2, 3) or not X.numel():
         shape = tuple(X.shape) if isinstance(X, torch.Tensor) else type(X).__name__
         raise ValueError(f"X is {shape}; pass (n, d) samples to start from, (s, n, d), or the pair n, d")
@@ -213,8 +213,8 @@ def _starts(X, inputs, starts, seed, like):
     X = X[None] if X.ndim == 2 else X
     inputs.check(X.shape[2])
     if isinstance(inputs, Affine):
-        basis = inputs.basis.to(X)
-        return (X - inputs.offset.to(X)) @ torch.linalg.pinv(basis), X.shape[2]
+        X, d = (X - inputs.offset.to(X)) @ torch.linalg.pinv(inputs.basis.to(X)), X.shape[2]
+        return torch.stack([inputs.retract(one) for one in X]), d
     if inputs.decoder(X.shape[2]) is not None:
         raise ValueError(f"starts in {inputs!r} are drawn: its coordinates are not the inputs; pass the pair n, d")
     return torch.stack([inputs.retract(one) for one in X]), X.shape[2]

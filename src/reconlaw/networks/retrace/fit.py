@@ -43,6 +43,16 @@ def tangent(J: torch.Tensor, q: torch.Tensor, shape: tuple[int, int], inputs: In
     return torch.cat([rows.reshape(len(J), n * k), J[:, n * k :]], 1)
 
 
+def derivative(recipe: Recipe, q: torch.Tensor, inputs: Inputs) -> torch.Tensor:
+    """The Jacobian of a recipe on those moves."""
+    n, k = recipe.shape
+    together = inputs.moves(q[: n * k].reshape(n, k))
+    if together is None:
+        return tangent(recipe.jacobian(q), q, recipe.shape, inputs)
+    along = torch.block_diag(together, torch.eye(len(q) - n * k).to(q)).T
+    return recipe.jacobian(q, along) @ along
+
+
 def retract(q: torch.Tensor, shape: tuple[int, int], inputs: Inputs) -> torch.Tensor:
     n, k = shape
     return torch.cat([inputs.retract(q[: n * k].reshape(n, k)).flatten(), q[n * k :]])
@@ -61,12 +71,13 @@ def descend(recipe: Recipe, fit: Fit, inputs: Inputs, max_steps: int, tol: float
     """
     mu, (n, k) = _FIRST, recipe.shape
     for _ in range(max_steps):
-        J = tangent(recipe.jacobian(fit.q), fit.q, recipe.shape, inputs)
+        J = derivative(recipe, fit.q, inputs)
         if not bool(torch.isfinite(J).all()):
             fit.ended = "the recipe has no finite derivative there"
             return fit
         H, g = J.T @ J, J.T @ fit.residual
-        D = _scales(H.diagonal(), n, k)
+        apart = inputs.moves(fit.q[: n * k].reshape(n, k)) is None
+        D = _scales(H.diagonal(), *((n, k) if apart else (1, n * k)))
         H = H + torch.diag(1e-14 * D.max() + torch.zeros_like(D))  # the sphere's radial directions
         bounds = inputs.bounds(fit.q[: n * k].reshape(n, k))
         for _ in range(_TRIES):

@@ -25,10 +25,10 @@ _WORSE = 3  # exchanges that are tried though none is better
 _NEAR, _KICKS = 0.05, (0.03, 0.1, 0.03, 0.1)  # mismatch from which kicks help; their sizes, in root mean squares
 
 
-def in_order(recipe: Recipe, fit: Fit, generator: torch.Generator) -> Fit:
+def in_order(recipe: Recipe, fit: Fit, inputs: Inputs, generator: torch.Generator) -> Fit:
     """``fit``, or one not yet descended whose samples are in an order of lower mismatch."""
     while True:
-        others = _exchanges(recipe, fit, generator)
+        others = _exchanges(recipe, fit, inputs, generator)
         if not others or others[0].mismatch >= fit.mismatch:
             return fit
         fit = others[0]
@@ -38,10 +38,10 @@ def hops(recipe: Recipe, fit: Fit, inputs: Inputs, generator: torch.Generator) -
     """Fits not yet descended, near the end of a descent, the most promising first."""
     if fit.mismatch < _NEAR:
         yield from _kicked(recipe, fit, inputs, generator)
-    best = in_order(recipe, fit, generator)
+    best = in_order(recipe, fit, inputs, generator)
     if best is not fit:
         yield best
-    yield from _exchanges(recipe, fit, generator)[:_WORSE]
+    yield from _exchanges(recipe, fit, inputs, generator)[:_WORSE]
 
 
 def _kicked(recipe, fit, inputs, generator):
@@ -53,7 +53,7 @@ def _kicked(recipe, fit, inputs, generator):
         yield begin(recipe, retract(q, recipe.shape, inputs))
 
 
-def _exchanges(recipe, fit, generator):
+def _exchanges(recipe, fit, inputs, generator):
     """One fit for each pair exchanged that the recipe tells apart, by mismatch."""
     n, k = recipe.shape
     pairs, made = list(itertools.combinations(range(n), 2)), []
@@ -64,6 +64,6 @@ def _exchanges(recipe, fit, generator):
     for i, j in pairs:
         V = U.clone()
         V[[i, j]] = U[[j, i]]
-        made.append(begin(recipe, torch.cat([V.flatten(), rest])))
+        made.append(begin(recipe, retract(torch.cat([V.flatten(), rest]), recipe.shape, inputs)))
     told = (one for one in made if abs(one.mismatch - fit.mismatch) > _SAME * fit.mismatch)
     return sorted(told, key=lambda one: one.mismatch)

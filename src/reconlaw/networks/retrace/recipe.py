@@ -109,9 +109,10 @@ class Recipe:
             )
         self.eps = eps
 
-    def jacobian(self, q: torch.Tensor) -> torch.Tensor:
-        """∂θ_sim/∂q, (m, q)."""
-        directions = torch.eye(len(q), dtype=q.dtype, device=q.device)
+    def jacobian(self, q: torch.Tensor, directions: torch.Tensor | None = None) -> torch.Tensor:
+        """∂θ_sim/∂q, (m, q), or its product with directions (r, q), a column each."""
+        if directions is None:
+            directions = torch.eye(len(q), dtype=q.dtype, device=q.device)
         if not self.by_forward_mode(q):
             return torch.stack([self._difference(q, e) for e in directions], 1)
         block = max(1, min(_BLOCK, _NUMBERS // len(self.goal)))

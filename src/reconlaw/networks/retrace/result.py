@@ -210,7 +210,7 @@ def _certificate(recipe, fit, inputs):
     largest singular value, and who is unchecked."""
     n, k = recipe.shape
     U = fit.q[: n * k].reshape(n, k)
-    bases = [_basis(u, inputs) for u in U]
+    bases = _bases(U, inputs)
     J = _moves(recipe, fit.q, bases)
     precision = recipe.eps if recipe.forward else recipe.eps ** (2 / 3)  # a derivative's, by differences
     cut = precision**_DIGITS
@@ -226,9 +226,9 @@ def _certificate(recipe, fit, inputs):
     own = W[:, held].square().sum(1) > 1 - _OWN
     moves = spread @ W[own][:, held].T  # of each unknown, as a number moves that no other checks
     errors, moved, at = [], [], 0
-    for u, basis in zip(U, bases, strict=True):
-        rows = slice(at, at := at + basis.shape[1])
-        moved.append(moves[rows].norm(dim=0))
+    for u, (basis, rows) in zip(U, bases, strict=True):
+        at = rows.stop
+        moved.append((basis @ moves[rows]).norm(dim=0))
         inner = basis @ spread[rows]
         if inputs.decoder(recipe.d) is not None:
             inner = torch.func.jacfwd(lambda u: recipe.decode(u[None])[0])(u) @ inner
@@ -238,7 +238,7 @@ def _certificate(recipe, fit, inputs):
     size = float(U.square().mean().sqrt()) or 1.0
     aside = torch.randn(n, k, generator=generator, dtype=torch.float64, device="cpu").to(U)
     V = inputs.retract(U + max(_ASIDE, _TOLD * cut) * size * aside)
-    other = _moves(recipe, torch.cat([V.flatten(), fit.q[n * k :]]), [_basis(v, inputs) for v in V])
+    other = _moves(recipe, torch.cat([V.flatten(), fit.q[n * k :]]), _bases(V, inputs))
     both = torch.cat([J, other], 1) if bool(torch.isfinite(other).all()) else J
     s = torch.linalg.svdvals(both / both.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny))
     sizes = (J / sizes).norm(dim=1)
@@ -246,6 +246,18 @@ def _certificate(recipe, fit, inputs):
     by = torch.stack(moved)
     unchecked = (by > _TAKES_PART * by.amax(0)).any(1).cpu()
     return torch.tensor(errors, dtype=torch.float64, device="cpu"), beside, equations, unknowns, smallest, unchecked
+
+
+def _bases(U, inputs):
+    """For each sample the columns along which it may move, (k, unknowns), and which of all unknowns these are."""
+    together = inputs.moves(U)
+    if together is not None:
+        return [(part, slice(0, together.shape[1])) for part in together.split(U.shape[1])]
+    made, at = [], 0
+    for u in U:
+        basis = _basis(u, inputs)
+        made.append((basis, slice(at, at := at + basis.shape[1])))
+    return made
 
 
 def _basis(u, inputs):
@@ -264,5 +276,7 @@ def _moves(recipe, q, bases):
     """J along the moves of samples, and of free labels and numbers."""
     n, k = recipe.shape
     J = recipe.jacobian(q)
-    parts = [J[:, i * k : (i + 1) * k] @ basis for i, basis in enumerate(bases)]
-    return torch.cat([*parts, J[:, n * k :]], 1)
+    made = J.new_zeros(len(J), bases[-1][1].stop)
+    for i, (basis, unknowns) in enumerate(bases):
+        made[:, unknowns] += J[:, i * k : (i + 1) * k] @ basis
+    return torch.cat([made, J[:, n * k :]], 1)
