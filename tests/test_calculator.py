@@ -1,14 +1,20 @@
 """The risk calculator: its counts against published ones and the package's, and the page in a browser."""
 
 import json
+import math
 import re
+import shlex
 
 import pytest
+import torch
 from browsing import SITE
 from helpers import BOOK
 from playwright.sync_api import expect
 
 from reconlaw import counting
+from reconlaw.__main__ import main, parser
+from reconlaw.auditing.given import inputs_from
+from reconlaw.auditing.outcome import EXIT
 
 SOURCE = (BOOK / "_assets" / "calculator" / "architectures.js").read_text(encoding="utf-8")
 ARCHITECTURES = {
@@ -28,7 +34,7 @@ CALL = """async ([id, recipe, outputs, rank, d, n, softmax]) => {
 @pytest.mark.parametrize("one", ARCHITECTURES.values(), ids=ARCHITECTURES)
 def test_layers_add_up_to_the_published_count(one):
     total = counting.parameter_count(one["layers"])
-    assert one["source"].startswith("https://") and one["d"] > 0 and one["inputs"]
+    assert one["source"].startswith("https://") and one["d"] == math.prod(one["shape"]) and one["inputs"]
     if "published" in one:
         assert total == one["published"]
     head = [layer for layer in one["layers"] if layer.get("head")]
@@ -158,6 +164,80 @@ def test_a_choice_is_counted_drawn_and_put_in_words(calculator):
     )
     assert one.part("chart").locator("circle").count() == 4
     assert one.page.complaints == []
+
+
+def test_plot_table_and_words_say_one_ratio(calculator):
+    """And the package the same: here p/dn = 5 and fewer independent equations than unknowns."""
+    page = calculator()
+    page.part("architecture").select_option("vit-b-16")
+    page.fill(n=1, outputs=1000, rank=8)
+    vit, rows = ARCHITECTURES["vit-b-16"], page.table()
+    assert [row[0] for row in rows] == ["Head only", "LoRA, rank 8, B alone", "LoRA, rank 8", "Everything"]
+    circles = page.part("chart").locator("circle").all()
+    above = page.part("chart").locator("rect").bounding_box()["x"]
+    for (name, p, value, tag, most), recipe, dot in zip(rows, ("head", "lora-b", "lora", "full"), circles, strict=True):
+        trained = counting.trained_parameters(vit, recipe, 1000, 8)
+        ratio = counting.equation_ratio(trained, vit["width"], 1000, vit["d"], 1)
+        assert p == f"{trained:,}" and float(value.replace(",", "")) == pytest.approx(ratio, rel=0.051)
+        assert tag.startswith("above" if ratio >= 1 else "below") or tag == "far above" and ratio >= 5
+        assert (int(most.replace(",", "")) >= 1) == (ratio >= 1)
+        box = dot.bounding_box()
+        assert (box["x"] + box["width"] / 2 > above) == (ratio >= 1), "the dot lies where its number says"
+        expect(page.part("chart").locator("text", has_text=f"{name}:")).to_have_text(f"{name}: {value}")
+        expect(page.part("verdict")).to_contain_text(f"{name}: {value} for each unknown")
+        assert f" {name} {value}" in page.part("chart").get_attribute("aria-label")
+    assert rows[0][2:4] == ["0.0051", "below, by rank"]
+
+
+def audit_arguments(page):
+    program, arguments = page.part("command").inner_text().split("reconlaw ", 1)
+    assert program == "python -m "
+    return shlex.split(arguments)
+
+
+@pytest.mark.parametrize("d", [None, 3 * 32 * 32, 1000])
+def test_the_command_at_the_end_can_be_parsed(calculator, d):
+    page = calculator()
+    for name in (*ARCHITECTURES, "own"):
+        page.part("architecture").select_option(name)
+        page.fill(n=7, **({} if d is None else {"d": d}))
+        given = parser().parse_args(audit_arguments(page))
+        assert given.command == "audit" and given.n == 7
+        assert math.prod(given.input_shape) == int(page.part("d").input_value())
+        if given.inputs:
+            assert len(inputs_from(given.inputs, given.input_shape).low) == math.prod(given.input_shape)
+
+
+MODEL = """
+import torch
+def build():
+    torch.manual_seed(0)
+    body = torch.nn.Sequential(torch.nn.Linear(12, 80), torch.nn.Tanh(), torch.nn.Linear(80, 2))
+    return body.double()
+"""
+
+
+def test_the_command_at_the_end_runs(calculator, tmp_path, monkeypatch, capsys):
+    """With the files and the model filled in, and few steps."""
+    page = calculator()
+    page.part("architecture").select_option("own")
+    page.fill(d=12, n=2, p=160)
+    arguments = audit_arguments(page)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "calculated_model.py").write_text(MODEL, encoding="utf-8")
+    import calculated_model
+
+    model, generator = calculated_model.build(), torch.Generator().manual_seed(1)
+    torch.save(model.state_dict(), "before.pt")
+    X = torch.randn(2, 12, generator=generator, dtype=torch.float64)
+    X *= 12**0.5 / X.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        model[2].weight += torch.randn(2, 2, generator=generator, dtype=torch.float64) @ model[1](model[0](X))
+    torch.save(model.state_dict(), "after.pt")
+    arguments[arguments.index("MODULE:FACTORY")] = "calculated_model:build"
+    assert main([*arguments, "--max-steps", "2000", "--references", "1", "--quiet"]) == EXIT["recovered"]
+    assert (tmp_path / "audit.html").is_file()
 
 
 def test_own_numbers_and_wrong_ones(calculator):

@@ -87,7 +87,7 @@ function update() {
     return make("p", {}, make("strong", {}, `${names.join("; ")}.`), ` ${text}`);
   }));
   part("caveats").replaceChildren(...caveats(architecture?.input ?? "own", values.n).map((text) => make("li", {}, text)));
-  part("command").textContent = auditCommand(architecture, values.n);
+  part("command").textContent = auditCommand(architecture, values.d, values.n);
   drawChart(part("chart"), told, (outputs * values.n) / unknowns);
 }
 

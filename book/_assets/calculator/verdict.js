@@ -86,8 +86,9 @@ export function caveats(input, n) {
 }
 
 /** The audit of a model that was trained so, ready to be copied; what only its owner knows stands in capitals. */
-export function auditCommand(architecture, n) {
-  const shape = architecture?.input === "image" ? "3,224,224" : "INPUT_SHAPE";
-  const inputs = architecture?.input === "image" ? " --inputs pixels:0.485/0.456/0.406,0.229/0.224/0.225" : "";
+export function auditCommand(architecture, d, n) {
+  const image = architecture?.input === "image", side = Math.sqrt(d / 3), square = Number.isInteger(side);
+  const shape = d === architecture?.d ? architecture.shape : image && square ? [3, side, side] : [d];
+  const inputs = image && shape.length === 3 ? " --inputs pixels:0.485/0.456/0.406,0.229/0.224/0.225" : "";
   return `python -m reconlaw audit before.pt after.pt --model MODULE:FACTORY --input-shape ${shape} --n ${n}${inputs}`;
 }
