@@ -35,11 +35,43 @@ def test_the_law_on_the_front_page(open_page, viewport):
     assert width(page) <= viewport["width"]
 
 
-def test_two_ways_in_above_the_fold(open_page):
-    page = open_page("index", viewport=DESK)
+def test_a_finger_taps_and_drags_the_slider(open_page):
+    page = open_page("index", viewport=PHONE, has_touch=True, is_mobile=True)
+    page.evaluate("() => (document.getElementById('hero').dataset.budget = 600)")
+    slider = page.get_by_label("p/dn")
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    assert box["height"] >= 24, "a finger misses what is thinner"
+    middle = box["y"] + box["height"] / 2
+    page.touchscreen.tap(box["x"] + 2, middle)
+    expect(slider).to_have_attribute("aria-valuetext", "0.5")
+    expect(page.locator("#hero")).to_have_attribute("data-ended", "0.5", timeout=SLOW)
+    assert "128 numbers for 256 unknowns" in page.locator(".hero-status").inner_text()
+
+    before, touch = page.evaluate("() => scrollY"), page.context.new_cdp_session(page)
+    for kind, share in (
+        ("touchStart", 0),
+        ("touchMove", 0.3),
+        ("touchMove", 0.7),
+        ("touchMove", 1),
+        ("touchEnd", None),
+    ):
+        points = [] if share is None else [{"x": box["x"] + 8 + share * (box["width"] - 10), "y": middle}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    expect(slider).to_have_attribute("aria-valuetext", "5")
+    assert page.evaluate("() => scrollY") == before
+    expect(page.locator("#hero")).to_have_attribute("data-ended", "5", timeout=SLOW)
+    assert "All four come back" in page.locator(".hero-status").inner_text()
+    assert page.complaints == []
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["scripts", "no scripts"])
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_two_ways_in_above_the_fold(open_page, viewport, scripts):
+    page = open_page("index", viewport=viewport, java_script_enabled=scripts)
     for name in ("Play", "Read"):
         link = page.locator(".hero-button", has_text=name)
-        assert link.bounding_box()["y"] + link.bounding_box()["height"] < DESK["height"]
+        assert link.bounding_box()["y"] + link.bounding_box()["height"] < viewport["height"]
     page.locator(".hero-button", has_text="Read").click()
     page.wait_for_url("**/images-from-weights.html")
 

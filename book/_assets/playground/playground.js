@@ -23,7 +23,7 @@ import { small, verdict, whole } from "./verdict.js";
 
 const RATIOS = [0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 4, 5, 6, 8, 10, 12];
 const FEWEST = 2, MOST = 6;
-const BUDGET = 20; // seconds for an attack
+const budget = () => Number(page.dataset.budget ?? 20); // seconds for an attack
 const PROGRESS = {
   search: "Searching",
   signs: "Reading off the signs",
@@ -225,7 +225,7 @@ part("recover").onclick = attack;
 function attack() {
   go("recovering");
   part("verdict").replaceChildren();
-  const { n, d } = trained.task, task = { ...handedOut(), seed: attempt++, budget: BUDGET };
+  const { n, d } = trained.task, task = { ...handedOut(), seed: attempt++, budget: budget() };
   const scale = task.theta.reduce((sum, value) => sum + value * value, 0);
   const chart = lossChart(part("chart"), task.n && toleranceOf(task.theta.length, n * d, task.noise ?? 0, scale));
   const blank = new Float64Array(d), begun = performance.now();
@@ -233,7 +233,7 @@ function attack() {
   const show = (steps) => {
     steps.forEach((step) => chart.add(step));
     const { X, loss, stage, start } = steps.at(-1);
-    const left = Math.max(0, Math.ceil(BUDGET - (performance.now() - begun) / 1000));
+    const left = Math.max(0, Math.ceil(task.budget - (performance.now() - begun) / 1000));
     const which = start > 1 ? `start ${start}, ` : "";
     part("progress").textContent = `${PROGRESS[stage]}: ${which}step ${chart.length}, loss ${small(loss)}; ` +
       `${left} s left at most.`;
