@@ -5,10 +5,12 @@ import sys
 
 import pytest
 import yaml
+from docutils import nodes
+from docutils.utils import new_document
 from helpers import BOOK, ROOT
 
 sys.path.insert(0, str(BOOK / "_ext"))
-from mathematics import aligned, typesetter
+from mathematics import aligned, keep_together, typesetter
 
 TEX = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]["mathjax3_config"]["tex"]
 
@@ -50,3 +52,17 @@ def test_the_style_sheet_names_fonts_beside_it_and_hides_what_is_only_heard(math
     styles = mathjax.styles()
     assert 'url("mathjax/MathJax_Main-Regular.woff")' in styles and "http" not in styles
     assert "clip: rect" in styles.partition("mjx-assistive-mml {")[2].partition("}")[0]
+
+
+def test_a_formula_keeps_its_brackets_and_its_full_stop():
+    parts = ["Take (", "n", "), for example ", "n", ". ", "p", " is ", "k", "-th; see ", "a", "/", "b", "—or “", "c"]
+    paragraph = nodes.paragraph()
+    for k, part in enumerate(parts):
+        paragraph += nodes.math("", part) if k % 2 else nodes.Text(part)
+    document = new_document("page")
+    document += paragraph
+    keep_together(None, document, "page")
+    assert paragraph.astext() == "".join(parts)
+    kept = [one.astext() for one in document.findall(nodes.inline)]
+    assert kept == ["(n),", "n.", "k-th;", "“c"]
+    assert len(list(document.findall(nodes.math))) == 7

@@ -2,6 +2,8 @@
 width, menu, search, images, interactive figures, and axe's rules (WCAG 2.2, A and AA) in light and dark."""
 
 import functools
+import io
+import re
 import struct
 import subprocess
 from html.parser import HTMLParser
@@ -11,6 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from browsing import ADDRESS, BASE, DESK, PHONE, SITE, inaccessible, skip_unless_there_is_a_site, width
 from helpers import ROOT, toc_entries
+from PIL import Image
 from playwright.sync_api import expect
 
 skip_unless_there_is_a_site()
@@ -240,18 +243,99 @@ def test_formulas_need_neither_a_script_nor_mathjax(open_page):
     assert not [path for path in SITE.rglob("tex-*.js") if "MathJax" in path.read_text(encoding="utf-8")]
 
 
-def test_a_link_to_a_theorem_shows_it_and_escape_takes_it_away(open_page):
-    page = open_page("geometry/the-law", viewport=DESK)
-    page.wait_for_function("() => window.tippy && document.querySelector('a[href*=\"#thm-\"]')._tippy")
-    link, preview = page.locator("article a[href*='#thm-']").first, page.locator(".tippy-box")
+@pytest.mark.parametrize(
+    "name, target, shown",
+    [
+        ("geometry/the-law", "#thm-", "Theorem"),
+        ("how-to", "glossary.html#term-sphere", "pre-activations"),
+        ("geometry/random-features", "bibliography.html#id", "Rahimi"),
+    ],
+    ids=["theorem", "word", "citation"],
+)
+def test_a_link_shows_where_it_leads_and_escape_takes_it_away(open_page, name, target, shown):
+    page = open_page(name, viewport=DESK)
+    page.wait_for_function(f"() => window.tippy && document.querySelector('article a[href*=\"{target}\"]')._tippy")
+    link, preview = page.locator(f"article a[href*='{target}']").first, page.locator(".tippy-box")
     link.focus()
-    expect(preview).to_contain_text("Theorem")
-    expect(preview.locator("mjx-container").first).to_be_visible()
+    expect(preview).to_contain_text(shown)
+    assert preview.locator("mjx-container").count() == preview.locator(".math").count()
     page.keyboard.press("Escape")
     expect(preview).to_have_count(0)
     link.hover()
-    expect(preview).to_contain_text("Theorem")
+    expect(preview).to_contain_text(shown)
     assert page.complaints == []
+
+
+FILTER = "e => getComputedStyle(e).filter"
+
+
+def corner(page, image):
+    """The colour of an image's ground, as it is shown, and of the page."""
+    image.scroll_into_view_if_needed()
+    shown = Image.open(io.BytesIO(image.screenshot())).convert("RGB")
+    page_itself = page.evaluate("() => getComputedStyle(document.body).backgroundColor")
+    return shown.getpixel((12, 12)), tuple(map(int, re.findall(r"\d+", page_itself)[:3]))
+
+
+def test_in_the_dark_plots_are_turned_round_and_pictures_are_not(open_page):
+    page = open_page("reconstruction/images-from-weights", viewport=DESK, color_scheme="dark")
+    plot, picture = page.locator("img.plot").first, page.locator(".cell_output img:not(.plot)").first
+    shown, ground = corner(page, plot)
+    assert max(abs(a - b) for a, b in zip(shown, ground, strict=True)) <= 8
+    assert corner(page, picture)[0] == (255, 255, 255)
+    page.emulate_media(media="print")
+    assert plot.evaluate(FILTER) == "none"
+    page.emulate_media(media="screen", color_scheme="light")
+    page.wait_for_function("() => document.documentElement.dataset.theme === 'light'")
+    assert plot.evaluate(FILTER) == "none"
+
+
+CONTRAST_OF = """e => {
+  const luminance = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, k) => sum + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const { color, backgroundColor } = getComputedStyle(e);
+  const [a, b] = [luminance(color), luminance(backgroundColor)].sort((x, y) => y - x);
+  return (a + 0.05) / (b + 0.05);
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_way_back_to_the_top_can_be_read(open_page, scheme):
+    page = open_page("geometry/the-law", viewport=DESK, color_scheme=scheme)
+    button = page.locator("#pst-back-to-top")  # axe passes by what is hidden until the reader turns back
+    assert button.evaluate(CONTRAST_OF) >= 4.5
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_asks_to_be_told(name):
+    links = [link for link in outlines()[f"{name}.html"].links if link.endswith("/issues/new")]
+    assert links and all(link.startswith("https://github.com/") for link in links)
+
+
+def test_the_faces_on_the_front_page_are_credited(open_page):
+    page = open_page("index", viewport=DESK)
+    expect(page.locator("figure", has=page.locator("img")).first.locator("figcaption")).to_contain_text("Labeled Faces")
+
+
+def test_benchmarks_begin_with_three_numbers_and_fold_their_commands(open_page):
+    page = open_page("benchmarks", viewport=DESK)
+    headline = page.locator("section section").first
+    assert len(re.findall(r"\d", headline.inner_text())) >= 3
+    assert headline.locator("pre:visible").count() == 0
+    shown = page.locator("pre:visible", has_text="python benchmarks/")
+    assert shown.count() == 0, "commands are folded"
+
+
+@pytest.mark.parametrize("name", WITH_FIGURES)
+def test_a_figure_is_large_enough_on_a_phone(open_page, name):
+    page = open_page(name, viewport=PHONE)
+    for box in page.locator(".interactive-figure").all():
+        box.scroll_into_view_if_needed()
+        box.locator(".main-svg").first.wait_for(state="visible")
+        for field in box.locator(".plotbg, .bglayer .bg, .cartesianlayer .plot").all():
+            shape = field.bounding_box()
+            assert shape is None or min(shape["width"], shape["height"]) >= 120, "a field that has shrunk"
 
 
 def test_the_front_page_is_named_once(open_page):

@@ -32,6 +32,7 @@ MODULES = (
     "output/chtml/fonts/tex.js",
     "a11y/assistive-mml.js",
 )
+OPENING, CLOSING = re.compile(r"[(\[“‘]+$"), re.compile(r"[^\s—–/]{1,12}(?=[\s—–/]|$)")  # what goes on a formula's line
 PACKAGES = ["base", "ams", "newcommand", "configmacros", "textmacros"]
 # No browser is there to measure the text around: 1.09 gives MathJax's letters (x-height 0.442 em) the height of those
 # of the serifs in custom.css, 0.48 em.
@@ -114,6 +115,26 @@ def aligned(tex: str) -> str:
     return parts[0] if len(parts) == 1 else r"\begin{aligned}" + r"\\".join(parts) + r"\end{aligned}"
 
 
+def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A browser may break a line on either side of a formula: its full stop and its brackets stay with it."""
+    for node in list(doctree.findall(nodes.math)):
+        parent, place = node.parent, node.parent.index(node)
+        around = [parent[k] if 0 <= k < len(parent) else None for k in (place - 1, place + 1)]
+        before, after = (str(one) if isinstance(one, nodes.Text) else "" for one in around)
+        opening, closing = OPENING.search(before), CLOSING.match(after)
+        if not opening and not closing:
+            continue
+        whole = nodes.inline(classes=["together"])
+        if opening:
+            parent.replace(around[0], nodes.Text(before[: opening.start()]))
+            whole += nodes.Text(opening[0])
+        parent.replace(node, whole)
+        whole += node
+        if closing:
+            parent.replace(around[1], nodes.Text(after[closing.end() :]))
+            whole += nodes.Text(closing[0])
+
+
 def choose_renderer(app: Sphinx, config: Config) -> None:
     config.html_math_renderer = "mathematics"
 
@@ -129,6 +150,7 @@ def serve_styles_and_fonts(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathematics", (visit_math, None), (visit_displaymath, None))
     app.connect("config-inited", choose_renderer)
+    app.connect("doctree-resolved", keep_together)
     app.connect("builder-inited", serve_styles_and_fonts)
     app.add_css_file(STYLES)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
