@@ -7,6 +7,7 @@ import math
 import torch
 
 from .._checks import check_count, check_positive
+from .._random import seeded_generator
 from ..attack.coordinates import decoded, through
 from ..attack.count import Count, count, independent_rows
 from ..features.apart import Rows, apart
@@ -16,11 +17,14 @@ from ..inputs import Free, Sphere
 from .decay import find_decay
 from .errors import AuditError
 from .head import HeadInput, changed_tensors, chosen_layer
+from .precision import FULL, TRAINED, computed, dtype_of, sought, still, types_of
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
 MOST_MOVED = 0.1
-# Dtypes of a larger eps hold few digits; the loss that training in them leaves, in squares of the rounding of files.
-_FULL, _TRAINED = 1e-5, 4.0
+# Random inputs on which the error of computing in few digits is measured.
+_PROBES = 16
+# A direction counts for the rank from this share of ten times on what one without samples holds.
+_STILL = 3.0
 
 
 class HeadChange:
@@ -37,10 +41,10 @@ class HeadChange:
         self.factor, stored_pair = factor, (before[key], after[key]) if factor is None else factor
         W0, W1 = (change_of(one.double(), getattr(layer, "groups", 1)) for one in stored_pair)
         self.whole = self.change = W1 - W0
-        self.dtype = max((one.dtype for one in stored_pair), key=lambda dtype: torch.finfo(dtype).eps)
+        self.dtype = dtype_of(*stored_pair)
         eps = torch.finfo(self.dtype).eps
         # A stored number is off by a uniform error of width eps·|w|, each file by its own eps.
-        stored = tuple((W, torch.finfo(one.dtype).eps) for W, one in zip((W0, W1), stored_pair, strict=True))
+        stored = ((W0, torch.finfo(stored_pair[0].dtype).eps), (W1, torch.finfo(dtype_of(*2 * (stored_pair[1],))).eps))
         self.rounding = math.sqrt(sum(e**2 * float(W.square().sum()) for W, e in stored) / 12)
         self.decay, self.old, off = find_decay(self.change, W0, self.rounding, weight_decay), W0, None
         if self.decay.factor is not None:
@@ -52,8 +56,8 @@ class HeadChange:
         self.noise = self.rounding / self.size if self.size else math.inf
         self.tolerance = min(1e-6, max(1e-20, 1e3 * self.noise**2, (10 * eps) ** 2))
         self.tolerance = max(self.tolerance, min(1.0, self.noise**2))  # no samples explain the rounding of bfloat16
-        if eps > _FULL:  # training in few digits rounds at every step, not only at the end
-            self.tolerance = min(1.0, max(self.tolerance, _TRAINED * self.noise**2))
+        if eps > FULL:  # training in few digits rounds at every step, not only at the end
+            self.tolerance = min(1.0, max(self.tolerance, TRAINED * self.noise**2))
         bias = f"{head}.bias"
         self.bias_change = self.old_bias = None
         if bias in before and factor is None:
@@ -69,10 +73,13 @@ class HeadChange:
         self.scale = 1.0 if norm is None else check_positive("norm", norm) / math.sqrt(d)
         scale, self.domain, self.shape = self.scale, Sphere(), shape
 
-        def features(state):
-            body = HeadInput(module, head, scale).double()
+        def body_of(state, dtype=torch.float64):
+            body = HeadInput(module, head, scale).to(dtype)
             body.load(state)
-            self.body = body
+            return body
+
+        def features(state):
+            self.body = body = body_of(state)
             return ModuleFeatures(body, shape, device=device, several=body.probe(shape).ndim == 3)
 
         self.features, self.moved = features(before), 0.0
@@ -98,17 +105,45 @@ class HeadChange:
         if off is not None:
             self.features = apart(self.features, W0)
         self.random_layers = sorted({type(part).__name__ for _, part in unlike_in_training(module)})
-        self._compress()
         self.homogeneous = self._homogeneous()
         if inputs is not None:
             inputs.check(d)
             self.domain = inputs
         elif norm is None and not self.homogeneous:
             self.domain = Free()
+        self.coarse: tuple[torch.dtype, ...] = ()
+        self.stored_tolerance = self.tolerance
+        if not self.changed and factor is None and off is None and self.features.positions == 1:
+            self._find_precision(body_of, before)
+        self._compress()
+
+    def _find_precision(self, body_of, before):
+        """The types of few digits that training may have computed in, ``coarse``, and the loss to look for then."""
+        fitting = types_of(self.change, self.noise, self.dtype)
+        if not fitting:
+            return
+        self._single = body_of(before, torch.float32).to(self.features.device)
+        Z = self.draws(_PROBES, seeded_generator("computed", 0))
+        Phi, self.computing_error = self.features(Z).double(), {}
+        for dtype in fitting:
+            try:
+                off = float((self.computed(Z, dtype) - Phi).norm() / Phi.norm())
+            except RuntimeError:  # a body or a device that has no such arithmetic
+                continue
+            if math.isfinite(off):
+                self.computing_error[dtype] = off
+        self.coarse = tuple(self.computing_error)
+        if self.coarse:
+            self.tolerance = max(self.tolerance, sought(self))
+
+    def computed(self, X, dtype):
+        """(n, p) features of X (n, d) as the body computes them in training at ``dtype``, in float64."""
+        return computed(self._single, self.shape, self.features._to(X), dtype)
 
     def _compress(self):
-        """θ in as many rows as its rank: the others hold rounding."""
-        self.theta, self.turn = independent_rows(self.change, self.rounding)
+        """θ in as many rows as its rank: the others hold rounding, of training where that shows."""
+        lost = math.sqrt(len(self.change)) * still(self.change) * self.size / _STILL if self.coarse else 0.0
+        self.theta, self.turn = independent_rows(self.change, max(self.rounding, lost))
         self.rank = len(self.theta)
 
     def _homogeneous(self):

@@ -12,6 +12,7 @@ from ..features.below import LAYERS
 from .change import MOST_MOVED
 from .checkpoints import some
 from .head import linear_layers
+from .precision import still
 
 # θ counts as flat above both: the features of tanh and sigmoid bodies can be flat themselves, and then so is SGD's θ.
 _FLAT, _FLATTER, _FLAT_PROBES = 0.9, 0.05, 16
@@ -133,6 +134,13 @@ def check_change(pair) -> list[Check]:
         Check("How large is the head's change?", size, "open" if pair.noise < 1e-3 else "shut"),
         Check("What is the rank of θ?", f"{pair.rank} of {K}: at least {samples}, if the body is frozen."),
     ]
+    if pair.coarse:
+        kinds = " or ".join(str(one).removeprefix("torch.") for one in pair.coarse)
+        answer = (
+            f"In {kinds}, it seems: a direction of the outputs that no sample moves after a softmax holds "
+            f"{as_power(still(pair.change))} of θ, more than the rounding of the files leaves there."
+        )
+        found.append(Check("At which precision did training compute?", answer))
     if pair.bias_change is not None:
         moved = float(pair.bias_change.norm())
         answer = f"By {moved:.2g}. The attack does not use it; it serves as a check." if moved else "No."

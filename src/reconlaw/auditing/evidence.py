@@ -72,11 +72,12 @@ def own(pair, theta, result) -> torch.Tensor:
     return own_losses(pair.features, theta, result)
 
 
-def standard_errors(pair, result):
+def standard_errors(pair, result, trained=None):
     r"""Relative standard error of each candidate: how far it can move while θ is explained to within its residual.
 
     Those of :func:`~reconlaw.attack.certificate.certify`, for noise of no less than the rounding of the checkpoints;
-    infinite where θ does not hold the candidate, or by numbers that no other checks.
+    infinite where θ does not hold the candidate, or by numbers that no other checks. With ``trained``, the head that
+    training at a low precision would make of the candidates, an error is no less than the candidate would move there.
     """
     place, theta = _place(pair, result), pair.features._to(pair.theta)
     over, U, domain = place
@@ -86,4 +87,7 @@ def standard_errors(pair, result):
     made = certify(over, theta, U, spare, domain)
     variance = made.noise * float(theta.square().sum()) / spare
     more = max(1.0, pair.rounding**2 / theta.numel() / variance) ** 0.5
-    return torch.where(made.unchecked, math.inf, made.errors * more)
+    errors = torch.where(made.unchecked, math.inf, made.errors * more)
+    if trained is None:
+        return errors
+    return torch.maximum(errors, certify(over, pair.features._to(trained), U, spare, domain).errors)

@@ -20,6 +20,7 @@ from .errors import AuditError
 from .evidence import INPUTS, guesses, own, random_theta, reordered, standard_errors
 from .nulls import LEAST
 from .outcome import Examined
+from .precision import training_of
 from .simulation import errors, simulate
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
@@ -100,13 +101,13 @@ def _kept(result: Result) -> Result:
     )
 
 
-def _errors(pair, result: Result, spending, say) -> torch.Tensor | None:
+def _errors(pair, result: Result, training, spending, say) -> torch.Tensor | None:
     """The standard errors, where the head's change is explained and the time suffices."""
     if result.loss > pair.tolerance:
         return None
     try:
         with as_step(), within(spending.deadline(AFTER)):
-            return standard_errors(pair, result)
+            return standard_errors(pair, result, None if training is None else training.theta)
     except StepError as error:
         say(f"the standard errors could not be computed ({error})")
         return None
@@ -143,13 +144,17 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         say("attack: looking for the samples")
         result = attack(pair, pair.theta, n, seed, spending.share(_ATTACK), progress)
     result = _kept(result)
+    training = training_of(pair, result)
+    if pair.coarse:  # a loss that no precision foretells is not explained by one
+        pair.tolerance = pair.stored_tolerance if training is None else training.tolerance
     held, interrupted = None, result.status is Status.INTERRUPTED
     try:
-        held = _errors(pair, result, spending, say)
+        held = _errors(pair, result, training, spending, say)
     except KeyboardInterrupt:
         interrupted = True
     found = own(pair, pair.theta, result)
     first = Examined(result, result.X * pair.scale, found, None, held, _bias_mismatch(pair, result), losses)
+    first = dataclasses.replace(first, training=training, tolerance=pair.tolerance)
     if interrupted:
         return dataclasses.replace(first, interrupted=True)
     # The same work for all, in steps of n samples; those of "sparse" are of one.

@@ -40,6 +40,8 @@ SHOWN = 0.1
 _SURE, _SAME, _SAME_ERRORS = 0.02, 1e-3, 5.0
 # Largest mismatch of the bias, and how many times the rounding of θ it may be.
 _BIAS, _BIAS_ROUNDINGS, _MOST_BIAS = 0.01, 10.0, 0.1
+# And how many times what training at low precision leaves of θ; the share of a reference's loss that it may leave then.
+_BIAS_LOST, _BEYOND_LOST = 3.0, 1e-2
 # What is said of each flag of the attack.
 _FLAGS = {
     Flag.NOT_APART: "it is not told apart from another candidate",
@@ -49,17 +51,20 @@ _FLAGS = {
     Flag.AMBIGUOUS: "at this count of equations another set may fit as well",
     Flag.UNRESOLVED: "the head's change stays as it is while the candidate moves",
 }
+# What the attack doubts because the residual is no even noise; the rounding of a sample's own features settles it.
+_STRICT = (Flag.NOT_APART, Flag.UNRESOLVED)
 
 
 def unexplained_rank(pair, n) -> bool:
     """Whether θ has more directions above the rounding of its training than n samples make."""
     n = n * pair.features.positions
-    return pair.rank > n and subspace(pair.change, None, 0.0).rank > n
+    return pair.rank > n and subspace(pair.change, None, pair.tolerance if pair.coarse else 0.0).rank > n
 
 
-def bias_limit(pair) -> float:
-    """The mismatch of the bias that rounding may leave."""
-    return min(_MOST_BIAS, max(_BIAS, _BIAS_ROUNDINGS * pair.noise))
+def bias_limit(pair, training=None) -> float:
+    """The mismatch of the bias that rounding may leave, that of training too."""
+    lost = 0.0 if training is None else _BIAS_LOST * math.sqrt(training.foretold)
+    return min(_MOST_BIAS, max(_BIAS, _BIAS_ROUNDINGS * pair.noise, lost))
 
 
 def _against_all(made: Examined, pair, n: int) -> list[str]:
@@ -78,7 +83,7 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
         )
     if unexplained_rank(pair, n):
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
-    if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair):
+    if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair, made.training):
         told.append(
             f"the bias did not move by the sum of the candidates' weights: they differ by "
             f"{as_percent(made.bias_mismatch)}"
@@ -122,7 +127,9 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     discovered = benjamini_hochberg(chances)
     far_away = distances(made.result, again, pair.features.parity)
     numbers = (made.own_losses.tolist(), chances.tolist(), discovered.tolist())
-    for error, flag, far, own, chance, passed in zip(errors, flags, far_away, *numbers, strict=True):
+    training = made.training
+    marks = [None] * len(flags) if training is None or training.shows is None else training.shows.tolist()
+    for error, flag, shown, far, own, chance, passed in zip(errors, flags, marks, far_away, *numbers, strict=True):
         against = list(common)
         if math.isnan(chance):
             against.append("it has no p-value: no attack with nothing to find was run")
@@ -132,8 +139,13 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
                 f"is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
             )
         if explained:
-            if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED):
+            if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED) and not (shown and flag in _STRICT):
                 against.append(_FLAGS[flag])
+            if training is not None and shown is False:
+                against.append(
+                    f"training seems to have computed in {training.name}, and the rounding of its features there "
+                    "does not show in the head's change"
+                )
             if math.isnan(error):
                 against.append("its standard error was not computed, for want of time or memory")
             elif error >= _SURE:
@@ -151,13 +163,14 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     """Verdict, summary and findings on what the attacks gave; ``what`` the inputs are, in words."""
     loss, said = made.result.loss, findings(made, pair, n)
     lowest = min(made.references, default=math.nan)
-    beyond = bool(made.references) and loss <= _BEYOND * min(made.references + made.guesses)
+    far = _BEYOND if made.training is None else _BEYOND_LOST
+    beyond = bool(made.references) and loss <= far * min(made.references + made.guesses)
     usable = beyond and pair.moved <= MOST_MOVED
     held = [finding.recovered for finding in said]
     X = None
     if usable and any(held):
         verdict, X = "recovered", made.candidates[torch.tensor(held, device=made.candidates.device)]
-        summary = _came_back(made, pair, n, what, len(X), lowest)
+        summary = _came_back(made, said, pair, n, what, len(X), lowest)
     elif usable:
         verdict = "close"
         shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
@@ -200,7 +213,7 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     return Verdict(verdict, summary, said, X)
 
 
-def _came_back(made: Examined, pair, n, what, held, lowest) -> str:
+def _came_back(made: Examined, said, pair, n, what, held, lowest) -> str:
     """The summary where ``held`` of the candidates are recovered."""
     found = len(made.candidates)
     which = f"All {found}" if held == found == n else f"{held} of {found}"
@@ -210,6 +223,13 @@ def _came_back(made: Examined, pair, n, what, held, lowest) -> str:
         f"{as_power(made.result.loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or "
         "above. A second attack from other starts found the same."
     )
+    if made.training is not None:
+        worst = max(one.standard_error for one in said if one.recovered)
+        summary += (
+            f" They are recovered to the precision of training: it seems to have computed in {made.training.name}, "
+            f"which foretells a loss of {as_power(made.training.foretold)} on them. Each is off by about "
+            f"{as_percent(worst)} of its length, or less."
+        )
     if held < found:
         others = f"each of the other {found - held}" if found - held > 1 else "the other one"
         summary += f" Something speaks against {others}; see there."

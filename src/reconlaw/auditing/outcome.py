@@ -11,6 +11,7 @@ import torch
 from ..attack.result import Result
 from .checks import Check
 from .pool import Identified
+from .precision import Training
 
 # Verdicts, and the exit status of ``python -m reconlaw audit``; 2 is for arguments and files that do not serve.
 EXIT = {"unchanged": 0, "recovered": 1, "close": 3, "inconclusive": 3, "not determined": 4}
@@ -56,6 +57,8 @@ class Examined:
     simulated: tuple[tuple[float, float], ...] = ()
     control: float | None = None
     interrupted: bool = False
+    training: Training | None = None
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,8 @@ class Audit:
         ratio: equations for each unknown number of the samples, rank(θ)·p/(d·n), or less where features are
             dependent.
         tolerance: the loss at which θ counts as explained.
+        training: the precision at which training seems to have computed, and the loss that it foretells
+            (:class:`~reconlaw.auditing.precision.Training`); None where nothing shows one below that of the files.
         X: (k, d) recovered samples, or the candidates named, as the model sees them; None unless the verdict is
             "recovered".
         findings: for each candidate its own loss, p-value, standard error, and whether it is recovered, and why.
@@ -152,6 +157,7 @@ class Audit:
     own_losses: torch.Tensor | None = None
     null_losses: tuple[float, ...] = ()
     simulated: tuple[tuple[float, float], ...] = ()
+    training: Training | None = None
 
     @property
     def exit_code(self) -> int:

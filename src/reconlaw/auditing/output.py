@@ -5,10 +5,11 @@ The JSON is one object. Keys that do not apply are null.
 ``schema`` 1; ``reconlaw``, the version; ``verdict``, ``exit_code``, ``summary`` as of :class:`reconlaw.Audit`;
 ``changed``, an object from tensor to relative change (null where it was zero before); ``d``, ``p``, ``n``, ``outputs``,
 ``rank``; ``moved``, ``noise``, ``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``,
-``bias_mismatch``; ``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}``
-with ``x`` the d numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with
-``named`` a list of names and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each
-``{question, answer, kind}``; ``settings``; ``interrupted``.
+``bias_mismatch``; ``training``, ``{dtype, foretold}``, the precision of training and the loss it foretells;
+``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}`` with ``x`` the d
+numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with ``named`` a list of names
+and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each ``{question, answer, kind}``;
+``settings``; ``interrupted``.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def as_dict(made: Audit) -> dict:
         **{name: getattr(made, name) for name in plain},
         "changed": {name: _number(size) for name, size in made.changed.items()},
         **{name: _number(getattr(made, name)) for name in numbers},
+        "training": made.training and {"dtype": made.training.name, "foretold": made.training.foretold},
         "loss": None if made.result is None else _number(made.result.loss),
         "references": [_number(loss) for loss in made.references],
         "findings": findings,
