@@ -16,7 +16,7 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,6 +77,7 @@ def audit(
     sarif: str | os.PathLike | None = None,
     layer: str | None = None,
     weight_decay: bool | None = None,
+    clock: Callable[[], float] | None = None,
 ) -> Audit:
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
@@ -119,6 +120,7 @@ def audit(
             of LoRA adapters, as PEFT stores them, it is an adapted layer, and ``before`` the adapter at its start.
         weight_decay: True where the layer was trained with it and that does not show in the change by itself: its old
             rows then stand beside the samples (:func:`reconlaw.apart`). None to look whether it shows, False for none.
+        clock: gives the seconds of ``max_seconds``, as of :func:`reconlaw.reconstruct`; a clock of the wall where None.
 
     Returns:
         :class:`Audit`. Ctrl-C ends the attack early, and the report tells of the best so far.
@@ -130,6 +132,7 @@ def audit(
     spending = Spending(
         None if max_seconds is None else check_positive("max_seconds", max_seconds),
         None if max_steps is None else check_count("max_steps", max_steps),
+        clock,
     )
     if inputs is not None and not isinstance(inputs, Inputs):
         raise AuditError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from ..attack.run import wall_clock
 from ..features.budget import Budget
@@ -14,35 +15,39 @@ _LAST = 0.05
 class Spending:
     """The budget of one audit, None without limit; its seconds run from when it is made.
 
-    All parts together end with it: a part that took more than its share leaves less to the later ones.
+    All parts together end with it: a part that took more than its share leaves less to the later ones. ``clock`` gives
+    its seconds, those of the wall where None.
     """
 
-    def __init__(self, seconds: float | None, steps: int | None):
-        self.seconds, self.steps = seconds, steps
-        self._end = math.inf if seconds is None else wall_clock() + seconds
+    def __init__(self, seconds: float | None, steps: int | None, clock: Callable[[], float] | None = None):
+        self.seconds, self.steps, self.clock = seconds, steps, clock
+        self._end = math.inf if seconds is None else self._now() + seconds
+
+    def _now(self):
+        return (self.clock or wall_clock)()
 
     def _of(self, part):
-        return max(_LAST, min(part * self.seconds, self._end - wall_clock()))
+        return max(_LAST, min(part * self.seconds, self._end - self._now()))
 
     def _seconds(self, part, but):
-        return self._of(part) if but is None else max(self._of(part), self._end - wall_clock() - but * self.seconds)
+        return self._of(part) if but is None else max(self._of(part), self._end - self._now() - but * self.seconds)
 
     @property
     def spent(self) -> bool:
         """Whether its seconds are over."""
-        return wall_clock() >= self._end
+        return self._now() >= self._end
 
     def timer(self, part):
         """A function that says whether a part of its seconds, from now on, is over."""
-        end = math.inf if self.seconds is None else wall_clock() + self._of(part)
-        return lambda: wall_clock() >= end
+        end = math.inf if self.seconds is None else self._now() + self._of(part)
+        return lambda: self._now() >= end
 
     def deadline(self, part) -> Budget:
         """A part of its seconds, from now on."""
         if self.seconds is None:
             return Budget(lambda: math.inf)
-        end = wall_clock() + self._of(part)
-        return Budget(lambda: end - wall_clock())
+        end = self._now() + self._of(part)
+        return Budget(lambda: end - self._now())
 
     def share(self, part, most=None, but=None) -> dict:
         """A part of it as options of :func:`reconlaw.reconstruct`, ``most`` steps at most.
@@ -53,6 +58,7 @@ class Spending:
         return {
             "max_seconds": None if self.seconds is None else self._seconds(part, but),
             "max_steps": math.ceil(min(steps)) if steps else None,
+            **({} if self.clock is None else {"clock": self.clock}),
         }
 
     def __str__(self):
