@@ -56,13 +56,15 @@ def test_the_style_sheet_names_fonts_beside_it_and_hides_what_is_only_heard(math
 
 def test_a_formula_keeps_its_brackets_and_its_full_stop():
     parts = ["Take (", "n", "), for example ", "n", ". ", "p", " is ", "k", "-th; see ", "a", "/", "b", "—or “", "c"]
-    paragraph = nodes.paragraph()
-    for k, part in enumerate(parts):
+    paragraph = nodes.paragraph("", "", nodes.emphasis("", "Words"), nodes.Text("), for example "))
+    for k, part in enumerate(parts):  # equal texts stay where they are
         paragraph += nodes.math("", part) if k % 2 else nodes.Text(part)
+    paragraph += [nodes.Text(". "), nodes.math("", "m"), nodes.Text("), for example ")]
+    before = paragraph.astext()
     document = new_document("page")
     document += paragraph
     keep_together(None, document, "page")
-    assert paragraph.astext() == "".join(parts)
+    assert paragraph.astext() == before
     kept = [one.astext() for one in document.findall(nodes.inline)]
-    assert kept == ["(n),", "n.", "k-th;", "“c"]
-    assert len(list(document.findall(nodes.math))) == 7
+    assert kept == ["(n),", "n.", "k-th;", "“c.", "m),"]
+    assert len(list(document.findall(nodes.math))) == 8

@@ -126,12 +126,12 @@ def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
             continue
         whole = nodes.inline(classes=["together"])
         if opening:
-            parent.replace(around[0], nodes.Text(before[: opening.start()]))
+            parent[place - 1] = nodes.Text(before[: opening.start()])
             whole += nodes.Text(opening[0])
-        parent.replace(node, whole)
+        parent[place] = whole  # by its place: equal texts are equal to docutils, wherever they stand
         whole += node
         if closing:
-            parent.replace(around[1], nodes.Text(after[closing.end() :]))
+            parent[place + 1] = nodes.Text(after[closing.end() :])
             whole += nodes.Text(closing[0])
 
 
