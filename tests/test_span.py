@@ -1,5 +1,7 @@
 """One sample at a time where θ's rows span the samples' features."""
 
+import math
+
 import pytest
 import torch
 from test_inputs import body, draws
@@ -185,6 +187,21 @@ def test_the_number_of_processes_changes_no_bit():
         assert [entry.steps for entry in one.history] == [entry.steps for entry in two.history]
         assert len(one.X) in found and len(one.history) > 1  # kept block by block
         most = int(0.4 * one.steps)
+
+
+def test_a_budget_finishes_what_it_has_room_for_block_by_block():
+    """With the steps that the whole search took to its k-th improvement it finds what that had then."""
+    features, X = body(p=100), pictures(20)
+    theta, options = spread(features, X), {"method": "span", "inputs": Box(0.0, 1.0), "max_seconds": None}
+    whole = rl.reconstruct(theta, features, **options)
+    assert whole.converged and len(whole.history) > 2
+    for entry in whole.history[:2]:
+        part = rl.reconstruct(theta, features, **options, max_steps=math.ceil(entry.steps))
+        assert part.history[-1].loss == entry.loss and 0 < len(part.X) < 20
+        assert part.status.value == "budget spent" and f"{len(part.X)} of 20 samples were found" in part.message
+        assert "a larger max_steps" in part.message and rl.match(part.X, X).error.sort().values[len(part.X) - 1] < 1e-6
+    with pytest.raises(RuntimeError, match="max_steps was spent before a first input was found"):
+        rl.reconstruct(theta, features, **options, max_steps=10)
 
 
 @pytest.mark.parametrize("jobs", [0, 1.5, True])

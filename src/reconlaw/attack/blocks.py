@@ -1,8 +1,9 @@
 r"""The starts of a round in blocks, on as many processes as are wanted: each block is the same wherever it runs.
 
 A block descends from its starts on the deflated loss, then from where that came near zero on the loss itself, to its
-last digit (:mod:`reconlaw.attack.membership`). It runs on one thread and has a share of the steps that are left, the
-same for every block of a round, so that neither the number of processes nor their order changes a bit of the outcome.
+last digit (:mod:`reconlaw.attack.membership`). It runs on one thread and may take all the steps that the blocks before
+it have left. What these are a block elsewhere does not know beforehand: where it took more it is solved again with that
+many, so that neither the number of processes nor their order changes a bit of the outcome.
 """
 
 from __future__ import annotations
@@ -38,7 +39,6 @@ class Block:
         inputs: where the samples live.
         tol: at which a start has arrived.
         least: that the last steps aim at.
-        passes: that the block may make.
     """
 
     features: object
@@ -47,15 +47,14 @@ class Block:
     inputs: Inputs
     tol: float
     least: float
-    passes: float
 
     @full_precision()
-    def solve(self, X: torch.Tensor, over: Callable[[], bool]) -> tuple[torch.Tensor, int]:
-        """Samples from starts X, the best first, and the passes made; ``over`` says whether the time is."""
+    def solve(self, X: torch.Tensor, most: float, over: Callable[[], bool]) -> tuple[torch.Tensor, int]:
+        """Samples from starts X, the best first, and the passes made; ``most`` of them or ``over`` end it."""
         passes = Passes()
 
         def tick():
-            return passes.made >= self.passes or over()
+            return passes.made >= most or over()
 
         with counted(passes), unshared(), torch.inference_mode(False):
             X, loss = descend_each(Membership(self.features, self.Q, self.found), X, self.inputs, self.tol, tick)
@@ -68,19 +67,20 @@ class Block:
         return X[order], passes.made
 
 
-def _elsewhere(block, X, seconds, parent):
+def _elsewhere(block, X, most, seconds, parent):
     """A block in a process of its own, which may not have more than so many seconds."""
     work_for(parent)
     end = time.monotonic() + seconds
-    return block.solve(X, lambda: time.monotonic() >= end)
+    return block.solve(X, most, lambda: time.monotonic() >= end)
 
 
-def solved(block: Block, X: torch.Tensor, run, jobs: int, tick: Callable[[], bool]) -> Iterator:
+def solved(block: Block, X: torch.Tensor, most: float, run, jobs: int, tick: Callable[[], bool]) -> Iterator:
     """What :meth:`Block.solve` gives for each block of the starts X, in their order, as it comes.
 
     Args:
         block: of this round.
         X: (S, k), the starts.
+        most: passes that all blocks may make together.
         run: whose seconds bound the blocks.
         jobs: processes, as of :func:`reconlaw.sweep`; 1 works in this one.
         tick: called after every step here, or every block elsewhere; true ends the round.
@@ -88,14 +88,19 @@ def solved(block: Block, X: torch.Tensor, run, jobs: int, tick: Callable[[], boo
     parts = X.split(block_size(block.features, X.device))
     if jobs == 1 or X.device.type != "cpu" or len(parts) == 1:
         for part in parts:
-            yield block.solve(part, tick)
+            outcome = block.solve(part, most, tick)
+            most -= outcome[1]
+            yield outcome
         return
     one_by_one = get_active_backend()[0].supports_return_generator
     parallel = workers(jobs, 1, return_as="generator" if one_by_one else "list")
     parent, seconds = this_process(), run.left
-    outcomes = iter(parallel(delayed(_elsewhere)(block, part.clone(), seconds, parent) for part in parts))
+    outcomes = iter(parallel(delayed(_elsewhere)(block, part.clone(), most, seconds, parent) for part in parts))
     try:
-        for outcome in outcomes:
+        for part, outcome in zip(parts, outcomes, strict=True):
+            if outcome[1] > most:
+                outcome = block.solve(part, most, tick)
+            most -= outcome[1]
             yield outcome
             if tick():
                 return

@@ -31,7 +31,7 @@ from .._random import seeded_generator
 from ..features.gram import StepError
 from ..inputs import Inputs
 from .blocks import Block, solved
-from .membership import Membership, batch_size, block_size
+from .membership import Membership, batch_size
 from .projection import Projection, least_squares
 from .run import Run
 from .subspace import Subspace, subspace
@@ -105,9 +105,8 @@ class Span:
             generator = seeded_generator(f"attack, round {self.round} of the span", self.seed)
             X = self.inputs.starts(starts, self.features.d, generator).to(self.theta)
             most = math.inf if run.max_steps is None else 2 * run.samples * (run.max_steps - run.steps)
-            share = most / -(-starts // block_size(self.features, X.device))
-            block = Block(self.features, self.Q, self.basis, self.inputs, self.tol, self.least, share)
-            new, blocks = 0, solved(block, X, run, jobs, self._tick)
+            block = Block(self.features, self.Q, self.basis, self.inputs, self.tol, self.least)
+            new, blocks = 0, solved(block, X, most, run, jobs, self._tick)
             with contextlib.closing(blocks):
                 for samples, passes in blocks:
                     run.passes.made += passes
@@ -191,11 +190,15 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
             run.interrupt()
         else:
             run.remark(f"the search ended because its next step could not be computed ({error})")
+    if not len(search.found) and run.spent:
+        raise RuntimeError(
+            f"{run.spent} was spent before a first input was found whose features lie in the span of theta's "
+            f"{search.rank} rows; raise it"
+        )
     if not len(search.found):
         raise RuntimeError(
             f"no input was found whose features lie in the span of theta's {search.rank} rows; there may be more "
-            "samples than that, the inputs may lie elsewhere, or more time is needed: try method='varpro', or "
-            "another inputs="
+            "samples than that, or the inputs may lie elsewhere: try method='varpro', or another inputs="
         )
     if not search.full:
         run.remark(f"{len(search.found)} of {search.n} samples were found")
