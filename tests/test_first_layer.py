@@ -6,7 +6,7 @@ from torch import nn
 
 import reconlaw as rl
 from reconlaw import Flag, Status
-from reconlaw.networks.first_layer.certificate import _bits
+from reconlaw.networks.first_layer.certificate import half_space_bits
 from reconlaw.networks.first_layer.change import read_change
 from reconlaw.networks.first_layer.fit import Problem, fit, unit
 from reconlaw.networks.first_layer.masks import best_pair, climb, orthonormal
@@ -299,8 +299,8 @@ def test_nested_masks_pass_the_arithmetic_and_fail_as_half_spaces():
 
 def test_bits_are_those_of_counted_half_spaces():
     """Of 6 points in the plane, 12 of 64 signings are half-spaces; of as many points as dimensions, all."""
-    assert _bits(6, 2) == pytest.approx(torch.log2(torch.tensor(64 / 12)).item())
-    assert _bits(5, 5) == 0 and _bits(2000, 40) > 1000
+    assert half_space_bits(6, 2) == pytest.approx(torch.log2(torch.tensor(64 / 12)).item())
+    assert half_space_bits(5, 5) == 0 and half_space_bits(2000, 40) > 1000
 
 
 def test_inputs_are_read_off_under_any_activation():

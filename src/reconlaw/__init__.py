@@ -35,6 +35,7 @@ from .networks.kkt import kkt
 from .networks.ntk import ntk
 from .networks.replay import Replay, replay
 from .networks.retrace import Retrace, retrace, retrace_adam
+from .networks.silent import SilentNeurons, silent_neurons
 from .perturbation import Perturbation
 from .sweeps.store import StoreError
 from .sweeps.sweep import SweepError, grid, sweep
@@ -58,6 +59,7 @@ __all__ = [
     "Result",
     "Retrace",
     "ShardError",
+    "SilentNeurons",
     "SpanError",
     "Status",
     "StepError",
@@ -94,6 +96,7 @@ __all__ = [
     "retrace",
     "retrace_adam",
     "sharded",
+    "silent_neurons",
     "ssim",
     "sweep",
 ]

@@ -23,13 +23,10 @@ from ..._checks import check_count
 from ..._precision import full_precision
 from ..._random import seeded_generator
 from ...attack.run import Run, wall_clock
-from .change import Change, read_change
+from .change import read_change, read_rank
 from .fit import Problem
 from .result import FirstLayer, result_of
 from .search import Search
-
-_GAP = 30.0  # between singular values n and n + 1
-_ROUNDING = 4.0  # singular values above this many times that of rounding count
 
 
 @full_precision()
@@ -78,7 +75,7 @@ def first_layer(
     steps = None if max_steps is None else check_count("max_steps", max_steps)
     run = Run(max_seconds, progress, clock=clock or wall_clock, max_steps=steps)
     generator = seeded_generator("attack", seed)
-    rank, remark = _rank(change, n)
+    rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
     outcome = None
@@ -96,25 +93,3 @@ def first_layer(
     finally:
         run.close()
     return result_of(change, rank, n, outcome, run)
-
-
-def _rank(change: Change, n) -> tuple[int, str]:
-    """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
-    s = torch.linalg.svdvals(change.D)
-    p, m = change.D.shape
-    floor = max(change.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
-    above = int((s > _ROUNDING * floor).sum())
-    below = s.clamp_min(floor)
-    drops = below[:-1] / below[1:]
-    if n is not None and n < len(s) and float(drops[n - 1]) >= _GAP:
-        return n, "" if above == n else f"the change has more directions than n={n}, as noise leaves them"
-    at = int(drops.argmax()) + 1 if len(drops) else len(s)
-    rank = above if above < len(s) else at if len(drops) and float(drops[at - 1]) >= _GAP else 0
-    if not rank or rank == len(s) and p <= 2 * m:
-        return 0, ""
-    if n is not None and n != rank:
-        why = (
-            "samples that coincide or depend on others count once" if n > rank else "there are more, or more than them"
-        )
-        return rank, f"the change has rank {rank}, not n={n}: {why}"
-    return rank, ""

@@ -69,7 +69,7 @@ def certify(problem, X, fit, margins) -> Certificate:
         distance=torch.where(count > 0, off.amax(0), torch.inf),
         seen=(bit & spoken).sum(0) / share,
         agreement=((bit == sides) & spoken).sum(0) / share,
-        bits=torch.tensor([_bits(int(k), r) for k in count], dtype=X.dtype, device=X.device),
+        bits=torch.tensor([half_space_bits(int(k), r) for k in count], dtype=X.dtype, device=X.device),
         neurons=count,
     )
 
@@ -79,7 +79,7 @@ def _scale(residual):
     return residual.square().mean(1).amax().sqrt()
 
 
-def _bits(neurons: int, r: int) -> float:
+def half_space_bits(neurons: int, r: int) -> float:
     """log₂ of 2^p over the number of half-spaces of p points in general position in r dimensions."""
     if neurons <= r:
         return 0.0

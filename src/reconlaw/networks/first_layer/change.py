@@ -20,6 +20,8 @@ _POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _SILENT = (nn.Identity, nn.Flatten, nn.Unflatten)  # move numbers about, or do nothing
 # Training at a precision leaves a floor this much above the rounding of storage (measured: ten to twenty times).
 _TRAINING = 15.0
+_GAP = 30.0  # between singular values n and n + 1
+_ROUNDING = 4.0  # singular values above this many times that of rounding count
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +55,17 @@ class Change:
         return bool((self.V_after != self.V).any())
 
 
-def read_change(before, after, layer=None, head=None) -> Change:
-    """The change of a first layer; arguments as of :func:`reconlaw.first_layer`."""
+def read_change(before, after, layer=None, head=None, read_out=True) -> Change:
+    """The change of a first layer; arguments as of :func:`reconlaw.first_layer`.
+
+    Without ``read_out`` whatever stands above the ReLU is left alone: V is empty, and tuples are (W,) or (W, b).
+    """
     if isinstance(before, nn.Module) != isinstance(after, nn.Module):
         raise TypeError("before and after must both be networks, or both be tuples of tensors")
-    read = _of_network if isinstance(before, nn.Module) else _of_tensors
+    if isinstance(before, nn.Module):
+        read = _of_network if read_out else _layer_of_network
+    else:
+        read = _of_tensors if read_out else _layer_of_tensors
     old, new = read("before", before, layer, head), read("after", after, layer, head)
     for name, x, y in zip(("weight", "bias", "read-out"), old, new, strict=True):
         if (x is None) != (y is None) or x is not None and x.shape != y.shape:
@@ -71,7 +79,7 @@ def read_change(before, after, layer=None, head=None) -> Change:
         W0, W1 = torch.cat([W0, b0[:, None]], 1), torch.cat([W1, b1[:, None]], 1)
     if not bool((W1 != W0).any()):
         raise ValueError("the first layer is the same before and after: training moved nothing there")
-    if not bool(V0.any()) and not bool(V1.any()):
+    if read_out and not bool(V0.any()) and not bool(V1.any()):
         raise ValueError("the read-out is zero: no gradient reaches the first layer through it")
     rounding = _TRAINING * eps * float(W0.square().mean().sqrt())
     return Change(W0, W1, V0, V1, b0 is not None, rounding)
@@ -94,14 +102,33 @@ def _of_tensors(name, given, layer, head):
             f"{name} is a {type(given).__name__}; pass a network, or its tensors (W, V) or (W, b, V), "
             "W (p, d) of the first layer and V (K, p) of the read-out"
         )
-    W, V = (_tensor(f"{name}: {part}", given[at]) for part, at in (("W", 0), ("V", -1)))
-    W, V = check_matrix(f"{name}: W", W), V[None] if V.ndim == 1 else V
+    V = _tensor(f"{name}: V", given[-1])
+    W, b = _weights(name, given[:-1])
+    V = V[None] if V.ndim == 1 else V
     if V.ndim != 2 or V.shape[1] != len(W):
         raise ValueError(f"{name}: V has shape {tuple(V.shape)}; expected (K, {len(W)}), a column for each neuron")
-    b = _tensor(f"{name}: b", given[1]) if len(given) == 3 else None
+    return W, b, V.T[None]
+
+
+def _weights(name, given):
+    """W (p, d), and b (p,) or None, of (W,) or (W, b)."""
+    W = check_matrix(f"{name}: W", _tensor(f"{name}: W", given[0]))
+    b = _tensor(f"{name}: b", given[1]) if len(given) == 2 else None
     if b is not None and b.shape != W.shape[:1]:
         raise ValueError(f"{name}: b has shape {tuple(b.shape)}; expected ({len(W)},)")
-    return W, b, V.T[None]
+    return W, b
+
+
+def _layer_of_tensors(name, given, layer, head):
+    """The same without a read-out."""
+    if layer is not None:
+        raise ValueError("layer= names a layer of networks; tuples of tensors have none")
+    if not isinstance(given, tuple | list) or len(given) not in (1, 2):
+        raise TypeError(
+            f"{name} is a {type(given).__name__}; pass a network, or the tensors (W,) or (W, b) of its first layer"
+        )
+    W, b = _weights(name, given)
+    return W, b, W.new_zeros(1, len(W), 0)
 
 
 def _relu(module) -> bool | None:
@@ -116,12 +143,7 @@ def _relu(module) -> bool | None:
 
 def _of_network(name, network, layer, head):
     """The same of a network whose modules stand in the order in which they are applied."""
-    leaves = [(at, module) for at, module in network.named_modules() if not any(module.children())]
-    names = [at for at, _ in leaves]
-    trained = [k for k, (_, module) in enumerate(leaves) if isinstance(module, (nn.Linear, *_CONVOLUTIONS))]
-    start = _named(names, layer, "layer") if layer is not None else trained[0] if trained else None
-    if start is None or start not in trained:
-        raise ValueError(f"{name} has no linear layer or convolution {layer or ''}; name the first one by layer=")
+    leaves, names, trained, start = _start(name, network, layer)
     end = _named(names, head, "head") if head is not None else next((k for k in trained if k > start), None)
     if end is None or end <= start or not isinstance(leaves[end][1], nn.Linear):
         raise ValueError(
@@ -146,14 +168,45 @@ def _of_network(name, network, layer, head):
         raise ValueError(
             f"{name}: between {names[start]!r} and {names[end]!r} stand {active} ReLU modules; expected one"
         )
-    if getattr(first, "groups", 1) != 1:
-        raise ValueError(f"{name}: {names[start]!r} has groups={first.groups}; each group would be a layer of its own")
-    W, V = _tensor(f"{name}: {names[start]}.weight", first.weight).flatten(1), _tensor(f"{name}: V", last.weight)
-    b = None if first.bias is None else _tensor(f"{name}: {names[start]}.bias", first.bias)
+    W, b = _ungrouped(name, names[start], first)
+    V = _tensor(f"{name}: V", last.weight)
     positions, rest = divmod(V.shape[1], len(W))
     if rest or positions < 1 or positions > 1 and (pooled or isinstance(first, nn.Linear)):
         raise ValueError(f"{name}: {names[end]!r} takes {V.shape[1]} numbers, which {len(W)} neurons do not give")
     return W, b, V.reshape(len(V), len(W), positions).permute(2, 1, 0)
+
+
+def _start(name, network, layer):
+    """The modules without children as (name, module), their names, where linear layers stand, and where the layer."""
+    leaves = [(at, module) for at, module in network.named_modules() if not any(module.children())]
+    names = [at for at, _ in leaves]
+    trained = [k for k, (_, module) in enumerate(leaves) if isinstance(module, (nn.Linear, *_CONVOLUTIONS))]
+    start = _named(names, layer, "layer") if layer is not None else trained[0] if trained else None
+    if start is None or start not in trained:
+        raise ValueError(f"{name} has no linear layer or convolution {layer or ''}; name the first one by layer=")
+    return leaves, names, trained, start
+
+
+def _ungrouped(name, at, module):
+    """W (p, d), and b (p,) or None, of a linear layer or convolution."""
+    if getattr(module, "groups", 1) != 1:
+        raise ValueError(f"{name}: {at!r} has groups={module.groups}; each group would be a layer of its own")
+    W = _tensor(f"{name}: {at}.weight", module.weight).flatten(1)
+    return W, None if module.bias is None else _tensor(f"{name}: {at}.bias", module.bias)
+
+
+def _layer_of_network(name, network, layer, head):
+    """The same without a read-out: the layer, whose outputs a ReLU takes as they are."""
+    leaves, names, _, start = _start(name, network, layer)
+    at, module = next((leaf for leaf in leaves[start + 1 :] if not isinstance(leaf[1], _SILENT)), ("", None))
+    if module is None or not _relu(module):
+        what = "nothing" if module is None else f"{at!r}, {module}"
+        raise ValueError(
+            f"{name}: {names[start]!r} is followed by {what}; neurons are silent to samples where a ReLU takes their "
+            "values as they are. Where the ReLU is no module, pass the layer's tensors (W,) or (W, b)"
+        )
+    W, b = _ungrouped(name, names[start], leaves[start][1])
+    return W, b, W.new_zeros(1, len(W), 0)
 
 
 def _tuple(value):
@@ -165,3 +218,25 @@ def _named(names, name, what):
     if name not in names:
         raise ValueError(f"there is no layer {name!r} for {what}=; the network has {', '.join(names[:12])}")
     return names.index(name)
+
+
+def read_rank(change: Change, n) -> tuple[int, str]:
+    """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
+    s = torch.linalg.svdvals(change.D)
+    p, m = change.D.shape
+    floor = max(change.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
+    above = int((s > _ROUNDING * floor).sum())
+    below = s.clamp_min(floor)
+    drops = below[:-1] / below[1:]
+    if n is not None and n < len(s) and float(drops[n - 1]) >= _GAP:
+        return n, "" if above == n else f"the change has more directions than n={n}, as noise leaves them"
+    at = int(drops.argmax()) + 1 if len(drops) else len(s)
+    rank = above if above < len(s) else at if len(drops) and float(drops[at - 1]) >= _GAP else 0
+    if not rank or rank == len(s) and p <= 2 * m:
+        return 0, ""
+    if n is not None and n != rank:
+        why = (
+            "samples that coincide or depend on others count once" if n > rank else "there are more, or more than them"
+        )
+        return rank, f"the change has rank {rank}, not n={n}: {why}"
+    return rank, ""

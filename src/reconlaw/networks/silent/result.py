@@ -1,0 +1,191 @@
+r"""What came of a search for hyperplanes: samples, how well they are known, and what speaks for them.
+
+Three things are asked of a sample x̂_i read from the normals, none of which needs the truth:
+
+- *one-sided*: the neurons whose rows lie in its hyperplane are turned away from x̂_i, w_j·x̂_i + b_j ≤ 0, before and
+  after training. By chance so many signs are a half-space's for a share 2^−bits of their values
+  (:mod:`reconlaw.networks.first_layer.certificate`);
+- *complete*: most of the neurons that are turned away from x̂_i at both ends have rows in its hyperplane. Of samples
+  that depend on others the hyperplanes hold fewer;
+- *all of them*: a sample is where all the other hyperplanes meet, so one that is wrong moves others. All are called
+  recovered or none.
+
+The normal t_i of a hyperplane is known from its rows up to δt_i, of covariance C_i = σ² Σ_k v_k v_kᵀ/s_k² over their
+other singular directions, σ the noise of the change. The samples X = T⁻¹, T the normals as columns, move by −X δT X, so
+sample k by a standard error of (Σ_i x_kᵀ C_i x_k ‖x_i‖²)^½.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from ...attack.examine import RECOVERED, ROUGH
+from ...attack.result import Flag, Result, Status
+from ..first_layer.certificate import half_space_bits
+from ..first_layer.change import Change
+from ..first_layer.fit import unit
+from .faces import Search
+
+_BITS = 32.0  # a sample's neurons must speak so much for it
+_ONE_SIDED = 0.9  # of its neurons are turned away; some that wake do so between its batches, or at the very end
+_COMPLETE = 0.5
+_SAFE = 4.0  # errors stated are so many standard errors
+
+
+@dataclass(eq=False, repr=False)
+class SilentNeurons(Result):
+    r"""How a reconstruction from silent neurons ended: a :class:`~reconlaw.attack.result.Result`, and its evidence.
+
+    Attributes:
+        X: (n, d) samples, or patches of a convolution; of norm √d where the layer has no bias, which tells no norms.
+            Where hyperplanes are missing, one rough row for each that was found: the half-space its neurons lie in.
+        coefficients: (n, p), β with Δw_j = Σ_i β_ij x_i.
+        loss: share of the change that is not so.
+        silent: (p, n) bool, the neurons whose change holds nothing of a sample.
+        one_sided: (n,) share of the neurons in a sample's hyperplane that are turned away from it at both ends.
+        complete: (n,) share of the neurons turned away at both ends that are in its hyperplane.
+        bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
+        rank: dimension of the span of the inputs, read off the change; n where they are independent.
+    """
+
+    silent: torch.Tensor | None = None
+    one_sided: torch.Tensor | None = None
+    complete: torch.Tensor | None = None
+    bits: torch.Tensor | None = None
+    rank: int = 0
+
+
+def result_of(change: Change, rank: int, n: int | None, search: Search | None, run) -> SilentNeurons:
+    """What came of a search, in the words of the package."""
+    p, m = change.D.shape
+    d = m - change.bias
+    empty = change.D.new_zeros(0, m)
+    found = 0 if search is None else len(search.normals)
+    whole = search is not None and found == rank
+    evidence: dict = {}
+    errors, holds = empty[:, 0], empty[:, 0] > 0
+    if search is None or not found:
+        U = empty
+    else:
+        rows, held = search.rows, search.held
+        T = search.normals.T
+        E = torch.linalg.inv(T) if whole else -(held.to(T) - held.to(T).mean(0)).T @ rows.before
+        silent = rows.silent(held)
+        before, after = (W @ E.T for W in rows.weights)
+        side = torch.where((silent * before).sum(0) <= 0, 1.0, -1.0).to(E)
+        E, asked = unit(E * side[:, None]), (rows.moved | rows.still)[:, None]
+        away = (before * side <= 0) & (after * side <= 0) & asked
+        count = silent.sum(0)
+        one_sided = (silent & away).sum(0) / count
+        complete = (silent & away).sum(0) / away.sum(0).clamp_min(1)
+        evidence = {
+            "silent": silent,
+            "one_sided": one_sided,
+            "complete": complete,
+            "bits": torch.tensor(
+                [_bits(int(c), round(int(c) * float(s)), rank) for c, s in zip(count, one_sided, strict=True)]
+            ).to(E),
+        }
+        U = E @ rows.basis
+        if whole:
+            errors = _SAFE * _errors(search, E)
+            holds = (one_sided >= _ONE_SIDED) & (complete >= _COMPLETE) & (evidence["bits"] >= _BITS)
+        else:
+            errors, holds = torch.full_like(E[:, 0], math.inf), torch.zeros(found, dtype=torch.bool, device=E.device)
+    if change.bias:
+        last = U[:, -1:]
+        holds = holds & (last[:, 0] > 0)
+        X = U[:, :-1] / torch.where(last == 0, math.nan, last)
+        length = X.norm(dim=1)
+        errors = errors * (1 + length.square()).sqrt() * (1 + 1 / length)
+    else:
+        X = U * d**0.5
+    if whole and n is not None and n != rank:
+        holds = torch.zeros_like(holds)
+    every = bool(holds.all()) and whole
+    flags = tuple(_flag(float(e)) if every else Flag.UNRESOLVED for e in errors)
+    status = _status(rank, flags, run)
+    V = torch.cat([X, torch.ones_like(X[:, :1])], 1) if change.bias else X
+    beta = torch.linalg.lstsq(V.T, change.D.T).solution if found and bool(V.isfinite().all()) else V.new_zeros(found, p)
+    rest = change.D - beta.T @ V if found else change.D
+    return SilentNeurons(
+        X=X,
+        coefficients=beta,
+        loss=float(rest.square().sum() / change.D.square().sum()),
+        history=run.history,
+        converged=status is Status.RECOVERED,
+        determined=False if not rank else True if status is Status.RECOVERED else None,
+        sign_identifiable=True if found else None,
+        message=_message(status, change, rank, n, found, every, evidence, run),
+        seconds=run.seconds,
+        steps=run.steps,
+        method="silent neurons",
+        status=status,
+        flags=flags,
+        standard_errors=errors if found else None,
+        rank=rank,
+        **evidence,
+    )
+
+
+def _errors(search: Search, E):
+    """(r,) standard errors of unit rows E, in units of their length."""
+    rows, total = search.rows, torch.zeros_like(E[:, 0])
+    lengths = torch.linalg.inv(search.normals.T).norm(dim=1)  # of T⁻¹, whose rows E are but for length
+    for i in range(len(E)):
+        _, s, Vh = torch.linalg.svd(rows.Y[search.held[:, i]], full_matrices=False)
+        along = (E @ Vh[:-1].T) / s[:-1]
+        total += (rows.noise * lengths[i]) ** 2 * along.square().sum(1)
+    return total.sqrt() + torch.finfo(E.dtype).eps * torch.linalg.cond(search.normals)
+
+
+def _bits(neurons: int, turned_away: int, r: int) -> float:
+    """half_space_bits, less what the choice of the few on the other side allows."""
+    wrong = neurons - turned_away
+    choices = math.lgamma(neurons + 1) - math.lgamma(wrong + 1) - math.lgamma(turned_away + 1)
+    return half_space_bits(neurons, r) - choices / math.log(2)
+
+
+def _flag(error: float) -> Flag:
+    return Flag.RECOVERED if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
+
+
+def _status(rank, flags, run) -> Status:
+    if not rank:
+        return Status.NOT_DETERMINED
+    if len(flags) == rank and all(flag is Flag.RECOVERED for flag in flags):
+        return Status.RECOVERED
+    if any(flag is not Flag.UNRESOLVED for flag in flags):
+        return Status.IN_PART
+    return Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT if run.spent else Status.STALLED
+
+
+def _message(status, change, rank, n, found, every, evidence, run) -> str:
+    remarks = "".join(f"; {remark}" for remark in run.remarks)
+    if not rank:
+        return (
+            f"not determined: the change of the first layer fills its {min(change.D.shape)} dimensions, so no samples "
+            "stand out. Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, "
+            "weight decay, noise. Pass n= where noise is small beside the samples"
+        )
+    if found < rank:
+        return (
+            f"{status.value}: {found} of {rank} hyperplanes found, after {run.steps:.0f} steps; a sample is read where "
+            f"all the others meet, so none is known yet. Try another seed or more max_steps{remarks}"
+        )
+    if not every:
+        why = "" if n is None or n == rank else f"; n={n} samples of {rank} dimensions depend on each other"
+        return (
+            f"{status.value}: {rank} hyperplanes found, but their samples are not silent where they should be "
+            f"(one-sided {float(evidence['one_sided'].min()):.2f}, complete {float(evidence['complete'].min()):.2f}, "
+            f"{float(evidence['bits'].min()):.0f} bits){why}{remarks}"
+        )
+    least = int(evidence["silent"].sum(0).min())
+    norms = "" if change.bias else "; a layer without bias tells no norms, so rows have norm √d"
+    return (
+        f"{status.value}: {rank} samples, each silent to {least} neurons or more and turned away from all but "
+        f"{1 - float(evidence['one_sided'].min()):.1%} of them, after {run.steps:.0f} steps{norms}{remarks}"
+    )

@@ -1,0 +1,238 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import reconlaw as rl
+from reconlaw import Flag, Status
+from reconlaw.attack.run import Run
+from reconlaw.networks.first_layer.change import read_change
+from reconlaw.networks.silent.faces import Rows, Search
+
+
+def normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def dense(*above, width=600, inputs=64, bias=True, seed=0):
+    """A first layer with ReLU, and what stands above it."""
+    torch.manual_seed(seed)
+    above = above or (nn.Linear(width, 10),)
+    return nn.Sequential(nn.Linear(inputs, width, bias=bias), nn.ReLU(), *above).double()
+
+
+def trained(
+    before, X, y, steps=200, batch=None, loss=nn.functional.cross_entropy, optimiser=torch.optim.SGD, **options
+):
+    """A copy after training, on mini-batches where ``batch`` is given."""
+    after, order = copy.deepcopy(before), torch.Generator().manual_seed(9)
+    stepper = optimiser(after.parameters(), **{"lr": 0.05, **options})
+    for _ in range(steps):
+        rows = torch.randperm(len(X), generator=order)[: batch or len(X)]
+        stepper.zero_grad()
+        loss(after(X[rows]), y[rows]).backward()
+        stepper.step()
+    return after
+
+
+def digits(n=6, seed=0):
+    data = rl.data.digits(n, classes=tuple(range(10)), seed=seed)
+    return data.pixels, data.y.argmax(1)
+
+
+def squares(out, y):
+    return (out[:, 0] - y).square().mean()
+
+
+def logistic(out, y):
+    return nn.functional.softplus(-out[:, 0] * y).mean()
+
+
+def checked(result, X, most):
+    """Recovered, and rightly so: no error is above what is stated."""
+    report = rl.match(result.X, X)
+    assert result.status is Status.RECOVERED, result.message
+    assert result.flags == (Flag.RECOVERED,) * len(X) and result.rank == len(X) and result.determined
+    assert report.error.max() < most
+    assert bool((report.error[report.order.argsort()] <= result.standard_errors.cpu()).all())
+    return report
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_layers_above_mini_batches_and_momentum(seed):
+    X, y = digits(8, seed)
+    before = dense(nn.Linear(600, 50), nn.Tanh(), nn.Linear(50, 10), seed=seed)
+    checked(rl.silent_neurons(before, trained(before, X, y, batch=4, momentum=0.9)), X, 1e-10)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_a_margin_that_most_neurons_crossed_for(seed):
+    X = rl.data.digits(6, classes=tuple(range(10)), seed=seed).X
+    before = dense(nn.Linear(800, 1, bias=False), width=800, bias=False, seed=seed)
+    for layer in (before[0], before[2]):
+        layer.weight.data /= 3 * layer.weight.data.norm()
+    y = torch.tensor([1.0, -1.0] * 3, dtype=torch.float64)
+    after = trained(before, X, y, 1000, loss=logistic, lr=0.03)
+    assert (after[0].weight - before[0].weight).norm() > 2 * before[0].weight.norm()
+    result = rl.silent_neurons(before, after, 6)
+    checked(result, X, 1e-10)
+    assert torch.allclose(result.X.norm(dim=1), torch.full((6,), 8.0).double())  # no bias tells no norms
+
+
+def test_evidence_and_coefficients_are_those_of_the_samples():
+    X, y = digits(6)
+    before = dense()
+    after = trained(before, X, y, momentum=0.9)
+    result = rl.silent_neurons(before, after)
+    order = checked(result, X, 1e-10).order
+    change = after[0].weight - before[0].weight
+    assert torch.allclose(result.coefficients.T @ result.X, change.detach(), atol=1e-12)
+    awake = (X @ before[0].weight.T + before[0].bias > 0) & (X @ after[0].weight.T + after[0].bias > 0)
+    assert not bool((result.silent[:, order] & awake.T).any())
+    assert torch.equal(result.coefficients[order].abs() < 1e-12, result.silent[:, order].T)
+    assert bool((result.one_sided > 0.9).all() and (result.complete > 0.5).all() and (result.bits > 32).all())
+    assert result.loss < 1e-20
+
+
+def test_tensors_are_taken_for_networks():
+    X, y = digits(5)
+    before = dense()
+    after = trained(before, X, y)
+    tensors = [(net[0].weight.detach(), net[0].bias.detach()) for net in (before, after)]
+    assert torch.equal(rl.silent_neurons(*tensors).X, rl.silent_neurons(before, after, layer="0").X)
+
+
+def test_single_precision_is_allowed_for():
+    X, y = digits(6)
+    before = dense().float()
+    result = rl.silent_neurons(before, trained(before, X.float(), y, momentum=0.9))
+    checked(result, X, 1e-4)
+    assert result.X.dtype == torch.float64 and float(result.standard_errors.max()) < 1e-3
+
+
+def test_one_gradient_step_and_one_sample():
+    for n in (1, 2, 6):
+        X, y = digits(n, seed=3)
+        before = dense()
+        checked(rl.silent_neurons(before, trained(before, X, y, steps=1)), X, 1e-9)
+
+
+def test_a_permutation_of_neurons_and_a_rotation_of_inputs_change_nothing():
+    X, y = digits(5, 1)
+    before = dense()
+    after = trained(before, X, y)
+    told = rl.silent_neurons(before, after).X
+    turn, order = torch.linalg.qr(normal(64, 64, seed=5)).Q, torch.randperm(600)
+    tensors = [(net[0].weight.detach()[order] @ turn, net[0].bias.detach()[order]) for net in (before, after)]
+    assert rl.match(rl.silent_neurons(*tensors).X @ turn.T, told).error.max() < 1e-9
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_samples_that_depend_on_others_are_not_called_recovered(seed):
+    X = normal(9, 6, seed=seed)
+    X = X @ normal(6, 20, seed=10 + seed)  # nine samples of six dimensions
+    before = dense(nn.Linear(800, 1), width=800, inputs=20, bias=False, seed=seed)
+    after = trained(before, X, normal(9, seed=seed), 100, loss=squares, lr=1e-3)
+    result = rl.silent_neurons(before, after)
+    assert result.rank == 6 and result.status is not Status.RECOVERED
+    assert all(flag is Flag.UNRESOLVED for flag in result.flags)
+    assert rl.silent_neurons(before, after, 9).status is not Status.RECOVERED
+
+
+def test_what_moves_weights_otherwise_is_not_recovered():
+    X, y = digits(6)
+    before = dense()
+    for options in ({"optimiser": torch.optim.Adam, "lr": 1e-3}, {"weight_decay": 1e-2}):
+        result = rl.silent_neurons(before, trained(before, X, y, **options))
+        assert result.status is not Status.RECOVERED and not any(flag is Flag.RECOVERED for flag in result.flags)
+
+
+def test_a_share_of_the_neurons_alone_is_not_enough():
+    X, y = digits(8)
+    before = dense(width=60, seed=2)
+    before = dense(nn.Linear(60, 10), width=60, seed=2)
+    result = rl.silent_neurons(before, trained(before, X, y))
+    assert result.status is Status.STALLED and not result.converged
+    assert all(flag is Flag.UNRESOLVED for flag in result.flags)
+
+
+def test_budgets_end_the_search_and_say_so():
+    X, y = digits(8)
+    before = dense()
+    after = trained(before, X, y)
+    result = rl.silent_neurons(before, after, max_steps=1)
+    assert result.steps <= 128 and result.status in (Status.BUDGET_SPENT, Status.RECOVERED)
+    ticks = iter(range(1000))
+    result = rl.silent_neurons(before, after, max_seconds=1, clock=lambda: float(next(ticks)))
+    assert result.status is Status.BUDGET_SPENT and "hyperplanes found" in result.message
+    again = [rl.silent_neurons(before, after, seed=4) for _ in range(2)]
+    assert torch.equal(again[0].X, again[1].X) and again[0].steps == again[1].steps
+
+
+def test_interruption_returns_what_there_is(monkeypatch):
+    X, y = digits(8)
+    before = dense()
+    after = trained(before, X, y)
+
+    def stop(self, *_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Search, "_moved", stop)
+    monkeypatch.setattr(Search, "_keep", lambda *_: None)
+    result = rl.silent_neurons(before, after)
+    assert result.status is Status.INTERRUPTED and result.X.shape == (0, 64)
+
+
+def test_families_of_hyperplanes_are_not_taken_for_one():
+    """Rows of neurons to which two samples were silent, and one row more, single out a hyperplane that is neither's."""
+    X = normal(6, 64, seed=1)
+    mask = normal(400, 6, seed=2) > 0
+    mask[:60, :2] = False
+    beta = normal(400, 6, seed=3) * mask
+    beta[60, :2] = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    W = normal(400, 64, seed=4)
+    rows = Rows(read_change((W,), (W + beta @ X,), read_out=False), 6)
+    search = Search(rows, Run(max_steps=1), torch.Generator())
+    dual = torch.linalg.inv(X @ rows.basis.T)
+    mixed = dual[:, 0] * 2 + dual[:, 1]
+    held = rows.distances((mixed / mixed.norm())[:, None])[:, 0] < 8
+    assert int(held.sum()) > 60 and not search._held_in_place(held)
+    held = rows.distances((dual[:, 0] / dual[:, 0].norm())[:, None])[:, 0] < 8
+    assert int(held.sum()) > 150 and search._held_in_place(held)
+
+
+def test_bad_input_is_named():
+    W, b = normal(50, 8), normal(50, seed=1)
+    with pytest.raises(ValueError, match="same before and after"):
+        rl.silent_neurons((W,), (W,))
+    with pytest.raises(ValueError, match="pass one network's two states"):
+        rl.silent_neurons((W,), (W[:40],))
+    with pytest.raises(ValueError, match=r"is \[.*None.*\] before|before and"):
+        rl.silent_neurons((W, b), (W + 1,))
+    with pytest.raises(ValueError, match="expected \\(50,\\)"):
+        rl.silent_neurons((W, b[:3]), (W + 1, b[:3]))
+    with pytest.raises(TypeError, match="first layer"):
+        rl.silent_neurons(W, W + 1)
+    with pytest.raises(TypeError, match="both"):
+        rl.silent_neurons(dense(), (W,))
+    with pytest.raises(ValueError, match="NaN|finite"):
+        rl.silent_neurons((W,), (W * float("nan"),))
+    with pytest.raises(ValueError, match="layer= names"):
+        rl.silent_neurons((W,), (W + 1,), layer="0")
+    net = nn.Sequential(nn.Linear(8, 50), nn.Tanh(), nn.Linear(50, 1))
+    with pytest.raises(ValueError, match="followed by '1', Tanh"):
+        rl.silent_neurons(net, copy.deepcopy(net))
+    with pytest.raises(ValueError, match="followed by nothing"):
+        rl.silent_neurons(nn.Sequential(nn.Linear(8, 50)), nn.Sequential(nn.Linear(8, 50)))
+    with pytest.raises(ValueError, match="max_steps"):
+        rl.silent_neurons((W,), (W + 1,), max_steps=0)
+    with pytest.raises(ValueError, match="n="):
+        rl.silent_neurons((W,), (W + 1,), n=0)
+
+
+def test_a_change_that_fills_the_space_is_not_determined():
+    W = normal(200, 8)
+    result = rl.silent_neurons((W,), (W + normal(200, 8, seed=1),))
+    assert result.status is Status.NOT_DETERMINED and result.determined is False and result.X.shape == (0, 8)
+    assert "not determined" in result.message
