@@ -288,12 +288,22 @@ def test_the_keyboard_and_a_screen_reader_suffice(calculator):
         assert line in tree, tree
 
 
+def test_the_table_is_whole_between_two_sidebars(calculator):
+    one = calculator(viewport={"width": 1280, "height": 900})
+    for name in (*ARCHITECTURES, "own"):
+        one.part("architecture").select_option(name)
+        assert one.page.locator(".rc-scroll").evaluate("e => e.scrollWidth <= e.clientWidth"), name
+
+
 @pytest.mark.parametrize("width", [390, 320])
 def test_it_fits_a_phone(calculator, width):
     one = calculator(viewport={"width": width, "height": 844}, has_touch=True, is_mobile=True)
     for name in (*ARCHITECTURES, "own"):
         one.part("architecture").select_option(name)
         assert one.page.evaluate("() => document.scrollingElement.scrollWidth <= innerWidth"), name
+        if width == 390:
+            table = one.page.locator(".rc-scroll")
+            assert table.evaluate("e => e.scrollWidth <= e.clientWidth"), f"the table of {name} is cut"
         box = one.part("chart").bounding_box()
         for label in one.part("chart").locator("text").all():
             place = label.bounding_box()
