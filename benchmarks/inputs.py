@@ -3,14 +3,20 @@
 "heads": n = 6 digits in [0, 1], K = 10, head trained by cross-entropy and momentum on a frozen body, random or trained
 on other digits before, in float64 or float32 throughout. "one output": n = 4 digits behind GELU features with biases
 and one regression output, at p/dn. "family": the same in the span of 16 principal components of other digits, at 1.25
-equations for each unknown. A set is whole where every sample's signed relative error is below 1e-2. "claimed" counts
-the sets that are called recovered in whole, "samples_called" the samples that are called recovered, in sets whole or
-not; "…_wrong" those of them that are off by more than 1e-2.
+equations for each unknown. "cifar", on request since it needs the photographs: ten of CIFAR-10, one a class,
+standardised channel by channel, and a head of ten classes on a convolutional body with biases, p = 16,384.
+
+A set is whole where every sample's signed relative error is below 1e-2. "claimed" counts the sets that are called
+recovered in whole, "samples_called" the samples that are called recovered, in sets whole or not; "…_wrong" those of
+them that are off by more than 1e-2.
 
     python benchmarks/inputs.py
+    python benchmarks/inputs.py --what cifar --cifar PATH
 """
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import common
 import honesty
@@ -22,6 +28,7 @@ from reconlaw._random import seeded_generator
 
 OTHERS = 1000  # digits that bodies are trained on, and families taken of: none of them is attacked
 SIDE, D = 8, 64
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)  # of CIFAR-10's channels, as people standardise it
 
 
 def digits():
@@ -80,6 +87,33 @@ def fine_tuned(s: dict):
     return theta, rl.ModuleFeatures(made.double(), (D,), device=s["device"]), X.to(dtype).double()
 
 
+def photographs(s: dict):
+    """A head on standardised photographs, one a class; the box of their pixels."""
+    data = rl.data.cifar10(n=s["n"], classes=rl.data.cifar.CLASSES, root=s.get("root"))
+    mean, std = (torch.tensor(v, dtype=torch.float64)[:, None] for v in (MEAN, STD))
+    X = ((data.pixels.unflatten(1, (-1, 3)).transpose(1, 2) - mean) / std).flatten(1)
+    dtype = getattr(torch, s["dtype"])
+    torch.manual_seed(s["seed"])
+    layers = nn.Conv2d(3, 16, 3, padding=1), nn.GELU(), nn.Conv2d(16, 64, 3, stride=2, padding=1), nn.GELU()
+    made = nn.Sequential(nn.Unflatten(1, (3, 32, 32)), *layers, nn.Flatten())
+    head = nn.Linear(64 * 16 * 16, 10).to(dtype)
+    made = made.to(dtype).requires_grad_(False)
+    before, F, y = head.weight.detach().clone(), made(X.to(dtype)), data.y.argmax(1)
+    sgd = lambda parameters: torch.optim.SGD(parameters, 0.01, momentum=0.9)  # noqa: E731
+    cross_entropy(head.parameters(), lambda rows: head(F[rows]), y, sgd, s["steps"])
+    theta = head.weight.detach().double() - before.double()
+    features = rl.ModuleFeatures(made.double(), (3072,), device=s["device"])
+    return theta, features, X.to(dtype).double(), rl.inputs.pixels((3, 32, 32), MEAN, STD)
+
+
+def least_psnr(found, X):
+    """In dB, of pixels in [0, 1]; each sample's nearest."""
+    std = torch.tensor(STD, dtype=torch.float64).repeat_interleave(1024)
+    nearest = found[torch.cdist(X, found).argmin(1)]
+    error = ((nearest - X) * std).square().mean(1).clamp_min(1e-32)
+    return float(-10 * error.log10().max())
+
+
 def layer(s: dict, p: int):
     made = rl.networks.TwoLayer(D, p, activation="gelu", bias=True, seed=s["seed"]).body
     return rl.ModuleFeatures(made, (D,), device=s["device"])
@@ -107,11 +141,12 @@ def family(s: dict):
 
 
 def work(s: dict) -> dict:
-    made = {"heads": fine_tuned, "one output": one_output, "family": family}[s["what"]](s)
-    theta, features, X = made[:3]
-    inputs = made[3] if s["what"] == "family" else {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
+    makers = {"heads": fine_tuned, "one output": one_output, "family": family, "cifar": photographs}
+    theta, features, X, *where = makers[s["what"]](s)
+    inputs = where[0] if where else {"box": rl.inputs.Box(0.0, 1.0), "free": rl.inputs.Free()}[s["in"]]
     result = common.attack(theta, features, s["n"], inputs=inputs, seed=s["seed"], max_steps=s["max_steps"])
-    return common.scores(result, X) | honesty.judged(result, X) | {"message": result.message}
+    more = {"least_psnr": least_psnr(result.X.cpu(), X)} if s["what"] == "cifar" else {}
+    return common.scores(result, X) | honesty.judged(result, X) | {"message": result.message} | more
 
 
 NAMES = ("what", "body", "pretrained", "dtype", "in", "ratio", "n", "max_steps")
@@ -130,6 +165,7 @@ def figures(results: list[dict], _) -> dict:
         "median_seconds": common.median(r["seconds"] for r in results),
         "not_finite": len(results) - len(worst),
         "worst_errors": sorted(worst)[-3:],
+        "least_psnr": min((r["least_psnr"] for r in results if "least_psnr" in r), default=None),
     }
 
 
@@ -152,7 +188,8 @@ def settings(what, seed, max_steps, **more):
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--what", nargs="+", default=["heads", "one output", "family"])
-    options.add_argument("--seeds", type=int, help="sets (5 of heads, 10 of the others)")
+    options.add_argument("--seeds", type=int, help="sets (5 of heads, 3 bodies of cifar, 10 of the others)")
+    options.add_argument("--cifar", type=Path, help="folder, archive or .bin of CIFAR-10's binary version (downloaded)")
     options.add_argument("--steps", type=int, help="a set (30,000)")
     args = common.parse(options)
     budget, cells = args.steps or (3_000 if args.tiny else 30_000), []
@@ -173,7 +210,13 @@ def main() -> None:
         cells += [settings("one output", seed, budget, ratio=ratio, n=4) for seed in others for ratio in ratios]
     if "family" in args.what:
         cells += [settings("family", seed, budget, n=4, k=16, **{"in": "family"}) for seed in others]
-    common.run("inputs", args, cells, work, summarise)
+    if "cifar" in args.what:
+        cells += [
+            settings("cifar", seed, budget, n=10, steps=100, dtype=dtype, body="cnn-gelu")
+            for dtype in ("float64", "float32")
+            for seed in range(args.seeds or 3)
+        ]
+    common.run("inputs", args, cells, common.Located(work, args.cifar), summarise)
 
 
 if __name__ == "__main__":

@@ -133,6 +133,25 @@ def test_a_set_recovered_in_part_is_not_counted_as_claimed():
     assert (row["claimed"], row["claimed_wrong"], row["samples_called"], row["samples_wrong"]) == (1, 1, 3, 1)
 
 
+def test_photographs_lie_in_their_box_behind_a_head_of_ten_classes(tmp_path):
+    import inputs
+
+    path = tmp_path / "photographs.bin"  # a record of each class, of random bytes
+    records = torch.randint(256, (10, 3073), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    records[:, 0] = torch.arange(10)
+    path.write_bytes(records.numpy().tobytes())
+    s = {"n": 10, "seed": 0, "dtype": "float32", "steps": 5, "device": "cpu", "root": path}
+    theta, features, X, box = inputs.photographs(s)
+    assert theta.shape == (10, 16_384) and features.d == 3072
+    assert float(torch.linalg.lstsq(features(X).T, theta.T).residuals.sum()) < 1e-10 * float(theta.square().sum())
+    low, high = box.bounds(X)
+    torch.testing.assert_close(255 * (X - low) / (high - low), records[:, 1:].double(), rtol=0, atol=1e-3)
+    grey = (high - low) / 255  # every pixel off by a level, channel by channel
+    assert inputs.least_psnr(X + grey, X) == pytest.approx(20 * math.log10(255))
+    missing = run_benchmark("inputs", tmp_path, "--what", "cifar", "--cifar", tmp_path / "none.bin", "--jobs", "1")
+    assert missing.returncode == 1 and "does not exist; give a folder, an archive or a .bin file" in missing.stderr
+
+
 @pytest.fixture
 def bench(tmp_path, monkeypatch):
     """A benchmark of three cells in this process: ``bench(*options, fail=k)`` runs it, and returns what it wrote."""
