@@ -217,6 +217,7 @@ def judged(recovered, pair=None, second=True, **changes):
         "bounded": False,
         "decay": Decay(),
         "coarse": (),
+        "random_layers": ["BatchNorm2d"],
     }
     usual |= {"features": SimpleNamespace(parity=recovered.parity, positions=1)}
     usual |= {"rank": recovered.rank, "noise": recovered.noise, "count": lambda n: SimpleNamespace(enough=True)}
@@ -259,17 +260,27 @@ def test_each_thing_that_speaks_against_a_sample_makes_it_close(recovered, given
     assert "not confirmed" in text and "came back" not in text and len(parsed.images) == N
 
 
-@pytest.mark.parametrize(("times", "shown"), [(50, True), (2, False)])
-def test_an_inconclusive_attack_shows_what_is_clearly_better_than_chance_unconfirmed(recovered, times, shown, tmp_path):
+@pytest.mark.parametrize("times, by_itself, verdict", [(50, True, "close"), (50, False, None), (2, True, None)])
+def test_candidates_that_are_clearly_better_than_chance_are_close(recovered, times, by_itself, verdict, tmp_path):
     """Batch norm in training mode ends so: not far below the references, with candidates beside the samples."""
     from reconlaw.auditing.report import write
 
-    made = judged(recovered, references=(times * recovered.result.loss,))
-    assert (made.verdict, made.exit_code, made.X) == ("inconclusive", 3, None) and not made.held.any()
-    assert all("stand out" in finding.against[0] for finding in made.findings)
-    assert ("batch norm or dropout in training mode" in made.summary) == shown
-    text, parsed = page(write(made, tmp_path / "inconclusive.html"))
+    nulls = recovered.null_losses if by_itself else (1e-30,) * 20
+    made = judged(recovered, references=(times * recovered.result.loss,), null_losses=nulls)
+    assert (made.verdict, made.exit_code, made.X) == (verdict or "inconclusive", 3, None) and not made.held.any()
+    assert all(finding.against for finding in made.findings)
+    text, parsed = page(write(made, tmp_path / "close.html"))
+    shown = times == 50
     assert len(parsed.images) == N * shown and ("They are not confirmed" in text) == shown and "came back" not in text
+    assert ("clearly better than where there is nothing to find" in made.summary) == (verdict == "close")
+    if verdict is None:
+        assert ("batch norm or dropout in training mode" in made.summary) == shown
+        assert by_itself == all("stand out" in finding.against[0] for finding in made.findings)
+
+
+def test_a_layer_that_acts_otherwise_in_training_is_named_as_a_cause(recovered):
+    made = judged(recovered, {"tolerance": 1e-30})
+    assert "training mode (the body holds BatchNorm2d), Adam" in made.summary
 
 
 def test_without_a_second_attack_nothing_is_recovered(recovered):

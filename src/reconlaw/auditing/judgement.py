@@ -34,7 +34,7 @@ from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
 _BEYOND = 1e-3
-# Below this share of it candidates are shown although the audit is inconclusive.
+# Below this share of it candidates are shown, and close where one of them passes by its own loss as well.
 SHOWN = 0.1
 # Largest standard error of a recovered sample; how far two attacks may end from one another, and in standard errors.
 _SURE, _SAME, _SAME_ERRORS = 0.02, 1e-3, 5.0
@@ -51,6 +51,7 @@ _FLAGS = {
     Flag.AMBIGUOUS: "at this count of equations another set may fit as well",
     Flag.UNRESOLVED: "the head's change stays as it is while the candidate moves",
 }
+_CHANCE = "the attack as a whole does not stand out far enough from where there is nothing to find"
 # What the attack doubts because the residual is no even noise; the rounding of a sample's own features settles it.
 _STRICT = (Flag.NOT_APART, Flag.UNRESOLVED)
 
@@ -76,10 +77,11 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
             "explain the head as well as the right one" + _simulations(made)
         )
     if result.loss > pair.tolerance:
+        there = f" (the body holds {', '.join(pair.random_layers)})" if pair.random_layers else ""
         told.append(
             f"the head's change is explained to a loss of {as_power(result.loss)}, not down to "
             f"{as_power(pair.tolerance)}: training in lower precision, weight decay (weight_decay=True), batch norm or "
-            "dropout in training mode, Adam, or inputs that lie elsewhere would leave that"
+            f"dropout in training mode{there}, Adam, or inputs that lie elsewhere would leave that"
         )
     if unexplained_rank(pair, n):
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
@@ -111,6 +113,16 @@ def _simulations(made: Examined) -> str:
     )
 
 
+def passing(made: Examined) -> list[bool]:
+    """Whether the own loss of each candidate passes the rule over their p-values."""
+    return benjamini_hochberg(_chances(made)).tolist()
+
+
+def _chances(made: Examined) -> torch.Tensor:
+    nulls = torch.tensor(made.null_losses, dtype=torch.float64, device="cpu")
+    return p_values(made.own_losses, nulls) if len(nulls) else torch.full_like(made.own_losses, math.nan)
+
+
 def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     """What is said of each candidate."""
     common, found, second = _against_all(made, pair, n), [], made.second
@@ -122,11 +134,8 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
     bounded = not pair.count(len(made.candidates)).enough and pair.bounded
-    nulls = torch.tensor(made.null_losses, dtype=torch.float64, device="cpu")
-    chances = p_values(made.own_losses, nulls) if len(nulls) else torch.full_like(made.own_losses, math.nan)
-    discovered = benjamini_hochberg(chances)
     far_away = distances(made.result, again, pair.features.parity)
-    numbers = (made.own_losses.tolist(), chances.tolist(), discovered.tolist())
+    numbers = (made.own_losses.tolist(), _chances(made).tolist(), passing(made))
     training = made.training
     marks = [None] * len(flags) if training is None or training.shows is None else training.shows.tolist()
     for error, flag, shown, far, own, chance, passed in zip(errors, flags, marks, far_away, *numbers, strict=True):
@@ -135,8 +144,8 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
             against.append("it has no p-value: no attack with nothing to find was run")
         elif not passed:
             against.append(
-                f"its p-value is {as_power(chance)}, by {len(nulls)} candidates that the same attack found where there "
-                f"is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
+                f"its p-value is {as_power(chance)}, by {len(made.null_losses)} candidates that the same attack found "
+                f"where there is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
             )
         if explained:
             if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED) and not (shown and flag in _STRICT):
@@ -167,18 +176,22 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     beyond = bool(made.references) and loss <= far * min(made.references + made.guesses)
     usable = beyond and pair.moved <= MOST_MOVED
     held = [finding.recovered for finding in said]
+    # Not down to rounding, and yet clearly better than chance, the attack as a whole and some candidate by itself.
+    better = bool(made.references) and loss <= SHOWN * min(made.references + made.guesses)
+    better = better and pair.moved <= MOST_MOVED and any(passing(made))
     X = None
     if usable and any(held):
         verdict, X = "recovered", made.candidates[torch.tensor(held, device=made.candidates.device)]
         summary = _came_back(made, said, pair, n, what, len(X), lowest)
-    elif usable:
+    elif usable or better:
         verdict = "close"
+        said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (_CHANCE,)) for one in said)
         shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
         reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         summary = (
-            f"The head's change is explained to a loss of {as_power(loss)}, far better than where there is nothing to "
-            f"find ({as_power(lowest)}), but none of the {len(said)} candidates is confirmed: {reasons}. Some may be "
-            "close to training data. Treat the head as leaking."
+            f"The head's change is explained to a loss of {as_power(loss)}, {'far' if usable else 'clearly'} better "
+            f"than where there is nothing to find ({as_power(lowest)}), but none of the {len(said)} candidates is "
+            f"confirmed: {reasons}. Some may be close to training data. Treat the head as leaking."
         )
     elif loss <= pair.tolerance and not made.references:
         verdict = "close"
@@ -188,8 +201,7 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         )
     else:
         verdict = "inconclusive"
-        chance = "the attack as a whole does not stand out far enough from where there is nothing to find"
-        said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (chance,)) for one in said)
+        said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (_CHANCE,)) for one in said)
         if beyond:
             how = "is low, but the body changed too much for it to mean anything"
         elif not made.references:
