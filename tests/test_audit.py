@@ -870,6 +870,48 @@ def test_json_and_sarif_say_what_the_audit_says(recovered, tmp_path):
     assert is_json(write_json(recovered, tmp_path / "audit.sarif", sarif=True).read_bytes())
 
 
+def _object(**properties):
+    """An object of these properties, all of them required, and no others."""
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+# What SARIF 2.1.0 (sections 3.13 to 3.52) asks of the parts of a log that an audit writes; types and names are its own.
+_TEXT = _object(text={"type": "string", "minLength": 1})
+_PLACE = _object(physicalLocation=_object(artifactLocation=_object(uri={"type": "string", "format": "uri-reference"})))
+_RESULT = _object(
+    ruleId={"type": "string"},
+    level={"enum": ["none", "note", "warning", "error"]},
+    message=_TEXT,
+    locations={"type": "array", "items": _PLACE, "minItems": 1},
+)
+_RULES = {"type": "array", "items": _object(id={"type": "string"}, shortDescription=_TEXT), "uniqueItems": True}
+_DRIVER = _object(name={"type": "string"}, version={"type": "string"}, rules=_RULES)
+_RUN = _object(tool=_object(driver=_DRIVER), results={"type": "array", "items": _RESULT})
+SARIF = _object(
+    **{"$schema": {"type": "string", "format": "uri"}, "version": {"const": "2.1.0"}},
+    runs={"type": "array", "items": _RUN, "minItems": 1, "maxItems": 1},
+)
+
+
+@pytest.mark.parametrize("verdict", list(EXIT))
+def test_a_sarif_log_has_what_code_scanning_requires(recovered, verdict, tmp_path):
+    """Every status, also of a checkpoint whose name is no plain word."""
+    import json
+
+    validator = pytest.importorskip("jsonschema").Draft7Validator(SARIF)
+    from reconlaw.auditing.output import as_sarif, write_json
+
+    made = dataclasses.replace(recovered, verdict=verdict, settings=recovered.settings | {"after": "my model.pt"})
+    log = json.loads(write_json(made, tmp_path / "a.sarif", sarif=True).read_text(encoding="utf-8"))
+    assert [error.message for error in validator.iter_errors(log)] == [] and log == as_sarif(made)
+    assert len(log["runs"][0]["results"]) == (verdict != "unchanged")
+    for part in log["runs"][0]["results"]:
+        place = part["locations"][0]["physicalLocation"]["artifactLocation"]
+        assert place["uri"] == "my%20model.pt"
+        del part["message"]["text"]  # the schema can fail
+        assert not validator.is_valid(log)
+
+
 def test_json_has_the_keys_that_its_schema_documents(recovered):
     from reconlaw.auditing import output
 

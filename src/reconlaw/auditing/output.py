@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from urllib.parse import quote
 
 from .._files import write_whole
 from .._version import __version__
@@ -82,7 +83,7 @@ def as_sarif(made: Audit) -> dict:
     """The audit as a SARIF 2.1.0 log of at most one result, at the checkpoint ``after``; none where nothing changed."""
     results = []
     if made.verdict in _LEVELS:
-        place = {"artifactLocation": {"uri": str(made.settings.get("after", "after"))}}
+        place = {"artifactLocation": {"uri": quote(str(made.settings.get("after", "after")))}}
         results.append(
             {
                 "ruleId": made.verdict.replace(" ", "-"),
