@@ -304,6 +304,20 @@ def test_one_direction_of_theta_does_not_hide_the_others():
         assert result.loss < 1e-20  # of θ itself
 
 
+@pytest.mark.parametrize(("least", "told"), [(1e-3, False), (1e-9, True)])
+def test_rows_below_the_noise_are_named(least, told):
+    """The fourth row of θ is above the noise, or below: what did not come back may lie in what was not searched."""
+    features = body(p=150)
+    X = torch.rand(4, 6, generator=draws(4), dtype=torch.float64)
+    A = torch.linalg.qr(torch.randn(4, 4, generator=draws(8), dtype=torch.float64)).Q
+    theta = (A * torch.tensor([1.0, 1e-1, 1e-2, least])) @ A.T @ features(X)
+    theta += 1e-8 * theta.std() * torch.randn(theta.shape, generator=draws(5), dtype=torch.float64)
+    options = {"inputs": Box(0.0, 1.0), "tol": 1e-14, "max_seconds": None, "max_steps": 5}
+    result = rl.reconstruct(theta, features, 4, **options)
+    assert result.status.value == "budget spent"
+    assert ("only 3 of 4 independent rows of theta stand above its noise" in result.message) == told
+
+
 def test_sgd_stays_in_its_box():
     features = body(p=60)
     X = torch.rand(2, 6, generator=draws(4), dtype=torch.float64)

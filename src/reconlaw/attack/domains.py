@@ -164,6 +164,11 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
         if (n >= _MANY or T > 1) and applies(search.space, n * T):
             Span(features, theta, n, run, seed, tol, inputs).search()
         search.atoms()
+        held, rows = len(search.whitened), min(n * T, len(theta))
+        if held < rows:
+            run.remark(
+                f"only {held} of {rows} independent rows of theta stand above its noise, the search saw no others"
+            )
         if run.best is None:  # the budget went before a first descent
             U = search.first_atoms()
             run.record(U, Projection(features, theta, U).loss, "start")
