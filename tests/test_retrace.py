@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -349,3 +350,51 @@ def test_choices_that_make_other_samples_take_the_claim_back():
     found = rl.retrace(train(X, 1.0), train, NEAR, inputs=rl.inputs.Free(), choices=choices)
     assert found.mismatch < 1e-9 and len(found.rivals) == 1, found
     assert set(found.flags) == {rl.Flag.AMBIGUOUS} and found.status is rl.Status.AMBIGUOUS, found
+
+
+def _descended(seed, p, outputs):
+    """Two steps of descent behind ReLU on three samples in space."""
+    draw = np.random.default_rng(seed).standard_normal
+    W, X, y = (torch.from_numpy(draw(shape)) for shape in ((p, 3), (3, 3), (3, outputs)))
+
+    def train(X):
+        F, w = torch.relu(X @ W.T), X.new_zeros(p, outputs)
+        for _ in range(2):
+            w = w + F.T @ (y - F @ w) / p
+        return w
+
+    return train, X
+
+
+# θ = Σ α_i relu(W x_i) tells α_i x_i where ReLU is linear, and α_i depends on the lengths: other lengths fit as well.
+# Such a set was called recovered, because the other point lay beyond the edge of a neuron and seemed to check it.
+def test_an_edge_nearby_is_no_equation():
+    train, X = _descended(1, 30, 1)
+    near = torch.tensor([[-0.957, 0.228, -9.836], [-0.604, 2.462, -5.249], [0.310, 0.091, -0.034]]).double()
+    found = rl.retrace(train(X), train, near, inputs=rl.inputs.Free())
+    assert found.mismatch < 1e-9 and float((found.X - X).norm()) > 1, found
+    assert found.equations == found.unknowns == 9 and found.status is rl.Status.AMBIGUOUS, found
+
+
+# Of each of these seeds a set with another second sample gives θ back, and either set was called recovered.
+@pytest.mark.parametrize(("seed", "second"), [(14, [-0.037, -0.52, 0.523]), (36, [0.8012304, -0.3947899, -0.2416971])])
+def test_another_set_that_gives_theta_back_takes_the_claim_back(seed, second):
+    train, X = _descended(seed, 10, 2)
+    start = torch.stack([X[0], torch.tensor(second).double(), X[2]])
+    found = rl.retrace(train(X), train, start, inputs=rl.inputs.Free())
+    assert found.mismatch < 1e-9 and float((found.X - X)[1].norm()) > 0.1 * float(X[1].norm()), found
+    assert found.flags[1] is rl.Flag.AMBIGUOUS and found.status is rl.Status.IN_PART and "others" in found.message
+    assert found.others and all(float((other - found.X).norm()) > 0.01 for other in found.others)
+    assert all(float((train(other) - train(X)).norm()) <= 1e-8 * float(train(X).norm()) for other in found.others)
+
+
+def test_looking_for_other_sets_obeys_budgets():
+    train, X = _descended(14, 10, 2)
+    few = rl.retrace(train(X), train, 1.001 * X, inputs=rl.inputs.Free(), max_steps=9)
+    assert few.steps <= 18 and few.mismatch < 1e-9, few
+    ticks = itertools.count()
+    late = rl.retrace(
+        train(X), train, 1.001 * X, inputs=rl.inputs.Free(), max_seconds=30.0, clock=lambda: float(next(ticks))
+    )
+    assert late.mismatch < 1e-9 and late.status is rl.Status.BUDGET_SPENT and "max_seconds" in late.message, late
+    assert rl.Flag.RECOVERED not in late.flags

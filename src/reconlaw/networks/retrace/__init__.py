@@ -83,7 +83,8 @@ def retrace(
         choices: named arguments that are one of several, as {"steps": [50, 100]}; all combinations are tried.
         starts: drawn, where X is a pair.
         seed: of those draws.
-        max_steps: Gauss–Newton steps of all starts and choices together; each costs one derivative.
+        max_steps: Gauss–Newton steps of all starts and choices together; each costs one derivative. As many again may
+            look for other sets of samples, once one gives θ back.
         max_seconds: looked at after each step; None for no limit.
         tol: mismatch that counts as none; 1e-9, or 1e-5 where θ is float32 or less.
         progress: show a bar on stderr.
@@ -91,7 +92,9 @@ def retrace(
 
     Returns:
         :class:`Retrace`; its status is "recovered" where the mismatch is at ``tol``, the derivative holds every sample
-        in place, and θ has more independent numbers than there are unknowns. Samples whose mirror image gives θ
+        in place, θ has more independent numbers than there are unknowns, and descents from the solution with one
+        sample mirrored, of another length or drawn anew do not end at another set; one that does is in ``others``,
+        and what it has not in common with ``X`` is ambiguous. Samples whose mirror image gives θ
         back as well are flagged "recovered up to sign". Ctrl-C returns the best so far.
 
     Raises:

@@ -140,4 +140,4 @@ def retrace_adam(
         run.interrupt()
     finally:
         run.close()
-    return result_of(whole, best, inputs, tol, run, spent, most, "columns", [whole])
+    return result_of(whole, best, inputs, tol, run, spent, most, "columns", [whole], look=False)

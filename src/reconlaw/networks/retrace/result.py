@@ -10,6 +10,7 @@ Three things are asked before "recovered" is said, none of which needs the truth
   that no sample reaches says little, and where ReLU is linear θ has fewer than elsewhere. A sample that rests on a
   number that no other checks is ambiguous.
 
+Then other sets are looked for, by descents from the solution with one sample elsewhere (``retrace/elsewhere.py``).
 Where φ is even, or odd and labels are free, −x trains as x does. So every sample, and all together, are mirrored: what
 θ does not tell from its mirror image is recovered up to sign. Where the mismatch is above rounding it is no noise of
 many numbers, but may all lie along one sample's own.
@@ -28,10 +29,11 @@ from ..._checks import check_positive
 from ..._random import seeded_generator
 from ...attack.examine import RECOVERED, ROUGH
 from ...attack.result import Flag, Status
+from .elsewhere import displaced, others
 
 # Where the other point lies, in root mean squares of a coordinate: near, so that neurons stay on or off, and so many
 # times farther than a derivative's precision can tell.
-_ASIDE, _TOLD = 1e-3, 30.0
+_ASIDE, _TOLD = 1e-5, 30.0
 _DIGITS = 0.6  # of a derivative's precision: below it to this power, a singular value is none
 _NEAR = 0.05  # mismatch above which J says nothing of the samples
 _OWN, _TAKES_PART = 1e-6, 1e-3  # leverage of an unchecked number is so near 1; share of its largest move that counts
@@ -56,6 +58,9 @@ class Retrace:
             up for it, so that it is not determined, or the mismatch is above 5 %.
         chosen: of ``choices``, what came nearest.
         rivals: other choices that give θ back as well, from the solution on: which of them it was is not determined.
+        others: other sets (n, d) that give θ back as well, found from X with one sample mirrored, of another length or
+            drawn anew; samples of X that are not in all of them are ambiguous. None found is no proof that there is
+            none. Not looked for by :func:`reconlaw.retrace_adam`.
         mismatch: ‖θ − θ_sim‖/‖θ‖ at X; of several tensors the root mean square of theirs.
         history: mismatch before the first Gauss–Newton step and after each, of the start that came nearest.
         road: "deferred correction", "Gauss–Newton" or, of :func:`reconlaw.retrace_adam`, "columns".
@@ -68,7 +73,7 @@ class Retrace:
         unknowns: coordinates off their bounds, free labels and numbers.
         smallest: smallest over largest singular value of J.
         message: in words.
-        steps: Gauss–Newton steps of all starts.
+        steps: Gauss–Newton steps of all starts, and of the looking for others.
         seconds: time spent.
     """
 
@@ -78,6 +83,7 @@ class Retrace:
     number_errors: dict[str, float]
     chosen: dict[str, Any]
     rivals: list[dict[str, Any]]
+    others: list[torch.Tensor]
     mismatch: float
     history: list[float]
     road: str
@@ -95,9 +101,9 @@ class Retrace:
         return f"Retrace({len(self.X)} samples, {self.message})"
 
 
-def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, rivals=()) -> Retrace:
+def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, rivals=(), look=True) -> Retrace:
     """The result, with its certificate; ``recipes`` are those of all labels and choices, ``rivals`` choices that give
-    θ back from other samples, or the same."""
+    θ back from other samples, or the same; with ``look`` other sets are looked for."""
     n, k = recipe.shape
     with torch.no_grad():
         X, y, _ = recipe.arguments(fit.q)
@@ -120,16 +126,29 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
     fits, held, spare = fit.mismatch <= tol, bool(torch.isfinite(spread).all()), equations > unknowns
     if fits and held and spare:
         mirrored = _mirrored(recipes, fit, inputs, max(tol, 2 * fit.mismatch))
+    sets: list[torch.Tensor] = []
+    cut_short = False
+    if look and fits and held and spare:
+        try:
+            sets, steps = others(recipe, fit, inputs, tol, mirrored, RECOVERED, max_steps, lambda: run.expired)
+            spent += steps
+        except KeyboardInterrupt:
+            run.interrupt()
+        cut_short = run.expired
+    for other in sets:
+        unchecked = unchecked | displaced(X, other, mirrored, RECOVERED)
     flags = tuple(
         Flag.AMBIGUOUS
         if fits and held and spare and unchecked[i]
-        else _flag(float(e), fits and held and spare, mirrored[i])
+        else _flag(float(e), fits and held and spare and not cut_short, mirrored[i])
         for i, e in enumerate(spread)
     )
     if fits and not held:
         status = Status.NOT_DETERMINED
     elif fits and not spare:
         status = Status.AMBIGUOUS
+    elif fits and cut_short:
+        status = Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT
     elif fits:
         known = [flag in (Flag.RECOVERED, Flag.UP_TO_SIGN) for flag in flags]
         status = Status.RECOVERED if all(known) else Status.IN_PART if any(known) else Status.AMBIGUOUS
@@ -145,11 +164,17 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
         Status.AMBIGUOUS: f"the recipe gives θ back, but no more than {equations} numbers of θ are independent, for "
         f"{unknowns} unknowns"
         if not spare
+        else "not unique: from one sample moved elsewhere the recipe gives θ back as well, see others"
+        if sets
         else "the recipe gives θ back, but θ holds no sample to half a hundredth",
         Status.INTERRUPTED: "best so far",
         Status.BUDGET_SPENT: "best so far; raise max_steps or max_seconds",
         Status.STALLED: f"{fit.ended or 'it came no nearer'}; try more starts, another recipe, or other labels",
     }[status]
+    if sets and status is Status.IN_PART:
+        why += ", and another set gives it back as well, see others"
+    if cut_short:
+        why = "the recipe gives θ back, but whether other sets do was not asked to the end; raise max_seconds"
     if fits and open_:
         why += f"; not determined: {', '.join(open_)}, because something else can make up for it"
     return Retrace(
@@ -159,6 +184,7 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
         number_errors=number_errors,
         chosen=dict(recipe.fixed),
         rivals=[choice for choice, _ in rivals],
+        others=sets,
         mismatch=fit.mismatch,
         history=fit.history,
         road=road,
