@@ -90,3 +90,82 @@ def test_group_lasso_meets_its_optimality_conditions():
         else:
             assert float(g.norm()) <= weight + 1e-6
     assert 0 < active < 6  # the weight was chosen so that both cases are seen
+
+
+def _body(d, p, seed):
+    """GELU features with biases, and the generator that made them."""
+    generator = torch.Generator().manual_seed(seed)
+    body = torch.nn.Sequential(torch.nn.Linear(d, p), torch.nn.GELU()).double()
+    with torch.no_grad():
+        for parameter in body.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
+    return rl.ModuleFeatures(body, (d,)), generator
+
+
+def _draw(kind, n, d, k, generator):
+    """Samples, and the domain that they live in."""
+    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)  # noqa: E731
+    if kind == "box":
+        return torch.rand(n, d, generator=generator, dtype=torch.float64), rl.inputs.Box(0.0, 1.0)
+    if kind == "free":
+        return normal(n, d), rl.inputs.Free()
+    if kind == "affine":
+        basis, offset = normal(k, d) / d**0.5, torch.full((d,), 0.3, dtype=torch.float64)
+        return offset + normal(n, k) @ basis, rl.inputs.Affine(basis, offset)
+    decode = torch.nn.Sequential(torch.nn.Linear(k, d), torch.nn.Tanh()).double()
+    with torch.no_grad():
+        for parameter in decode.parameters():
+            parameter.copy_(normal(*parameter.shape))
+        return decode(normal(n, k)), rl.inputs.Decoder(decode, k)
+
+
+@pytest.mark.parametrize(
+    ("kind", "n", "seed"),
+    [*(("box", 2 + seed % 2, seed) for seed in range(6)), ("free", 3, 0), ("free", 3, 1), ("affine", 3, 1)]
+    + [("decoder", 3, 0), ("decoder", 3, 1)],
+)
+def test_finds_n_where_the_samples_live(kind, n, seed):
+    d, k = (6, 6) if kind in ("box", "free") else (10, 4)
+    features, generator = _body(d, 2 * n * (k + 1), seed)
+    X, inputs = _draw(kind, n, d, k, generator)
+    theta = features(X).T @ torch.randn(n, generator=generator, dtype=torch.float64)
+    found = rl.reconstruct(theta, features, method="sparse", seed=seed + 1, inputs=inputs, max_seconds=None)
+    assert len(found.X) == n and found.status is rl.Status.RECOVERED, found.message
+    assert float(rl.match(found.X, X).error.max()) < 1e-6
+    supports = [step["support"] for step in found.path]
+    assert supports == list(range(1, len(supports) + 1)) and supports[-1] >= n and found.path[-1]["loss"] <= 1e-20
+
+
+def test_a_checkpoint_in_a_box_leads_on(tmp_path):
+    features, generator = _body(6, 60, 0)
+    X, inputs = _draw("box", 4, 6, 6, generator)
+    theta = features(X).T @ torch.randn(4, generator=generator, dtype=torch.float64)
+    options = {"method": "sparse", "seed": 1, "inputs": inputs, "max_seconds": None, "checkpoint": tmp_path / "way"}
+    first = rl.reconstruct(theta, features, max_steps=1500, **options)
+    found = rl.reconstruct(theta, features, max_steps=40_000, **options)
+    assert not first.converged and first.status is rl.Status.BUDGET_SPENT and found.path[0]["support"] > 1
+    assert len(found.X) == 4 and float(rl.match(found.X, X).error.max()) < 1e-6, found.message
+
+
+def test_finds_n_from_several_outputs_in_a_box():
+    features, generator = _body(6, 19, 0)
+    X, inputs = _draw("box", 4, 6, 6, generator)
+    theta = torch.randn(3, 4, generator=generator, dtype=torch.float64) @ features(X)
+    found = rl.reconstruct(theta, features, method="sparse", seed=1, inputs=inputs, max_seconds=None)
+    assert len(found.X) == 4 and float(rl.match(found.X, X).error.max()) < 1e-6, found.message
+
+
+def test_theta_of_no_sample_is_not_explained_off_the_sphere():
+    features, generator = _body(6, 40, 0)
+    theta = torch.randn(40, generator=generator, dtype=torch.float64)
+    found = rl.reconstruct(
+        theta, features, method="sparse", seed=1, inputs=rl.inputs.Box(0.0, 1.0), max_seconds=None, max_steps=4000
+    )
+    assert not found.converged and rl.Flag.RECOVERED not in found.flags
+    assert max(step["support"] for step in found.path) * 7 < 40  # a support beyond it could fit any θ
+
+
+def test_l1_is_refused_off_the_sphere():
+    features, _ = _body(6, 40, 0)
+    with pytest.raises(ValueError, match="leave l1 out"):
+        rl.reconstruct(torch.ones(40).double(), features, method="sparse", inputs=rl.inputs.Free(), l1=0.5)

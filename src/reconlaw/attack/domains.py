@@ -97,19 +97,22 @@ class DomainSearch:
         return point, fine.loss <= self.tol
 
     def exchange(self, point, turn):
-        """Atoms with one replaced: the ``turn``-th cheapest by the point drawn that the residual likes best."""
+        """Atoms with one replaced, the ``turn``-th cheapest, by :meth:`joined`."""
         leaves = int(pair_costs(point).argsort()[turn % self.n])
-        keep = [i for i in range(self.n) if i != leaves]
+        return self.joined(point.U[[i for i in range(self.n) if i != leaves]])
+
+    def joined(self, U):
+        """Atoms U and the point, of many drawn, that the residual likes best."""
         drawn = self.starts(min(_DRAWN, max(16, _NUMBERS // self.features.width)))
         count_passes(len(drawn))
         F = self.features.columns(self.features(drawn).to(self.theta))
-        R = point.residual
-        if keep:
-            rest = Projection(self.features, self.whitened, point.U[keep], self.lifted)
+        R = self.whitened
+        if len(U):
+            rest = Projection(self.features, self.whitened, U, self.lifted)
             R, F = rest.residual, rest.project_out(F)
         alike, size = ((v.square().sum(1).reshape(-1, len(drawn)).sum(0)) for v in (F @ R.T, F))
         score = alike / size.clamp_min(1e-300)
-        return torch.cat([point.U[keep], drawn[score.argmax()][None]])
+        return torch.cat([U, drawn[score.argmax()][None]])
 
     def atoms(self):
         """Search until θ is explained or the time is spent."""

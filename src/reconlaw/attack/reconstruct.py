@@ -64,8 +64,9 @@ def reconstruct(
         n: number of training samples, 1 ≤ n ≤ p; None for "sparse", which estimates it.
         method: "varpro", the parity-lifted variable projection (:mod:`reconlaw.attack.search`; option
             ``start="spectral"`` or ``"random"``); "sgd", the paper's algorithm (:mod:`reconlaw.attack.sgd`; options
-            ``learning_rate``, ``leak``); or "sparse", ℓ2–ℓ1 for unknown n
-            (:mod:`reconlaw.attack.sparse`; option ``l1``); or "span", one sample at a time where θ has as many
+            ``learning_rate``, ``leak``); or "sparse", for unknown n, ℓ2–ℓ1
+            on the sphere (:mod:`reconlaw.attack.sparse`; option ``l1``) and elsewhere one atom more at a time
+            (:mod:`reconlaw.attack.growing`); or "span", one sample at a time where θ has as many
             independent rows as there are samples (:mod:`reconlaw.attack.span`), which counts them, too; its option
             ``jobs`` spreads the starts over processes, as :func:`reconlaw.sweep` does its cells.
         seed: of the attacker's random draws; its stream is never that of the data or of V.
@@ -76,8 +77,8 @@ def reconstruct(
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
             link is followed, and a file that is no checkpoint is refused, never replaced.
             On the sphere a resumed call goes on along the very road, so that in the end it returns what one call would
-            have (``attack/road.py`` has the exceptions); "span", and "varpro" in other domains, go on from
-            the best so far. The steps of earlier calls count.
+            have (``attack/road.py`` has the exceptions); "span", and "varpro" and "sparse" in other domains, go
+            on from the best so far. The steps of earlier calls count.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.

@@ -56,7 +56,8 @@ class Result:
         seconds: time spent, over all resumed runs.
         steps: work spent, over all resumed runs, the same on every machine (:mod:`reconlaw.features.passes`).
         method: the method used.
-        path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried; None of the other methods.
+        path: of "sparse", {"lambda", "support", "loss"} for each λ that was tried, or off the sphere, λ = 0,
+            for each number of atoms; None of the other methods.
         latent: (n, k) coordinates of X in a family or under a decoder; None elsewhere.
         at_bounds: (n, k) bool, coordinates that rest on a bound of their box: a bound that holds for an interval of θ,
             so one unknown less each; None where there is no box.

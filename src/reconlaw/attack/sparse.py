@@ -11,6 +11,8 @@ slide together (Levenberg–Marquardt with the penalty linear in α, its groups'
 merged. After each λ an unpenalised descent removes the shrinkage: once it reaches the tolerance the support is found,
 atoms whose removal costs nothing are dropped, and its size is the estimate of n.
 
+Off the sphere atoms are added one at a time, without λ (:mod:`reconlaw.attack.growing`).
+
 Sources: Denoyelle, Duval, Peyré and Soubies, *The sliding Frank–Wolfe algorithm* (2019); Beck and Teboulle (2009) for
 the lasso's accelerated proximal steps.
 """
@@ -25,6 +27,7 @@ from ..features.gram import StepError, as_step
 from ..features.spectral import distinct
 from ..inputs import Sphere
 from ..sphere import to_sphere
+from . import growing
 from .projection import Projection
 from .road import along
 from .run import Run
@@ -194,7 +197,9 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, l1=None):
         l1: λ relative to its largest useful value, one number or a falling sequence; 0.5·0.6^k, k = 0 … 15, where None.
     """
     if not isinstance(inputs, Sphere):
-        raise ValueError(f"method='sparse' knows the sphere; {inputs!r} needs method='varpro', or 'span' for unknown n")
+        if l1 is not None:
+            raise ValueError(f"l1 is the sphere's; in {inputs!r} method='sparse' adds atoms one by one: leave l1 out")
+        return growing.solve(features, theta, run, seed, tol, inputs)
     fractions = _PATH if l1 is None else [l1] if isinstance(l1, int | float) else listed("l1", l1)
     fractions = [check_positive("l1", fraction) for fraction in fractions]
     lifted = room_to_lift(features, n or 1, len(theta))

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -58,9 +58,6 @@ class Retrace:
             up for it, so that it is not determined, or the mismatch is above 5 %.
         chosen: of ``choices``, what came nearest.
         rivals: other choices that give θ back as well, from the solution on: which of them it was is not determined.
-        others: other sets (n, d) that give θ back as well, found from X with one sample mirrored, of another length or
-            drawn anew; samples of X that are not in all of them are ambiguous. None found is no proof that there is
-            none. Not looked for by :func:`reconlaw.retrace_adam`.
         mismatch: ‖θ − θ_sim‖/‖θ‖ at X; of several tensors the root mean square of theirs.
         history: mismatch before the first Gauss–Newton step and after each, of the start that came nearest.
         road: "deferred correction", "Gauss–Newton" or, of :func:`reconlaw.retrace_adam`, "columns".
@@ -75,6 +72,9 @@ class Retrace:
         message: in words.
         steps: Gauss–Newton steps of all starts, and of the looking for others.
         seconds: time spent.
+        others: other sets (n, d) that give θ back as well, found from X with one sample mirrored, of another length or
+            drawn anew; samples of X that are not in all of them are ambiguous. None found is no proof that there is
+            none. Not looked for by :func:`reconlaw.retrace_adam`.
     """
 
     X: torch.Tensor
@@ -83,7 +83,6 @@ class Retrace:
     number_errors: dict[str, float]
     chosen: dict[str, Any]
     rivals: list[dict[str, Any]]
-    others: list[torch.Tensor]
     mismatch: float
     history: list[float]
     road: str
@@ -96,6 +95,7 @@ class Retrace:
     message: str
     steps: int
     seconds: float
+    others: list[torch.Tensor] = field(default_factory=list)
 
     def __repr__(self):
         return f"Retrace({len(self.X)} samples, {self.message})"
