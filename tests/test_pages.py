@@ -65,6 +65,9 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     assert page.locator(".math mjx-container").count() >= formulas, "some mathematics was not rendered"
     assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
 
+    raw = page.locator(".bd-article p", has_text=re.compile(r"\|\s*:?[-–—]+:?\s*\|"))
+    assert raw.count() == 0, "a table that stayed Markdown"
+
     assert page.locator("img:not([alt]), .bd-article img[alt='']").count() == 0
     eager = page.locator(".bd-article img:not([loading=lazy])").evaluate_all(
         "images => images.filter(i => !i.closest('.interactive-figure')).length"

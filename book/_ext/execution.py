@@ -18,12 +18,12 @@ import myst_nb.core.execute
 from docutils import nodes
 from myst_nb.core.execute import NotebookClientBase
 from nbclient import NotebookClient
+from notebooks import KERNEL
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
 
-KERNEL = ["--IPKernelApp.log_level=40"]  # errors: every kernel warns that it talks to this process unencrypted
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 ARROW = re.compile(r"^-+> \d+ (.+)$", re.MULTILINE)  # a traceback's, the cell's own line first
 NOT_EXECUTED = "not-executed"  # key of a page's metadata

@@ -17,6 +17,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 KEEP = {"mystnb", "slideshow", "tags"}  # the cell metadata that the book means
+KERNEL = ["--IPKernelApp.log_level=40"]  # errors: every kernel warns that it talks to this process unencrypted
 CONFIG = Path(__file__).resolve().parents[2] / "_config.yml"
 
 
@@ -45,6 +46,7 @@ def execute(path: Path) -> bool:
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
+        extra_arguments=KERNEL,
         resources=resources,
     ).execute()
     notebook.metadata.clear()
