@@ -30,7 +30,7 @@ _APART = 1e-9  # the second eigenvalue of a graph that is not connected, over it
 class TurnedHull(Affine):
     r"""All sets of n samples that leave the running statistics as they are: a domain for :func:`reconlaw.retrace`.
 
-    Its samples depend on each other, so no other attack takes it.
+    Its samples depend on each other, which other attacks do not expect.
 
     Args:
         hull: of :func:`batch_hull`.
