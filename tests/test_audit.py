@@ -234,7 +234,7 @@ def test_evidence_as_it_is_gives_recovered(recovered):
 @pytest.mark.parametrize(
     ("given", "changes", "reason"),
     [
-        ({"tolerance": 1e-30}, {}, "not down to"),
+        ({"tolerance": 1e-30}, {}, "not explained down to"),
         ({"changed": ["body.1.weight"], "moved": 0.01}, {}, "the body changed"),
         ({}, {"bias_mismatch": 0.2}, "the bias did not move"),
         ({}, {"standard_errors": None}, "standard error was not computed"),
@@ -276,6 +276,14 @@ def test_candidates_that_are_clearly_better_than_chance_are_close(recovered, tim
     if verdict is None:
         assert ("batch norm or dropout in training mode" in made.summary) == shown
         assert by_itself == all("stand out" in finding.against[0] for finding in made.findings)
+
+
+def test_a_report_says_once_what_speaks_against_all_candidates(recovered):
+    made = judged(recovered, {"tolerance": 1e-30})
+    text = reports.render(made)
+    assert text.count("is not explained down to") == 1 and "said above" in text
+    one = dataclasses.replace(made, references=made.references[:1])
+    assert "1 attack of up to" in reports.render(one)
 
 
 def test_a_layer_that_acts_otherwise_in_training_is_named_as_a_cause(recovered):
@@ -760,7 +768,7 @@ def test_members_of_a_pool_are_named_where_counting_determines_nothing(tmp_path)
     assert done.pool.named.nonzero()[:, 0].tolist() == list(range(len(X)))[members]
     assert torch.equal(done.X, X[members].double()) and "number 9, number 10" in done.summary
     text, _ = page(done.report)
-    assert "Training data were named" in text and "came back" not in text
+    assert "Training data were named" in text and "came back" not in text and "stretched" not in text
     assert "Candidates that were given" in text and text.count("trained on</td>") == N
 
 

@@ -125,8 +125,9 @@ def check_change(pair) -> list[Check]:
     K, p = pair.change.shape
     size = (
         f"θ, what training changed, is {K} × {p}, of norm {pair.size:.2g}, stored with a rounding of about "
-        f"{as_power(pair.noise)} of it ({str(pair.dtype).removeprefix('torch.')}). θ counts as explained at a loss of "
-        f"{as_power(pair.tolerance)}."
+        f"{as_power(pair.noise)} of it ({str(pair.dtype).removeprefix('torch.')}). "
+        + ("The attack looks for" if pair.coarse else "θ counts as explained at")
+        + f" a loss of {as_power(pair.tolerance)}."
     )
     least = -(-pair.rank // pair.features.positions)
     samples = f"{least} {'samples' if least > 1 else 'sample'}"

@@ -79,9 +79,9 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
     if result.loss > pair.tolerance:
         there = f" (the body holds {', '.join(pair.random_layers)})" if pair.random_layers else ""
         told.append(
-            f"the head's change is explained to a loss of {as_power(result.loss)}, not down to "
-            f"{as_power(pair.tolerance)}: training in lower precision, weight decay (weight_decay=True), batch norm or "
-            f"dropout in training mode{there}, Adam, or inputs that lie elsewhere would leave that"
+            f"the head's change is not explained down to {as_power(pair.tolerance)}; the cause may be training in "
+            f"lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, Adam, "
+            "or inputs that lie elsewhere"
         )
     if unexplained_rank(pair, n):
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")

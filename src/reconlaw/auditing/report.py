@@ -176,7 +176,7 @@ def _span(values):
 
 
 def _how_sure(made: Audit, result: Result) -> str:
-    parts, n = [_scale(made, result)], made.n or 0
+    parts, n, many = [_scale(made, result)], made.n or 0, len(made.references)
     rows = [
         (
             "Guesses",
@@ -185,7 +185,7 @@ def _how_sure(made: Audit, result: Result) -> str:
         ),
         (
             "References",
-            f"{len(made.references)} attacks of up to {made.reference_steps or 0:,} steps",
+            f"{many} {'attack' if many == 1 else 'attacks'} of up to {made.reference_steps or 0:,} steps",
             _span(made.references) if made.references else "not run",
         ),
         ("This head", f"one attack of {result.steps:,.0f} steps, {result.seconds:.0f} s", as_power(result.loss)),
@@ -196,8 +196,9 @@ def _how_sure(made: Audit, result: Result) -> str:
         "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
         f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no {n} "
         "inputs explain either, and the attack then runs on it as on this head. A loss like those means that nothing "
-        "was found. Random inputs are less alike than real ones are: so the audit asks for a loss a thousand times "
-        "below the lowest of them, and down to rounding.</p>"
+        "was found. Random inputs are less alike than real ones are: so the audit asks for a loss a "
+        f"{'hundred' if made.training else 'thousand'} times below the lowest of them, and down to rounding"
+        f"{', that of training' if made.training else ''}.</p>"
     )
     told = made.verdict in ("recovered", "close")
     if told:
@@ -218,9 +219,9 @@ def _how_sure(made: Audit, result: Result) -> str:
     elif told and made.standard_errors is not None:
         parts.append(
             "<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets the candidates "
-            f"move by {_span(made.standard_errors.tolist())} of their length. This speaks of the neighbourhood of the "
-            "candidates; the second attack, from other starts, asks whether a different set would explain the head "
-            "too.</p>"
+            f"move by {_span(made.standard_errors.tolist())} of their length"
+            f"{_computed(made)}. This speaks of the neighbourhood of the candidates; the second attack, from other "
+            "starts, asks whether a different set would explain the head too.</p>"
         )
     elif told:
         parts.append(
@@ -245,6 +246,12 @@ def _how_sure(made: Audit, result: Result) -> str:
             f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
         )
     return "".join(parts)
+
+
+def _computed(made: Audit) -> str:
+    if made.training is None:
+        return ""
+    return f", or the rounding of {made.training.name} moves them by that in a head trained on the candidates"
 
 
 def _each(made: Audit) -> str:
@@ -291,7 +298,7 @@ def _pool(pool: Identified) -> str:
 
 
 def _limits(made: Audit) -> str:
-    shown = made.X is not None or _shown(made)
+    shown = _shown(made)
     layer = "layer" in made.settings
     trained = "layers below the one audited were not trained" if layer else "the head alone was trained"
     limits = [
@@ -332,10 +339,12 @@ def render(made: Audit) -> str:
         )
     if made.candidates is not None and _shown(made) and not all(finding.recovered for finding in made.findings):
         shared = [r for r in made.findings[0].against if all(r in f.against for f in made.findings)]
-        doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared)
+        told = bool(shared) and all(reason in made.summary for reason in shared)
+        doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared if not told)
+        above = " What speaks against all of them is said above." if told else ""
         parts.append(
             "<section><h2>Candidates</h2><p>They are not confirmed: some may be close to training data, others "
-            f"mixtures or noise, and the audit cannot tell which.</p><ul>{doubts}</ul>"
+            f"mixtures or noise, and the audit cannot tell which.{above}</p>{f'<ul>{doubts}</ul>' if doubts else ''}"
             f"{_figures(made, made.candidates, False)}</section>"
         )
     if made.result is not None:
