@@ -44,6 +44,7 @@ SHOWN = {
     "depth": {"activation", "scaled", "blocks", "ratio", "sets", "recovered", "median_weakest", "median_steps"},
     "hard_cases": {"case", "what", "sets", "sets_below_1e-6", "samples", "samples_below_1e-2", "median_worst_error"},
 }
+SHOWN["silent"] = SHOWN["roads"]
 SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "whole", "claimed_wrong", "samples_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
@@ -94,7 +95,14 @@ def read(path):
 
 
 @pytest.mark.parametrize(
-    "script", [*SCRIPTS, "limit --foundation", "limit --dataset digits --ratios 2", "networks --what two-layer"]
+    "script",
+    [
+        *SCRIPTS,
+        "limit --foundation",
+        "limit --dataset digits --ratios 2",
+        "networks --what two-layer",
+        "roads --roads silent",
+    ],
 )
 def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     script, *options = script.split()
@@ -104,6 +112,7 @@ def test_tiny_run_writes_what_the_book_reads(script, tmp_path):
     (path,) = tmp_path.glob("*.json")
     name, results = path.stem, read(path)
     names = {"limit --foundation": "foundation", "limit --dataset digits --ratios 2": "limit-digits"}
+    names["roads --roads silent"] = "silent"
     assert name == names.get(" ".join([script, *options]), script)
     assert results["benchmark"] == name and results["commands"] and len(results["codes"]) == 1
     assert {"cpu", "cores", "gpu", "processes", "threads", "python", "torch", "reconlaw", "commit", "date"} <= set(

@@ -49,7 +49,8 @@ def silent_neurons(
 
     Args:
         before: the network before training, whose modules stand in the order in which they are applied: a linear layer
-            or convolution, ReLU, and anything above. Or the layer's tensors (W,) or (W, b), W (p, d).
+            or convolution, ReLU, and anything above. Or the layer's tensors (W,) or (W, b), W (p, d), of which a ReLU
+            must be known to follow: below a leaky one samples come back mixed, by about its slope.
         after: the same after training.
         n: number of samples, where it is known; read off the change where None.
         layer: name of the layer, where it is not the network's first: what it takes in must not have been trained.
