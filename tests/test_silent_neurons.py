@@ -140,6 +140,21 @@ def test_samples_that_depend_on_others_are_not_called_recovered(seed):
     assert rl.silent_neurons(before, after, 9).status is not Status.RECOVERED
 
 
+@pytest.mark.parametrize("n, d, p, seed", [(5, 12, 377, 1311), (5, 9, 378, 1695)])
+def test_rows_that_two_opposite_samples_share_in_one_step_are_not_taken_for_silent(n, d, p, seed):
+    draws = torch.Generator().manual_seed(seed)
+    torch.randint(80, 500, (1,), generator=draws)
+    X = torch.randn(n, d, generator=draws).double()
+    X[1] = -X[0] + 0.3 * torch.randn(d, generator=draws)
+    before = dense(nn.Linear(p, 1), width=p, inputs=d, bias=False, seed=seed)
+    y = torch.randn(n, 1, generator=draws).double()
+    after = trained(before, X, y, 1, loss=nn.functional.mse_loss)
+    result = rl.silent_neurons(before, after, max_steps=6000)
+    scaled = X / X.norm(dim=1, keepdim=True) * d**0.5
+    right = rl.match(result.X, scaled).error.max() < 1e-6 if len(result.X) == n else False
+    assert right or all(flag is Flag.UNRESOLVED for flag in result.flags)
+
+
 def test_what_moves_weights_otherwise_is_not_recovered():
     X, y = digits(6)
     before = dense()

@@ -3,8 +3,9 @@ r"""What came of a search for hyperplanes: samples, how well they are known, and
 Three things are asked of a sample x̂_i read from the normals, none of which needs the truth:
 
 - *one-sided*: the neurons whose rows lie in its hyperplane are turned away from x̂_i, w_j·x̂_i + b_j ≤ 0, before and
-  after training. By chance so many signs are a half-space's for a share 2^−bits of their values
-  (:class:`reconlaw.networks.first_layer.certificate.Certificate`);
+  after training. Some may wake between batches, or at the very end, but hardly any faces it at both ends. By chance so
+  many signs are a half-space's for a share 2^−bits of their values
+  (:mod:`reconlaw.networks.first_layer.certificate`);
 - *complete*: most of the neurons that are turned away from x̂_i at both ends have rows in its hyperplane. Of samples
   that depend on others the hyperplanes hold fewer;
 - *all of them*: a sample is where all the other hyperplanes meet, so one that is wrong moves others. All are called
@@ -31,7 +32,9 @@ from .faces import Search
 
 _BITS = 32.0  # a sample's neurons must speak so much for it
 _ONE_SIDED = 0.9  # of its neurons are turned away; some that wake do so between its batches, or at the very end
+_AWAKE = 0.01  # of them face it at both ends: those would have been moved by it
 _COMPLETE = 0.5
+_SINGULAR = 1e10  # condition of normals that do not give samples
 _SAFE = 4.0  # errors stated are so many standard errors
 
 
@@ -64,7 +67,7 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
     d = m - change.bias
     empty = change.D.new_zeros(0, m)
     found = 0 if search is None else len(search.normals)
-    whole = search is not None and found == rank
+    whole = search is not None and found == rank and float(torch.linalg.cond(search.normals)) < _SINGULAR
     evidence: dict = {}
     errors, holds = empty[:, 0], empty[:, 0] > 0
     if search is None or not found:
@@ -92,7 +95,10 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
         U = E @ rows.basis
         if whole:
             errors = _SAFE * _errors(search, E)
-            holds = (one_sided >= _ONE_SIDED) & (complete >= _COMPLETE) & (evidence["bits"] >= _BITS)
+            awake = (silent & (before * side > 0) & (after * side > 0)).sum(0) / count
+            holds = (
+                (one_sided >= _ONE_SIDED) & (complete >= _COMPLETE) & (evidence["bits"] >= _BITS) & (awake <= _AWAKE)
+            )
         else:
             errors, holds = torch.full_like(E[:, 0], math.inf), torch.zeros(found, dtype=torch.bool, device=E.device)
     if change.bias:
