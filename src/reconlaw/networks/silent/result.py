@@ -5,7 +5,7 @@ Three things are asked of a sample x̂_i read from the normals, none of which ne
 - *one-sided*: the neurons whose rows lie in its hyperplane are turned away from x̂_i, w_j·x̂_i + b_j ≤ 0, before and
   after training. Some may wake between batches, or at the very end, but hardly any faces it at both ends. By chance so
   many signs are a half-space's for a share 2^−bits of their values
-  (:mod:`reconlaw.networks.first_layer.certificate`);
+  (:class:`reconlaw.networks.first_layer.certificate.Certificate`);
 - *complete*: most of the neurons that are turned away from x̂_i at both ends have rows in its hyperplane. Of samples
   that depend on others the hyperplanes hold fewer;
 - *all of them*: a sample is where all the other hyperplanes meet, so one that is wrong moves others. All are called
