@@ -471,7 +471,7 @@ def test_an_even_body_shows_both_signs(pair, monkeypatch, tmp_path):
         return _fake(1e-15 if torch.equal(theta.cpu(), calls[0].cpu()) else 0.4)(theta, features, n)
 
     monkeypatch.setattr(EXAMINATION, "reconstruct", reconstruct)
-    monkeypatch.setattr(EXAMINATION, "standard_errors", lambda pair, result: torch.full((N,), 1e-3))
+    monkeypatch.setattr(EXAMINATION, "standard_errors", lambda pair, result, theta=None: torch.full((N,), 1e-3))
     done = run(before, model, module=Even(), input_shape=64, image_shape=(8, 8), report=tmp_path / "even.html")
     assert done.parity == "even" and done.verdict == "recovered"
     text, parsed = page(done.report)

@@ -325,7 +325,6 @@ def test_sgd_stays_in_its_box():
     assert float(result.X.min()) >= 0 and float(result.X.max()) <= 1 and result.loss < 0.5
 
 
-@pytest.mark.parametrize(("method", "inputs"), [("sgd", Free()), ("sparse", Box(0.0, 1.0))])
-def test_a_method_that_cannot_says_so(method, inputs):
-    with pytest.raises(ValueError, match=method):
-        rl.reconstruct(torch.ones(80), body(), 2, method=method, inputs=inputs)
+def test_a_method_that_cannot_says_so():
+    with pytest.raises(ValueError, match="sgd"):
+        rl.reconstruct(torch.ones(80), body(), 2, method="sgd", inputs=Free())
