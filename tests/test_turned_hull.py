@@ -64,7 +64,8 @@ def test_the_derivative_along_the_moves_is_that_of_differences():
     U = domain.retract(made.draw(N, N - 1, seed=15))
     one = Recipe(made.recipe(SHUFFLED), theta, domain.decoder(D), (N, N - 1), Y, False, (), {}, D)
     one.check(U.flatten())
-    J, move = derivative(one, U.flatten(), domain), domain.moves(U) @ made.draw(10, seed=16)
+    moves = domain.moves(U)
+    J, move = derivative(one, U.flatten(), domain, moves), moves @ made.draw(10, seed=16)
     ahead, back = (one(domain.retract(U + h * move.reshape(U.shape)).flatten()) for h in (1e-6, -1e-6))
     assert torch.allclose(J @ move, (ahead - back) / 2e-6, atol=1e-6)
     # Statistics change along other moves, and not along these.

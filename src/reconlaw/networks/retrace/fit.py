@@ -43,10 +43,9 @@ def tangent(J: torch.Tensor, q: torch.Tensor, shape: tuple[int, int], inputs: In
     return torch.cat([rows.reshape(len(J), n * k), J[:, n * k :]], 1)
 
 
-def derivative(recipe: Recipe, q: torch.Tensor, inputs: Inputs) -> torch.Tensor:
-    """The Jacobian of a recipe on those moves."""
+def derivative(recipe: Recipe, q: torch.Tensor, inputs: Inputs, together: torch.Tensor | None) -> torch.Tensor:
+    """The Jacobian of a recipe on those moves; ``together`` are :meth:`~reconlaw.inputs.Inputs.moves` at q."""
     n, k = recipe.shape
-    together = inputs.moves(q[: n * k].reshape(n, k))
     if together is None:
         return tangent(recipe.jacobian(q), q, recipe.shape, inputs)
     along = torch.block_diag(together, torch.eye(len(q) - n * k).to(q)).T
@@ -71,13 +70,13 @@ def descend(recipe: Recipe, fit: Fit, inputs: Inputs, max_steps: int, tol: float
     """
     mu, (n, k) = _FIRST, recipe.shape
     for _ in range(max_steps):
-        J = derivative(recipe, fit.q, inputs)
+        together = inputs.moves(fit.q[: n * k].reshape(n, k))
+        J = derivative(recipe, fit.q, inputs, together)
         if not bool(torch.isfinite(J).all()):
             fit.ended = "the recipe has no finite derivative there"
             return fit
         H, g = J.T @ J, J.T @ fit.residual
-        apart = inputs.moves(fit.q[: n * k].reshape(n, k)) is None
-        D = _scales(H.diagonal(), *((n, k) if apart else (1, n * k)))
+        D = _scales(H.diagonal(), *((n, k) if together is None else (1, n * k)))
         H = H + torch.diag(1e-14 * D.max() + torch.zeros_like(D))  # the sphere's radial directions
         bounds = inputs.bounds(fit.q[: n * k].reshape(n, k))
         for _ in range(_TRIES):
