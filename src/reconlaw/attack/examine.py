@@ -95,6 +95,11 @@ class Examined:
         return None if self.errors is None or not self.rivals and Flag.AMBIGUOUS in self.flags else False
 
 
+def flag_of(error: float, named: Flag = Flag.RECOVERED) -> Flag:
+    """What a relative error alone lets one say of a sample: ``named``, roughly known, or unresolved, as of NaN."""
+    return named if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
+
+
 def unexamined(point, remark="") -> Examined:
     """Where an attack ended without an answer."""
     return Examined(point.U, point.alpha, point.loss, None, (Flag.UNRESOLVED,) * len(point.U), remark=remark)

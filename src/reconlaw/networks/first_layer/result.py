@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from ...attack.examine import RECOVERED, ROUGH
+from ...attack.examine import RECOVERED, flag_of
 from ...attack.result import Flag, Result, Status
 from .certificate import Certificate
 
@@ -58,17 +57,12 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
     if change.bias:
         X = X[:, :-1] / X[:, -1:]
         if settled:
-            length = X.norm(dim=1)
-            errors = errors * (1 + length.square()).sqrt() * (1 + 1 / length)
+            errors = without_bias(errors, X)
     else:
         X = X * d**0.5 * sign[:, None]
     if settled:
         held = certificate.holds & bool(len(X) == rank)
-        names = [(Flag.RECOVERED, RECOVERED), (Flag.ROUGH, ROUGH), (Flag.UNRESOLVED, math.inf)]
-        flags = tuple(
-            next((flag for flag, most in names if float(e) < most), Flag.UNRESOLVED) if ok else Flag.UNRESOLVED
-            for e, ok in zip(errors, held.tolist(), strict=True)
-        )
+        flags = tuple(flag_of(float(e)) if ok else Flag.UNRESOLVED for e, ok in zip(errors, held.tolist(), strict=True))
     else:
         flags = (Flag.UNRESOLVED,) * found
     coefficients = X.new_zeros(found, change.V.shape[2])
@@ -78,7 +72,7 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
             c = torch.linalg.lstsq(V, weights[:, i, None]).solution[:, 0]
             whole = edges[i].norm() / (torch.cat([X[i], X.new_ones(1)]) if change.bias else X[i]).norm()
             coefficients[i] = c * whole
-    status = _status(rank, found, flags, run)
+    status = status_of(rank, flags, run)
     return FirstLayer(
         X=X,
         coefficients=coefficients,
@@ -103,27 +97,38 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
     )
 
 
-def _status(rank, found, flags, run) -> Status:
+def without_bias(errors: torch.Tensor, X: torch.Tensor) -> torch.Tensor:
+    """(n,) relative errors of samples X (n, d), by those of the rows (X, 1)."""
+    length = X.norm(dim=1)
+    return errors * (1 + length.square()).sqrt() * (1 + 1 / length)
+
+
+def status_of(rank: int, flags: tuple[Flag, ...], run) -> Status:
+    """How a search ended, by the rank of the change, 0 where it fills its space, and a flag for each sample found."""
     if not rank:
         return Status.NOT_DETERMINED
-    if found == rank and all(flag is Flag.RECOVERED for flag in flags):
+    if len(flags) == rank and all(flag is Flag.RECOVERED for flag in flags):
         return Status.RECOVERED
     if any(flag in (Flag.RECOVERED, Flag.ROUGH) for flag in flags):
         return Status.IN_PART
     return Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT if run.spent else Status.STALLED
 
 
+def nothing_stands_out(change) -> str:
+    """The message of a change that fills its space."""
+    return (
+        f"not determined: the change of the first layer fills its {min(change.D.shape)} dimensions, so no samples "
+        "stand out. Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, "
+        "weight decay, noise. Pass n= where noise is small beside the samples"
+    )
+
+
 def _message(status, change, rank, found, flags, outcome, run) -> str:
-    p, m = change.D.shape
     remarks = "".join(f"; {remark}" for remark in run.remarks)
     if not rank:
-        return (
-            f"not determined: the change of the first layer fills its {min(p, m)} dimensions, so no samples stand out. "
-            "Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, weight "
-            "decay, noise. Pass n= where noise is small beside the samples"
-        )
+        return nothing_stands_out(change)
     if outcome is None or not found:
-        return f"{status.value}: no mask was found among {p} neurons for a change of rank {rank}{remarks}"
+        return f"{status.value}: no mask was found among {len(change.D)} neurons for a change of rank {rank}{remarks}"
     good = sum(flag is Flag.RECOVERED for flag in flags)
     if status is Status.RECOVERED:
         worst = float(outcome.certificate.distance.max())

@@ -27,7 +27,7 @@ import torch
 
 from ..._checks import check_positive
 from ..._random import seeded_generator
-from ...attack.examine import RECOVERED, ROUGH
+from ...attack.examine import RECOVERED, flag_of
 from ...attack.result import Flag, Status
 from .elsewhere import displaced, others
 
@@ -203,8 +203,7 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
 def _flag(error, fits, mirrored):
     if not fits:
         return Flag.UNRESOLVED
-    named = Flag.UP_TO_SIGN if mirrored else Flag.RECOVERED
-    return named if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
+    return flag_of(error, Flag.UP_TO_SIGN if mirrored else Flag.RECOVERED)
 
 
 def _mirrored(recipes, fit, inputs, tol):

@@ -23,11 +23,12 @@ from dataclasses import dataclass
 
 import torch
 
-from ...attack.examine import RECOVERED, ROUGH
+from ...attack.examine import flag_of
 from ...attack.result import Flag, Result, Status
 from ..first_layer.certificate import half_space_bits
 from ..first_layer.change import Change
 from ..first_layer.fit import unit
+from ..first_layer.result import nothing_stands_out, status_of, without_bias
 from .faces import Search
 
 _BITS = 32.0  # a sample's neurons must speak so much for it
@@ -105,15 +106,14 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
         last = U[:, -1:]
         holds = holds & (last[:, 0] > 0)
         X = U[:, :-1] / torch.where(last == 0, math.nan, last)
-        length = X.norm(dim=1)
-        errors = errors * (1 + length.square()).sqrt() * (1 + 1 / length)
+        errors = without_bias(errors, X)
     else:
         X = U * d**0.5
     if whole and n is not None and n != rank:
         holds = torch.zeros_like(holds)
     every = bool(holds.all()) and whole
-    flags = tuple(_flag(float(e)) if every else Flag.UNRESOLVED for e in errors)
-    status = _status(rank, flags, run)
+    flags = tuple(flag_of(float(e)) if every else Flag.UNRESOLVED for e in errors)
+    status = status_of(rank, flags, run)
     V = torch.cat([X, torch.ones_like(X[:, :1])], 1) if change.bias else X
     beta = torch.linalg.lstsq(V.T, change.D.T).solution if found and bool(V.isfinite().all()) else V.new_zeros(found, p)
     rest = change.D - beta.T @ V if found else change.D
@@ -155,28 +155,10 @@ def _bits(neurons: int, turned_away: int, r: int) -> float:
     return half_space_bits(neurons, r) - choices / math.log(2)
 
 
-def _flag(error: float) -> Flag:
-    return Flag.RECOVERED if error < RECOVERED else Flag.ROUGH if error < ROUGH else Flag.UNRESOLVED
-
-
-def _status(rank, flags, run) -> Status:
-    if not rank:
-        return Status.NOT_DETERMINED
-    if len(flags) == rank and all(flag is Flag.RECOVERED for flag in flags):
-        return Status.RECOVERED
-    if any(flag is not Flag.UNRESOLVED for flag in flags):
-        return Status.IN_PART
-    return Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT if run.spent else Status.STALLED
-
-
 def _message(status, change, rank, n, found, every, evidence, run) -> str:
     remarks = "".join(f"; {remark}" for remark in run.remarks)
     if not rank:
-        return (
-            f"not determined: the change of the first layer fills its {min(change.D.shape)} dimensions, so no samples "
-            "stand out. Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, "
-            "weight decay, noise. Pass n= where noise is small beside the samples"
-        )
+        return nothing_stands_out(change)
     if found < rank:
         return (
             f"{status.value}: {found} of {rank} hyperplanes found, after {run.steps:.0f} steps; a sample is read where "
