@@ -182,7 +182,8 @@ def main() -> None:
             for ratio in (args.ratios or ratios.get(what, [10, 5]))[: 1 if args.tiny else None]:
                 for n in [2] if args.tiny else args.sizes or sizes.get(what, [5]):
                     several = what.startswith("two-layer") and not args.tiny
-                    cell = {"what": what, "n": n, "ratio": ratio, "seed": seed, "outputs": 10 if several else 1}
+                    cell = {"what": what, "n": n, "ratio": ratio, "seed": seed}
+                    cell["outputs"] = 10 if several or what == CIFAR else 1
                     cell["max_steps"] = args.steps or (500 if args.tiny else 30_000 if several else 8_000)
                     if what.startswith("resnet"):
                         cell["blocks"] = 1 if args.tiny else 2

@@ -14,9 +14,9 @@ import torch
 from ..features.passes import count_passes
 from ..inputs import Inputs, Sphere
 
-# Numbers that the Jacobians of a block may hold; starts in one, on a processor and on an accelerator.
-_NUMBERS = 1 << 25
-_BLOCK, _LARGE_BLOCK = 16, 128
+# Starts in a block, and numbers that its Jacobians may hold, on a processor and on an accelerator.
+_BLOCK, _NUMBERS = 16, 1 << 25
+_LARGE_BLOCK, _MANY_NUMBERS = 1024, 1 << 27
 # Least starts of a round, and most blocks.
 _LEAST_STARTS, _MOST_BLOCKS = 48, 32
 _STEPS = 120
@@ -31,8 +31,8 @@ _FLAT = 1e-6
 
 def block_size(features, device) -> int:
     """How many starts to take at once, within memory."""
-    room = _NUMBERS // (features.d * max(features.width, 4 * features.d))
-    return max(1, min(_BLOCK if device.type == "cpu" else _LARGE_BLOCK, room))
+    most, numbers = (_BLOCK, _NUMBERS) if device.type == "cpu" else (_LARGE_BLOCK, _MANY_NUMBERS)
+    return max(1, min(most, numbers // (features.d * max(features.width, 4 * features.d))))
 
 
 def batch_size(features, wanted: int, device) -> int:
