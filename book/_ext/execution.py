@@ -1,20 +1,24 @@
-"""Execute the notebooks while the book is built. Where a cell fails on the reader's machine, the page shows the outputs
-that are stored with the book, and says so; with CI=true in the environment the build fails instead."""
+"""Execute the notebooks while the book is built, a kernel for each core. Where a cell fails on the machine of a reader,
+her page shows the outputs that are stored with the book, and says so; with CI=true the build fails instead."""
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import copy
 import os
 import platform
 import re
 import sys
+import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import perf_counter
 
 import myst_nb.core.execute
+import nbformat
 from docutils import nodes
 from myst_nb.core.execute import NotebookClientBase
 from nbclient import NotebookClient
@@ -27,6 +31,7 @@ logger = logging.getLogger(__name__)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 ARROW = re.compile(r"^-+> \d+ (.+)$", re.MULTILINE)  # a traceback's, the cell's own line first
 NOT_EXECUTED = "not-executed"  # key of a page's metadata
+KERNELS = 4  # at a time, at most: each takes up to a gigabyte
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Failure:
 failures: dict[Path, Failure] = {}  # from execution to the page, which is read right after it
 
 
-def run(notebook, folder: Path, timeout: int) -> Failure | None:
+async def run(notebook, folder: Path, timeout: int) -> Failure | None:
     """Execute in place; after a failure the notebook is what it was."""
     stored, started = copy.deepcopy(notebook.cells), []
     client = NotebookClient(
@@ -57,7 +62,7 @@ def run(notebook, folder: Path, timeout: int) -> Failure | None:
         on_cell_start=lambda cell, cell_index: started.append(cell_index),
     )
     try:
-        client.execute()
+        await client.async_execute()
     except Exception as error:  # an exception in the cell, its time spent, a kernel that died or never started
         name, value = getattr(error, "ename", type(error).__name__), getattr(error, "evalue", str(error))
         reason = COLOURS.sub("", f"{name}: {value}").splitlines()[0]
@@ -71,22 +76,70 @@ def run(notebook, folder: Path, timeout: int) -> Failure | None:
     return None
 
 
+@dataclass(frozen=True)
+class Executed:
+    """A notebook's cells with their outputs, the seconds that took, and what went wrong."""
+
+    cells: list
+    seconds: float
+    failure: Failure | None
+
+
+class Ahead:
+    """Notebooks that are being executed, several at a time, while Sphinx reads one page after the other."""
+
+    def __init__(self, kernels: int):
+        self.futures: dict[Path, Future[Executed]] = {}
+        self.free = asyncio.Semaphore(kernels)
+        self.loop = asyncio.new_event_loop()
+        threading.Thread(target=self.loop.run_forever, daemon=True).start()
+
+    def begin(self, path: Path, timeout: int) -> None:
+        self.futures[path] = asyncio.run_coroutine_threadsafe(self._execute(path, timeout), self.loop)
+
+    async def _execute(self, path: Path, timeout: int) -> Executed:
+        async with self.free:
+            start = perf_counter()
+            notebook = nbformat.read(path, as_version=4)
+            failure = await run(notebook, path.parent, timeout)
+            return Executed(notebook.cells, perf_counter() - start, failure)
+
+    def end(self, path: Path) -> Executed:
+        """Waits for it."""
+        return self.futures.pop(path).result()
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+ahead = Ahead(min(cores(), KERNELS))
+
+
+def begin(app: Sphinx, env, docnames: list[str]) -> None:
+    """In the order in which the pages are read."""
+    for path in (Path(env.doc2path(name)).resolve() for name in docnames):
+        if path.suffix == ".ipynb" and app.config.nb_execution_mode == "force":
+            ahead.begin(path, app.config.nb_execution_timeout)
+
+
 class Client(NotebookClientBase):
     """In the place of myst-nb's own, which ends the build with the first cell that fails."""
 
     def start_client(self):
-        start = perf_counter()
-        failure = run(self.notebook, self.path.resolve().parent, self.nb_config.execution_timeout)
-        if failure:
-            failures[self.path.resolve()] = failure
+        path = self.path.resolve()
+        done = ahead.end(path)
+        self.notebook.cells = done.cells
+        if done.failure:
+            failures[path] = done.failure
             if os.environ.get("CI") == "true":
-                logger.warning("%s was not executed: %s", self.path, failure)
+                logger.warning("%s was not executed: %s", self.path, done.failure)
         self.exec_metadata = {
             "mtime": datetime.now().timestamp(),
-            "runtime": perf_counter() - start,
+            "runtime": done.seconds,
             "method": self.nb_config.execution_mode,
-            "succeeded": failure is None,
-            "error": failure and failure.reason.split(":")[0],
+            "succeeded": done.failure is None,
+            "error": done.failure and done.failure.reason.split(":")[0],
             "traceback": None,
         }
 
@@ -134,6 +187,7 @@ def machine() -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     myst_nb.core.execute.NotebookClientDirect = Client
+    app.connect("env-before-read-docs", begin)
     app.connect("doctree-read", put_banner)
     app.connect("build-finished", summarise)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
