@@ -163,6 +163,13 @@ def test_what_moves_weights_otherwise_is_not_recovered():
         assert result.status is not Status.RECOVERED and not any(flag is Flag.RECOVERED for flag in result.flags)
 
 
+def test_a_sample_that_every_neuron_passed_is_not_recovered():
+    W = normal(60, 8)
+    result = rl.silent_neurons((W,), (W + normal(60, 1, seed=1) @ normal(1, 8, seed=2),))
+    assert result.status is Status.STALLED and result.silent.sum() == 0, result.message
+    assert result.bits.isfinite().all() and result.one_sided.isfinite().all()
+
+
 def test_a_share_of_the_neurons_alone_is_not_enough():
     X, y = digits(8)
     before = dense(width=60, seed=2)

@@ -83,7 +83,7 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
         E, asked = unit(E * side[:, None]), (rows.moved | rows.still)[:, None]
         away = (before * side <= 0) & (after * side <= 0) & asked
         count = silent.sum(0)
-        one_sided = (silent & away).sum(0) / count
+        one_sided = (silent & away).sum(0) / count.clamp_min(1)  # a sample that all neurons passed is silent to none
         complete = (silent & away).sum(0) / away.sum(0).clamp_min(1)
         evidence = {
             "silent": silent,
@@ -96,7 +96,7 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
         U = E @ rows.basis
         if whole:
             errors = _SAFE * _errors(search, E)
-            awake = (silent & (before * side > 0) & (after * side > 0)).sum(0) / count
+            awake = (silent & (before * side > 0) & (after * side > 0)).sum(0) / count.clamp_min(1)
             holds = (
                 (one_sided >= _ONE_SIDED) & (complete >= _COMPLETE) & (evidence["bits"] >= _BITS) & (awake <= _AWAKE)
             )
