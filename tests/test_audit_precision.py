@@ -3,9 +3,10 @@
 import contextlib
 from types import SimpleNamespace
 
+import precision as small_heads
 import pytest
 import torch
-from test_audit import N, data, net, state
+from test_audit import data, net, state
 from torch import nn
 
 import reconlaw as rl
@@ -13,15 +14,16 @@ from reconlaw.auditing import precision
 from reconlaw.auditing.change import HeadChange
 
 HALF = (torch.float16, torch.bfloat16)
+HEAD = {"rate": 0.05, "steps": 2000}
 
 
-def trained(dtype=None, pure=False, steps=60):
+def trained(dtype=None, pure=False, steps=60, rate=0.005):
     """The head before and after training under autocast to ``dtype``, or with all numbers in it."""
     model, X, y = net(), data().X.float().reshape(-1, 1, 8, 8), data().y.argmax(1)
     if pure:
         model, X = model.to(dtype), X.to(dtype)
     before = state(model)
-    optimiser = torch.optim.SGD(model.fc.parameters(), lr=0.005)
+    optimiser = torch.optim.SGD(model.fc.parameters(), lr=rate)
     for _ in range(steps):
         optimiser.zero_grad()
         with contextlib.nullcontext() if dtype is None or pure else torch.autocast("cpu", dtype):
@@ -45,18 +47,43 @@ def fitted(pair, X):
     return SimpleNamespace(X=X, coefficients=alpha, loss=loss)
 
 
-@pytest.mark.parametrize("dtype", HALF)
-def test_samples_of_autocast_training_come_back_to_its_precision(dtype):
-    before, after = trained(dtype)
+@pytest.mark.parametrize("training", ["autocast bfloat16", "autocast float16", "weights bfloat16", "weights float16"])
+def test_samples_come_back_to_the_precision_of_training(training):
+    """Five heads each: every sample is shown, none that is called recovered is wrong, and the errors are as stated."""
+    made = [small_heads.work(HEAD | {"training": training, "kind": "real", "seed": seed}) for seed in range(5)]
+    assert {one["told"] for one in made} == {training.split()[1]}
+    assert all(one["shown"] == small_heads.N and not one["false"] for one in made)
+    over = [error / stated for one in made for error, stated in zip(one["errors"], one["stated"], strict=True)]
+    assert max(error for one in made for error in one["errors"]) < 0.01
+    assert max(over) < 5 and 0.5 < sorted(over)[len(over) // 2] < 2
+    if training == "weights bfloat16":  # where a percent or more was lost
+        lost = [one for one in made if any("was lost in steps smaller" in reason for reason in one["against"])]
+        assert len(lost) >= 2 and all(one["verdict"] == "close" for one in lost)
+    else:
+        assert {one["verdict"] for one in made} == {"recovered"}
+
+
+@pytest.mark.parametrize("training", ["autocast bfloat16", "weights bfloat16", "weights float16"])
+def test_nothing_is_claimed_of_a_change_that_no_samples_made_at_that_precision(training):
+    for seed in range(2):
+        made = small_heads.work(HEAD | {"training": training, "kind": "reordered", "seed": seed})
+        assert made["verdict"] == "inconclusive" and made["called"] == 0
+
+
+def test_what_was_recovered_to_the_precision_of_training_is_said_to_be():
+    before, after, _ = small_heads.trained(HEAD | {"training": "autocast bfloat16", "kind": "real", "seed": 0})
     done = rl.audit(
-        before, after, module=net(), input_shape=(1, 8, 8), n=N, report=None, max_seconds=None, max_steps=20_000
+        before,
+        after,
+        module=small_heads.network(0),
+        input_shape=(small_heads.D,),
+        n=small_heads.N,
+        report=None,
+        max_seconds=None,
+        max_steps=HEAD["steps"],
     )
-    assert done.verdict == "recovered" and done.training.dtype is dtype and done.held.sum() >= N - 1
-    assert "recovered to the precision of training" in done.summary and done.training.name in done.summary
-    X = data().X.to(done.candidates)
-    error = (torch.cdist(done.candidates, X) / X.norm(dim=1)).amin(1)
-    said = torch.tensor([one.standard_error for one in done.findings]).to(error)
-    assert bool((error < 3 * said).all()) and bool((said < 0.02)[done.held].all())
+    assert "recovered to the precision of training" in done.summary and "bfloat16" in done.summary
+    assert bool((torch.tensor([one.standard_error for one in done.findings]) < 0.02)[done.held].all())
     assert any("precision did training" in check.question for check in done.checks)
 
 
@@ -91,7 +118,13 @@ def test_weights_in_few_digits_foretell_what_their_steps_lost():
     told = precision.training_of(pair, made)
     assert pair.coarse == (torch.float16,) and told.dtype is torch.float16 and told.shows is None
     assert 0.25 * told.foretold < made.loss < told.tolerance
-    assert change(*trained(torch.bfloat16, pure=True)).coarse == ()  # most steps were lost: nothing is claimed
+    assert not told.too_much
+
+
+def test_of_steps_that_were_lost_for_the_most_part_nothing_is_foretold():
+    """A rate at which nearly every step is below half a spacing of bfloat16."""
+    before, after = trained(torch.bfloat16, pure=True, rate=0.001)
+    assert change(before, after).coarse == ()
 
 
 def test_a_file_that_was_widened_keeps_the_digits_that_it_has():

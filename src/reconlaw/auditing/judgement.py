@@ -36,6 +36,8 @@ from .simulation import WRONG, calibrated
 _BEYOND = 1e-3
 # Below this share of it candidates are shown, and close where one of them passes by its own loss as well.
 SHOWN = 0.1
+# And where their loss is what the precision of training foretells.
+_FORETOLD = 0.5
 # Largest standard error of a recovered sample; how far two attacks may end from one another, and in standard errors.
 _SURE, _SAME, _SAME_ERRORS = 0.02, 1e-3, 5.0
 # Largest mismatch of the bias, and how many times the rounding of θ it may be.
@@ -82,6 +84,11 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
             f"the head's change is not explained down to {as_power(pair.tolerance)}; the cause may be training in "
             f"lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, Adam, "
             "or inputs that lie elsewhere"
+        )
+    if made.training is not None and made.training.too_much:
+        told.append(
+            f"about {as_percent(made.training.lost)} of the head's change was lost in steps smaller than the digits of "
+            f"{made.training.name}, so that a wrong set may be left with no more than the right one"
         )
     if unexplained_rank(pair, n):
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
@@ -177,7 +184,8 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     usable = beyond and pair.moved <= MOST_MOVED
     held = [finding.recovered for finding in said]
     # Not down to rounding, and yet clearly better than chance, the attack as a whole and some candidate by itself.
-    better = bool(made.references) and loss <= SHOWN * min(made.references + made.guesses)
+    shown = SHOWN if made.training is None else _FORETOLD
+    better = bool(made.references) and loss <= shown * min(made.references + made.guesses)
     better = better and pair.moved <= MOST_MOVED and any(passing(made))
     X = None
     if usable and any(held):

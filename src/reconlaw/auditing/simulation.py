@@ -6,11 +6,11 @@ audit makes heads for which it knows the samples, and looks at how far the attac
 
     θ = Σ_t w_t A_tᵀ Φ_t(Z),     t = 0, ½, 1,   w_t ∝ e^{−st},
 
-Φ_t the features of the body before, midway and after, so that they move as they did in training; Z inputs drawn in the
-domain, with the norms of the candidates where norms are free; A_t random weights of the candidates' sizes that change
-by a half on the way; s, how fast training slowed down, between 0 and 3. Rounding is added as files have it. The road
-from one body to the other is taken to be straight, and to be that of other samples: errors are calibrated for the
-recipe, not for these samples.
+Φ_t the features of the body before, midway and after, so that they move as they did in training, and as far as those of
+the candidates did, because a body moves most at what it is trained on; Z inputs drawn in the domain, with the norms of
+the candidates where norms are free; A_t random weights of the candidates' sizes that change by a half on the way; s,
+how fast training slowed down, between 0 and 3. Rounding is added as files have it. The road from one body to the other
+is taken to be straight, and to be that of other samples: errors are calibrated for the recipe, not for these samples.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from ..inputs import Free
 _CHANGE, _SLOWEST = 0.5, 3.0
 # Of the errors, what is reported; and beyond which a candidate counts as wrong.
 QUANTILE, WRONG = 0.9, 0.1
-# How many simulated candidates a candidate is compared with.
-_LIKE = 9
+# How many simulated candidates a candidate is compared with, of losses within this factor; so many in any case.
+_LIKE, _FACTOR, _LEAST = 9, 100.0, 5
 
 
 def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,13 +45,24 @@ def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, tor
     sizes = result.coefficients.reshape(len(result.X), -1).double().cpu().norm(dim=1)[which]
     A = draw(len(pair.theta), n) * sizes
     rate = _SLOWEST * float(torch.rand((), device="cpu", generator=generator, dtype=torch.float64))
+    start, middle, end = _path(pair, Z)
+    further = max(1.0, _movement(*_path(pair, result.X)) / max(_movement(start, middle, end), math.ulp(0.0)))
     theta = torch.zeros_like(pair.theta)
-    for t, features in zip((0.0, 0.5, 1.0), (pair.ends[0], pair.features, pair.ends[1]), strict=True):
+    for t, Phi in zip((0.0, 0.5, 1.0), (start, middle, end), strict=True):
         weights = math.exp(-rate * t) * A * (1 + _CHANGE * draw(*A.shape))
-        theta = theta + weights @ features(Z).cpu().double()
+        theta = theta + (weights @ (middle + further * (Phi - middle))).to(theta)
     theta = theta * (pair.size / theta.norm())
     noise = draw(*theta.shape).to(theta) * (pair.rounding / math.sqrt(theta.numel()))
     return (theta + noise).to(pair.theta), Z
+
+
+def _path(pair, X):
+    """(n, p) features of X by the body before, midway and after."""
+    return [features(X).double().cpu() for features in (pair.ends[0], pair.features, pair.ends[1])]
+
+
+def _movement(start, middle, end) -> float:
+    return float((end - start).norm() / middle.norm())
 
 
 def errors(found: torch.Tensor, Z: torch.Tensor, parity: str) -> list[float]:
@@ -66,14 +77,20 @@ def errors(found: torch.Tensor, Z: torch.Tensor, parity: str) -> list[float]:
 def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...]) -> torch.Tensor:
     """The error of each candidate: what nine in ten simulated candidates of like own loss keep; NaN without any.
 
+    Near a sample an own loss is quadratic in the error, so an error at a loss ℓ' says √(ℓ/ℓ') as much at ℓ. A wrong set
+    of a like loss stays wrong by that, and one of a far higher loss, which says nothing, is left out.
+
     Args:
-        losses: (m,) own losses (:mod:`reconlaw.auditing.nulls`).
+        losses: (m,) own losses ℓ (:mod:`reconlaw.auditing.nulls`).
         simulated: own loss and error of each candidate on simulated heads; the ``_LIKE`` nearest by the logarithm of
-            the loss are alike.
+            the loss are alike, where they are within ``_FACTOR``, and the ``_LEAST`` nearest anyway.
     """
     if not simulated:
         return torch.full_like(losses, math.nan)
     known, errors = torch.tensor(simulated, dtype=torch.float64, device="cpu").clamp_min(1e-300).T
-    far = (losses.clamp_min(1e-300).log()[:, None] - known.log()).abs()
-    alike = far.topk(min(_LIKE, len(known)), largest=False).indices
-    return errors[alike].quantile(QUANTILE, dim=1)
+    apart = losses.double().cpu().clamp_min(1e-300).log()[:, None] - known.log()
+    near = apart.abs().topk(min(_LIKE, len(known)), largest=False)
+    scaled = errors[near.indices] * (apart.gather(1, near.indices) / 2).exp()
+    alike = near.values <= math.log(_FACTOR)
+    alike[:, :_LEAST] = True
+    return torch.where(alike, scaled, math.nan).nanquantile(QUANTILE, dim=1).to(losses)
