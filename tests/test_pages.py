@@ -46,6 +46,20 @@ REACHED = """() => [...document.querySelectorAll(".bd-article :is(pre, .cell_out
   .every((box) => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)"""  # the theme looks a while after a resize
 BESIDE = """codes => codes.filter(c => c.getClientRects().length && c.getBoundingClientRect().right
   > c.closest("p").getBoundingClientRect().right + 1).map(c => c.textContent)"""
+CUT_FORMULAS = """() => [...document.querySelectorAll(".bd-article :is(div.math, div.math > mjx-container)")]
+  .filter(box => box.clientWidth && box.scrollWidth > box.clientWidth + 1)
+  .map(box => box.closest("div.math").dataset.tex)"""
+SHOWN = "const shown = e => e.getClientRects().length && e.closest('details:not([open]) > :not(summary)') === null;"
+TOUCHED = f"""() => {{ {SHOWN}
+  return [...document.querySelectorAll(".bd-article :is(button, summary, select, input)")].filter(shown)
+    .filter(e => e.tagName !== "BUTTON" || e.checkVisibility({{ visibilityProperty: true }}))
+    .map(e => [e, (e.closest("label") ?? e).getBoundingClientRect()]).filter(([, box]) => box.width && box.height < 40)
+    .map(([e]) => e.outerHTML.slice(0, 120)); }}"""  # a box to tick is as large as its label
+TOO_SMALL = f"""() => {{ {SHOWN}
+  return [...document.querySelectorAll(".bd-article *")].filter(e => shown(e) && !e.closest("mjx-container, .sr-only"))
+    .filter(e => [...e.childNodes].some(node => node.nodeType === Node.TEXT_NODE && node.data.trim()))
+    .filter(e => parseFloat(getComputedStyle(e).fontSize) * (e.ownerSVGElement ? e.getScreenCTM().a : 1) < 12)
+    .map(e => e.outerHTML.slice(0, 120)); }}"""
 REPEATED = """() => {
   const ids = [...document.querySelectorAll("[id]")].map((element) => element.id);
   return ids.filter((id, k) => ids.indexOf(id) !== k);
@@ -81,12 +95,15 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     assert page.locator("mjx-container[tabindex]:not(.scrolls)").count() == 0, "a formula is no stop of the tab key"
     assert page.locator("button.copybtn:not([aria-label])").count() == 0
 
+    assert page.evaluate(CUT_FORMULAS) == [], "a formula that has to be scrolled on a desk"
     clipped = "blocks => blocks.filter(b => b.scrollWidth > b.clientWidth + 1).length"
     assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that runs past its box"
     page.set_viewport_size(PHONE)
     assert width(page) <= PHONE["width"], f"the page is {width(page)} px wide on a phone"
     assert page.locator(".bd-article pre").evaluate_all(clipped) == 0, "code that leaves a phone's screen"
     assert page.locator(".bd-article p code.literal").evaluate_all(BESIDE) == [], "a call that leaves its paragraph"
+    assert page.evaluate(TOUCHED) == [], "too small for a finger"
+    assert page.evaluate(TOO_SMALL) == [], "too small to read"
     heights = "buttons => buttons.filter(b => b.offsetParent).map(b => b.getBoundingClientRect().height)"
     assert min(page.locator(".bd-header-article .btn").evaluate_all(heights), default=44) >= 44
     page.set_viewport_size(DESK)
@@ -186,6 +203,14 @@ def test_search_for_install_leads_to_the_recipe(open_page):
         ("noise", "limits/noise.html"),
         ("audit", "networks/your-own-model.html"),
         ("LLM", "limits/open-problems.html"),
+        ("Adam", "networks/how-it-was-trained.html"),
+        ("LoRA", "networks/adapters.html"),
+        ("batch norm", "limits/normalisation-and-dropout.html"),
+        ("silent neurons", "networks/two-layer.html"),
+        ("my own model", "networks/your-own-model.html"),
+        ("checkpoint", "networks/your-own-model.html"),
+        ("quantization", "limits/noise.html"),
+        ("slides", "teach/guide.html"),
     ],
 )
 def test_search_puts_the_page_of_that_name_first(open_page, query, wanted):

@@ -46,6 +46,12 @@ SETUP = """(settings) => {
     OutputJax: new output.chtml_ts.CHTML({ font, adaptiveCSS: false, matchFontHeight: false, scale: 1.09 }),
   });
   globalThis.set = (tex, display) => adaptor.outerHTML(page.convert(tex, { display }));
+  globalThis.ems = (tex) => {
+    const item = new page.options.MathItem(tex, page.inputJax[0], true);
+    item.setMetrics(16, 8, 1e6, 1e6, 1.09);
+    item.compile(page);
+    return page.outputJax.getBBox(item, page).w;
+  };
   globalThis.styles = () => adaptor.textContent(page.outputJax.styleSheet(page));
 }"""
 
@@ -77,6 +83,10 @@ class Typesetter:
             raise ValueError(f"MathJax cannot set {tex!r}: {unescape(wrong[1])}")
         return html
 
+    def ems(self, tex: str) -> float:
+        """How wide a displayed formula is, in ems of its own size."""
+        return self.engine.call("ems", tex)
+
     def styles(self) -> str:
         return self.engine.call("styles")
 
@@ -86,8 +96,12 @@ def typesetter(tex: str) -> Typesetter:
     return Typesetter(json.loads(tex))
 
 
+def typesetter_of(translator) -> Typesetter:
+    return typesetter(json.dumps(translator.config.mathjax3_config["tex"]))
+
+
 def formula(translator, tex: str, display: bool) -> str:
-    return typesetter(json.dumps(translator.config.mathjax3_config["tex"])).set(tex, display)
+    return typesetter_of(translator).set(tex, display)
 
 
 def visit_math(self, node: nodes.math) -> None:
@@ -99,8 +113,11 @@ def visit_math(self, node: nodes.math) -> None:
 
 def visit_displaymath(self, node: nodes.math_block) -> None:
     tex = node.astext() if node["nowrap"] else aligned(node.astext())
-    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight", **{"data-tex": tex}))
-    if node["number"] and not node["nowrap"]:
+    numbered = node["number"] and not node["nowrap"]
+    ems = typesetter_of(self).ems(tex) + (3 if numbered else 0)
+    style = f"--ems: {ems:.2f}"  # custom.css sets the formula smaller where its place is narrower
+    self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight", STYLE=style, **{"data-tex": tex}))
+    if numbered:
         self.body.append(f'<span class="eqno">({escape(get_node_equation_number(self, node))})')
         self.add_permalink_ref(node, "Link to this equation")
         self.body.append("</span>")

@@ -1,5 +1,5 @@
 // How the site's search ranks pages. Sphinx gives a page the same for a word in any of its headings, and sorts equals by
-// their numbers; here a page whose own title holds words of the query goes first.
+// their numbers; here a page whose own title, or list in search_words.json, holds words of the query goes first.
 var Scorer = {
   objNameMatch: 11,
   objPartialMatch: 6,
@@ -15,7 +15,8 @@ var Scorer = {
     const stemmer = new Stemmer();
     const stems = (text) => splitQuery(text.toLowerCase()).map((word) => stemmer.stemWord(word));
     const index = Search._index;
-    const ofPage = new Set(stems(index.titles[index.docnames.indexOf(docname)] ?? ""));
+    const own = index.titles[index.docnames.indexOf(docname)] ?? "";
+    const ofPage = new Set(stems(`${own} ${ALSO_CALLED[docname] ?? ""}`));
     const wanted = new Set(stems(new URLSearchParams(window.location.search).get("q") ?? ""));
     return score + Scorer.inPageTitle * [...wanted].filter((word) => ofPage.has(word)).length;
   },

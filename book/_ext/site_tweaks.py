@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 
 HANDOUT = Path(__file__).resolve().parents[2] / "_build" / "course" / "handout.pdf"
+ALSO_CALLED = json.loads(Path(__file__).with_name("search_words.json").read_text(encoding="utf-8"))
 REPEATED_ID = re.compile(r' id="(?:proof|[a-z]+-content)"(?=>)')
 
 
@@ -34,8 +36,12 @@ def keep_stored_outputs(app: Sphinx, config: Config) -> None:
 
 
 def rank_pages_by_title(app: Sphinx, config: Config) -> None:
-    """The search puts a page first whose own title holds the words looked for."""
-    config.html_search_scorer = str(Path(__file__).with_name("search_scorer.js"))
+    """The search puts a page first whose own title, or list of further words, holds the words looked for."""
+    scorer = Path(app.doctreedir, "search_scorer.js")
+    scorer.parent.mkdir(parents=True, exist_ok=True)
+    code = Path(__file__).with_name("search_scorer.js").read_text(encoding="utf-8")
+    scorer.write_text(f"const ALSO_CALLED = {json.dumps(ALSO_CALLED)};\n{code}", encoding="utf-8")
+    config.html_search_scorer = str(scorer)
 
 
 def leave_out_thebe(app: Sphinx) -> None:
@@ -66,8 +72,9 @@ def mend_roles(app: Sphinx, pagename, templatename, context, doctree) -> None:
         context["body"] = context["body"].replace(' role="doc-biblioentry"', ' role="listitem"')
 
 
-def leave_install_cells_out_of_search(app: Sphinx) -> None:
-    """Every chapter opens with the same cell, which nobody who searches for "install" is looking for."""
+def choose_what_search_reads(app: Sphinx) -> None:
+    """Every chapter opens with the same cell, which nobody who searches for "install" is looking for; and readers have
+    words for some pages that these do not use."""
     index = getattr(app.builder, "index_page", None)
     if index is None:
         return
@@ -77,6 +84,8 @@ def leave_install_cells_out_of_search(app: Sphinx) -> None:
         for cell in list(doctree.findall(nodes.container)):
             if cell.get("nb_element") == "cell_code" and "%pip install" in cell.astext():
                 cell.parent.remove(cell)
+        if pagename in ALSO_CALLED:
+            doctree += nodes.paragraph("", ALSO_CALLED[pagename])
         index(pagename, doctree, title)
 
     app.builder.index_page = index_page
@@ -103,7 +112,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("config-inited", keep_stored_outputs)
     app.connect("config-inited", rank_pages_by_title)
     app.connect("builder-inited", leave_out_thebe)
-    app.connect("builder-inited", leave_install_cells_out_of_search)
+    app.connect("builder-inited", choose_what_search_reads)
     app.connect("doctree-read", load_images_lazily)
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", name_once)

@@ -4,6 +4,8 @@
 const BOTTOM = 720 - 46; // above the number of the slide
 const SMALLEST = 0.55; // no block is shrunk below this
 const LARGEST = 1.4; // and no slide enlarged beyond
+const LOWEST = 290; // pixels of a figure's height that make room for the words above it
+const HALF = BOTTOM / 2; // what ends above it leaves half a slide empty
 
 window.MathJax = {
   tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
@@ -80,6 +82,37 @@ function shrink(page, block, smallest = SMALLEST) {
   return fits(page);
 }
 
+/** A figure, or a computation, a little smaller, so that a sentence or two above it need no slide of their own. */
+function squeeze(page, block) {
+  if (!block.matches(".figure")) return block.matches(".computation") && shrink(page, block, 0.85);
+  for (let height = 410; !fits(page) && height >= LOWEST; height -= 20) block.style.setProperty("--height", `${height}px`);
+  return fits(page);
+}
+
+const blocks = (page) => [...body(page).children];
+
+/** Blocks, or items of a list that was split, from the end of one page to the next, where that stands half empty. */
+function balance(before, page) {
+  const first = blocks(page)[0];
+  if (!first || "page" in first.dataset || !blocks(before).length) return;
+  const [from, to] = [blocks(before).at(-1).lastElementChild, first.firstElementChild];
+  if ("rest" in first.dataset) {
+    if (!from?.matches("ul, ol") || from.tagName !== to?.tagName) return;
+    while (bottom(page) < HALF && from.childElementCount > 2 && bottom(page) < bottom(before)) {
+      to.prepend(from.lastElementChild);
+      if (to.matches("ol")) to.start -= 1;
+    }
+    return;
+  }
+  while (bottom(page) < HALF && blocks(before).length > 1 && !blocks(before).at(-2).matches(".subheading")) {
+    const moved = blocks(before).at(-1);
+    body(page).prepend(moved);
+    if (fits(page) && bottom(page) <= bottom(before) + HALF / 2) continue;
+    body(before).append(moved);
+    return;
+  }
+}
+
 /** Larger type where there is room: a slide is read from the last row. */
 function grow(page) {
   const content = body(page);
@@ -94,8 +127,10 @@ function grow(page) {
 function place(stage, page, block, title) {
   body(page).append(block);
   if (fits(page)) return page;
-  if (body(page).querySelectorAll(":scope > .block").length > 1) {
-    const before = [...body(page).querySelectorAll(":scope > .block")].at(-2);
+  if (blocks(page).length > 1) {
+    if (block.getBoundingClientRect().top - page.getBoundingClientRect().top < HALF && squeeze(page, block)) return page;
+    block.removeAttribute("style");
+    const before = blocks(page).at(-2);
     page = newPage(stage, title, false);
     if (before.matches(".subheading")) body(page).append(before);
     body(page).append(block);
@@ -106,6 +141,7 @@ function place(stage, page, block, title) {
   const rest = split(page, block);
   shrink(page, block); // one child alone can be too much
   if (!rest) return page;
+  rest.dataset.rest = "";
   return place(stage, newPage(stage, title, false), rest, title);
 }
 
@@ -130,13 +166,22 @@ function lay(stage, topic, first) {
     }
     closed = block.matches(".exercise");
     page = place(pages, page, block, title);
+    if (block.matches(".closing")) title = block.firstElementChild.innerHTML; // of slides that begin after it
   }
   const all = [...pages.children].filter((one) => body(one).childElementCount || one.querySelector(".notes"));
+  const named = (one) => one.querySelector("h2").textContent;
+  for (let k = all.length - 1; k > 0; k--) if (named(all[k - 1]) === named(all[k])) balance(all[k - 1], all[k]);
+  for (const one of all) {
+    if (blocks(one)[0]?.matches(".closing")) {
+      one.querySelector("h2").innerHTML = blocks(one)[0].firstElementChild.innerHTML;
+      blocks(one)[0].remove();
+    }
+  }
   for (const one of all) {
     grow(one);
     one.dataset.fits = fits(one);
     one.dataset.filled = (bottom(one) / BOTTOM).toFixed(2);
-    const same = all.filter((other) => other.querySelector("h2").textContent === one.querySelector("h2").textContent);
+    const same = all.filter((other) => named(other) === named(one));
     one.place = [same.indexOf(one) + 1, same.length];
   }
   for (const one of all) {

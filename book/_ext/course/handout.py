@@ -17,7 +17,7 @@ from .plain import Book
 
 HERE = Path(__file__).resolve().parent
 EXTENSIONS = HERE.parent
-ON_SCREEN_ONLY = ("playground", "limits/risk-calculator", "teach/")
+ON_SCREEN_ONLY = ("playground", "teach/")  # without a number, so that chapters keep theirs
 
 FOOTER = """<div style="width: 100%; font: 8pt sans-serif; color: #555; text-align: center">
 <span class="pageNumber"></span></div>"""

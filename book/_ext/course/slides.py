@@ -109,7 +109,7 @@ class Deck:
             else:
                 self.code(item, setup=k < 3)
         if references := chapter.references():
-            self.topic("References")
+            self.closing("References")
             self.add(self.render(references.split("\n", 1)[1]), "small")
         return PAGE.format(title=html.escape(chapter.title), topics="\n".join(self.sections()))
 
@@ -120,6 +120,10 @@ class Deck:
     def topic(self, title: str) -> None:
         self.topics.append([re.sub(r"^<p>|</p>$", "", self.render(title))])
 
+    def closing(self, title: str) -> None:
+        """What ends a chapter needs no slide of its own where there is room below the summary."""
+        self.add(f"<h3>{self.render(title)[3:-4]}</h3>", "subheading closing")
+
     def text(self, block: Block) -> None:
         """Prose, paragraph by paragraph: what must be seen on the slide, the rest to the notes."""
         text = self.chapter.plain(block.body, self.link)
@@ -129,6 +133,9 @@ class Deck:
             if heading and heading[1] == "#":
                 self.topics.append([html.escape(heading[2])])
                 self.add(f'<p class="part">{html.escape(self.chapter.part)}</p>', "cover")
+                lead = True
+            elif heading and heading[2] == "What's next":
+                self.closing(heading[2])
                 lead = True
             elif heading and heading[1] == "##":
                 self.topic(heading[2])
