@@ -18,6 +18,7 @@ N, D, P = 3, 6, 60
 FEATURES = rl.RandomFeatures(D, P, seed=0, device="cpu")
 DATA = rl.data.sphere(N, D, seed=0)
 THETA = FEATURES.fit(DATA.X, DATA.y)
+OLD, NEW = (DATA.X.new_ones(P, D),), (DATA.X.new_ones(P, D).cumsum(0),)
 
 
 class Weird:
@@ -78,6 +79,11 @@ OF_A_NUMBER = {
     "TwoLayer width": lambda v: rl.networks.TwoLayer(4, v),
     "sphere n": lambda v: rl.data.sphere(v, 4),
     "fit ridge": lambda v: FEATURES.fit(DATA.X, DATA.y, ridge=unfit(v)),
+    "silent n": lambda v: rl.silent_neurons(OLD, NEW, n=unfit(v)),
+    "silent budget": lambda v: rl.silent_neurons(OLD, NEW, max_steps=unfit(v)),
+    "first_layer n": lambda v: rl.first_layer((*OLD, OLD[0].T), (*NEW, OLD[0].T), n=unfit(v)),
+    "input_shape": lambda v: rl.ModuleFeatures(torch.nn.Linear(4, 8), [unfit(v)], device="cpu"),
+    "input_shape below": lambda v: rl.below(torch.nn.Sequential(torch.nn.Linear(4, 8)), "0", unfit(v)),
     "law_ratio": lambda v: rl.counting.law_ratio(v, 3, 2),
     "replay rounds": lambda v: rl.replay(
         THETA, FEATURES, DATA.X, rl.networks.TwoLayer(D, P), rl.networks.TwoLayer(D, P), rounds=v
@@ -91,6 +97,9 @@ OF_A_TENSOR = {
     "loss theta": lambda v: rl.projection_loss(DATA.X, FEATURES, v),
     "reconstruct": lambda v: rl.reconstruct(v, FEATURES, N, max_seconds=1),
     "match": lambda v: rl.match(v, DATA.X),
+    "apart": lambda v: rl.apart(FEATURES, v),
+    "silent before": lambda v: rl.silent_neurons((v,), NEW),
+    "silent after": lambda v: rl.silent_neurons(OLD, (v,)),
     "hermite_polynomials": lambda v: rl.hermite_polynomials(v, 3),
     "train": lambda v: rl.networks.train(rl.networks.TwoLayer(D, 20), v, DATA.y, max_steps=3),
     "replay X": lambda v: rl.replay(
@@ -191,6 +200,15 @@ def test_modules_that_are_none(module):
     refused(lambda m: rl.networks.between(m, m), module)
     refused(lambda shape: rl.ModuleFeatures(torch.nn.Tanh(), shape, device="cpu"), (10**8, 10**8))
     refused(lambda a: rl.counting.trained_parameters(a, "head", 3), {})
+
+
+@pytest.mark.parametrize("value", [None, 3, "x", [], DATA.X, torch.nn.Linear(D, P), torch.tanh])
+def test_feature_maps_and_layers_that_are_none(value):
+    refused(lambda v: rl.projection_loss(DATA.X, v, THETA), value)
+    refused(lambda v: rl.reconstruct(THETA, v, N), value)
+    refused(lambda v: rl.known(v, [0]), value)
+    refused(lambda v: rl.apart(v, THETA), value)
+    refused(lambda v: rl.below(torch.nn.Linear(D, P), v, D), value)
 
 
 def test_what_no_memory_holds():

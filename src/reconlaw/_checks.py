@@ -109,6 +109,12 @@ def check_count(name: str, value, minimum: int = 1) -> int:
     return number
 
 
+def check_input_shape(shape) -> tuple[int, ...]:
+    """The sides of one input, each at least 1; a number alone is one side."""
+    sides = shape if isinstance(shape, tuple | list | torch.Size) else (shape,)
+    return tuple(check_count("input_shape", side) for side in sides)
+
+
 def check_positive(name: str, value, allow_zero: bool = False) -> float:
     try:
         number = math.nan if isinstance(value, str | bytes) else float(value)

@@ -147,10 +147,12 @@ def projection_loss(X: torch.Tensor, features: FeatureMap, theta: torch.Tensor) 
         A scalar in [0, 1]; 0 where θ lies in the span of the features of X. Differentiable once.
 
     Raises:
-        TypeError: X is no floating tensor.
+        TypeError: X is no floating tensor, or features is no feature map.
         ValueError: bad shapes, NaN, θ = 0, or more samples than features.
         SpanError: the features of X are linearly dependent to working precision.
     """
+    if not isinstance(features, FeatureMap):
+        raise TypeError(f"features is a {type(features).__name__}; pass X first, then the feature map, then theta")
     theta, _ = in_range(check_moved(features.check_theta(theta).detach()))
     theta = features.here(theta)
     X = check_matrix("X", X, features.d).to(theta)

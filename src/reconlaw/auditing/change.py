@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from .._checks import check_count, check_positive
+from .._checks import check_input_shape, check_positive
 from .._random import seeded_generator
 from ..attack.coordinates import decoded, through
 from ..attack.count import Count, count, independent_rows
@@ -64,8 +64,8 @@ class HeadChange:
             self.old_bias = before[bias].double()
             self.bias_change = after[bias].double() - self.old_bias
         self.changed = [name for name in changed_tensors(before, after) if not name.startswith(f"{head}.")]
-        shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
-        d = math.prod(check_count("input_shape", side) for side in shape)
+        shape = check_input_shape(input_shape)
+        d = math.prod(shape)
         if isinstance(inputs, Sphere) and inputs.radius is not None:
             inputs, norm = Sphere(), inputs.radius  # the body is scaled instead
         if inputs is not None and norm is not None and not isinstance(inputs, Sphere):

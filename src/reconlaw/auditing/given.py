@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from .._checks import check_input_shape
 from ..inputs import Box, Free, Inputs, Sphere, pixels
 from .errors import AuditError
 
@@ -60,7 +61,7 @@ def candidates_from(source, input_shape, inputs=None) -> tuple[torch.Tensor, tup
     Raises:
         AuditError: what is wrong with the file, a picture or the shape.
     """
-    shape = tuple(input_shape) if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
+    shape = check_input_shape(input_shape)
     d, names = math.prod(shape), None
     if isinstance(source, str | Path):
         path = Path(source).expanduser()

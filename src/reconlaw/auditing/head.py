@@ -21,7 +21,7 @@ def head_layer(module: nn.Module, head: str) -> nn.Linear:
     """
     linear = linear_layers(module)
     try:
-        layer = module.get_submodule(head) if head else None
+        layer = module.get_submodule(head) if isinstance(head, str) and head else None
     except AttributeError:
         layer = None
     if layer is None:

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from .._checks import as_tensor
+from .._checks import as_tensor, check_input_shape
 from .module_features import ModuleError, ModuleFeatures, copied
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -40,7 +40,7 @@ def layer_of(module: nn.Module, name: str) -> nn.Module:
     there = [key for key, layer in module.named_modules() if isinstance(layer, LAYERS)]
     shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "") or "none"
     try:
-        layer = module.get_submodule(name) if name else None
+        layer = module.get_submodule(name) if isinstance(name, str) and name else None
     except AttributeError:
         layer = None
     if layer is None:
@@ -143,7 +143,11 @@ class LayerInput(nn.Module):
     def _columns(layer, h, n):
         if h.ndim < 2 or len(h) != n:
             raise LayerError(f"the layer is given {tuple(h.shape)} of {n} inputs; a row for each is needed")
-        if not isinstance(layer, nn.Linear):
+        linear = isinstance(layer, nn.Linear)
+        given, taken = (h.shape[-1], layer.in_features) if linear else (h.shape[1], layer.in_channels)
+        if given != taken:
+            raise LayerError(f"the layer takes {taken} numbers and is given {given}; does input_shape fit the model?")
+        if not linear:
             return patches(layer, h)
         return h if h.ndim == 2 else h.flatten(1, -2)
 
@@ -222,7 +226,7 @@ class BelowLayer(ModuleFeatures):
         kind = layer_of(module, layer)
         self.layer, self.groups = layer, getattr(kind, "groups", 1)
         self._weight_shape = tuple(kind.get_parameter("weight").shape)
-        shape = (input_shape,) if isinstance(input_shape, int) else tuple(input_shape)
+        shape = check_input_shape(input_shape)
         body = LayerInput(module, layer).to(torch.float64)
         seen = body.probe(shape)
         super().__init__(body, shape, dtype, device, several=seen.ndim == 3)

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from .._checks import check_count, check_float_dtype, resolve_device
+from .._checks import check_float_dtype, check_input_shape, resolve_device
 from .._precision import full_precision
 from .feature_map import FeatureMap
 from .gram import StepError, as_step
@@ -129,8 +129,7 @@ class ModuleFeatures(FeatureMap):
         if isinstance(module, torch.jit.ScriptModule):
             raise TypeError("module is scripted, and cannot be frozen and cast; pass the module that it was made from")
         check_filled("module", module)
-        shape = input_shape if isinstance(input_shape, tuple | list | torch.Size) else (input_shape,)
-        self.input_shape = tuple(check_count("input_shape", side) for side in shape)
+        self.input_shape = check_input_shape(input_shape)
         self.d = math.prod(self.input_shape)
         self.dtype = check_float_dtype(dtype)
         self.device = resolve_device(device, dtype)
