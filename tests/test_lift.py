@@ -150,3 +150,13 @@ def test_nothing_of_the_size_of_V_is_made(monkeypatch, K, V_dtype):
         made.vjp(R)
         made.block_gram()
     assert 2 * n * p <= largest.numbers <= max(2 * n * p, 512 * d) < p * d / 4
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_lifted_relus_slopes_by_the_signs_of_its_columns_are_those_of_its_derivative(blocks, dtype):
+    features = rl.RandomFeatures(6, 1300, "relu", seed=0, dtype=dtype, device="cpu")
+    U, alpha = normal(4, 6, seed=1).to(dtype), normal(8, 1, seed=2).to(dtype)
+    U[2] = 0  # no neuron takes a side
+    made = features.lift(U, True)
+    made.linearise(alpha)
+    assert torch.equal(made._S, made._slopes(U @ features.V.T, alpha)) and not made._S[2].any()

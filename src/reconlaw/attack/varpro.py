@@ -25,6 +25,7 @@ import torch
 from ..features.budget import METRIC, Spent, attempt, look
 from ..features.decompose import eigh
 from ..features.gram import SpanError, StepError, as_step, factor_gram
+from ..features.memory import used_again
 from ..features.passes import Passes, count_passes, counted
 from ..inputs import Inputs, Sphere
 from .bounded import BoundedStep, affordable
@@ -243,6 +244,7 @@ class Descent:
     failure: Exception | None = None
 
 
+@used_again()
 def descend(
     features,
     theta,

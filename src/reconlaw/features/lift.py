@@ -18,11 +18,13 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .memory import empty
 from .passes import count_passes
 from .threads import shared
 
-# Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast.
-_BLOCK_NUMBERS = 1 << 20
+# Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
+# ones, since each costs it the start of a few kernels.
+_BLOCK_NUMBERS, _LARGE_BLOCK_NUMBERS = 1 << 20, 1 << 24
 # From this d on, A Vᵀ is the faster as (V Aᵀ)ᵀ, which reads V along its rows; below, the transposition costs more.
 _LONG_ROWS = 1024
 
@@ -103,8 +105,9 @@ class RandomFeaturesLift(Lift):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
         self.p = len(features.V)  # those held here
-        self.block = max(512, _BLOCK_NUMBERS // max(self.n, 16 if dtype == features.V.dtype else features.d))
-        self.columns = torch.empty((2 if lifted else 1) * self.n, self.p, dtype=dtype, device=U.device)
+        numbers = _BLOCK_NUMBERS if U.device.type == "cpu" else _LARGE_BLOCK_NUMBERS
+        self.block = max(512, numbers // max(self.n, 16 if dtype == features.V.dtype else features.d))
+        self.columns = empty((2 if lifted else 1) * self.n, self.p, dtype, U.device)
         phi = features.activation
         self._Z = None if lifted and phi.f is F.relu else self._empty(self.p)
         self._S = self._scratch = None
@@ -115,7 +118,7 @@ class RandomFeaturesLift(Lift):
             phi.write(Z, self.columns[: self.n, rows], minus)
 
     def _empty(self, width):
-        return torch.empty(self.n, width, dtype=self.dtype, device=self.U.device)
+        return empty(self.n, width, self.dtype, self.U.device)
 
     def _blocks(self):
         return [slice(start, min(start + self.block, self.p)) for start in range(0, self.p, self.block)]
@@ -141,8 +144,23 @@ class RandomFeaturesLift(Lift):
                 self._S = self._empty(self.p) if self._Z is None else self._Z
             count_passes(self.n if again else 0)
             for rows in self._blocks():
-                Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
-                self._S[:, rows] = self._slopes(Z, alpha)
+                if self._signs:
+                    self._write_slopes(rows)
+                else:
+                    Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
+                    self._S[:, rows] = self._slopes(Z, alpha)
+
+    @property
+    def _signs(self):
+        """Whether the columns tell φ' by their signs alone: lifted ReLU, with its own slope."""
+        return self._Z is None and self._derivative is self.features.activation.derivative
+
+    def _write_slopes(self, rows):
+        """S on a block, of lifted ReLU, without a temporary: φ'(z) = sign φ(z)."""
+        S, minus = self._S[:, rows], self._block_of(rows)
+        torch.sign(self.columns[: self.n, rows], out=S).mul_(self.alpha[: self.n])
+        torch.sign(self.columns[self.n :, rows], out=minus)
+        S.addcmul_(minus, self.alpha[self.n :], value=-1)
 
     def _pre_activations(self, rows):
         if self._Z is None:  # z = max(z, 0) − max(−z, 0), exactly
@@ -184,11 +202,11 @@ class RandomFeaturesLift(Lift):
 
     def vjp(self, R):
         count_passes(self.n)
-        out = torch.zeros(self.n, self.features.d, dtype=self.dtype, device=R.device)
+        out = torch.empty(self.n, self.features.d, dtype=self.dtype, device=R.device)
         for rows in self._blocks():
             S, V = self._cotangents(rows, R[:, rows]), self._V(rows)
             with shared(len(S) * V.numel()):
-                out.addmm_(S, V)
+                out.addmm_(S, V, beta=1 if rows.start else 0)  # 0: whatever was there, NaN too, is left out
         return out
 
     def block_gram(self) -> torch.Tensor:
