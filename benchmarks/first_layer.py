@@ -5,6 +5,7 @@
 - trained: both layers of a two-layer network on squares to a loss of 1e-6; no recipe is given to the attack.
 
 "claimed" counts samples flagged "recovered", "wrong" those of them that are off by more than 1e-2: it must be zero.
+"certified" counts the edges that the certificate of the box holds for, "by_silence" the sets that silent neurons gave.
 
     python benchmarks/first_layer.py
 """
@@ -78,6 +79,7 @@ def work(s: dict) -> dict:
         "wrong": int((error[claimed] > 1e-2).sum()),
         "distance": None if certificate is None else common.short(certificate.distance.max()),
         "certified": 0 if certificate is None else int(certificate.holds.sum()),
+        "road": result.road,
         "status": result.status.value,
     }
 
@@ -85,7 +87,10 @@ def work(s: dict) -> dict:
 def figures(results: list[dict], _) -> dict:
     totals = {name: sum(r[name] for r in results) for name in ("certified", "claimed", "wrong")}
     worst = max((r["worst_error"] for r in results if r["worst_error"] is not None), default=None)
-    whole = {"sets_below_1e-2": common.whole(results, "below_1e-2")}
+    whole = {
+        "sets_below_1e-2": common.whole(results, "below_1e-2"),
+        "by_silence": sum(r["road"] == "silent neurons" for r in results),
+    }
     return (
         common.counts(results)
         | totals
@@ -115,6 +120,7 @@ def main() -> None:
         ("step", "digits", 40, 2000),
         ("trained", "digits", 5, 2000),
         ("trained", "digits", 10, 4000),
+        ("trained", "digits", 20, 4000),
     ]
     if args.tiny:
         problems = [("lazy", "digits", 4, 300), ("step", "digits", 4, 300), ("trained", "digits", 2, 400)]

@@ -98,16 +98,47 @@ def test_convolutions_give_their_patches(pool):
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_both_layers_trained_to_the_end(seed):
+def test_both_layers_trained_to_the_end(seed, monkeypatch):
     X, y = rl.data.digits(6, seed=seed).X, normal(6, seed=seed)
     network = rl.networks.TwoLayer(64, 2000, seed=seed)
     after = rl.networks.train(network, X, y).network
     result = rl.first_layer(network, after)
-    assert result.lazy is False and result.rank == 6
-    assert bool(result.certificate.holds.all()) and result.status in (Status.RECOVERED, Status.IN_PART)
+    assert result.road == "silent neurons" and result.lazy is False and result.rank == 6
+    assert result.status is Status.RECOVERED and result.certificate is None
     report = rl.match(result.X, X)
-    assert report.error.max() < 1e-2
+    assert report.error.max() < 1e-9
     assert bool((report.error[report.order.argsort()] <= result.standard_errors).all())
+    # Its masks are those before training but for the neurons that were crossed, its edges the samples' directions.
+    passed = network.body[0].weight.detach() @ X.T > 0
+    assert (result.masks[:, report.order] == passed).double().mean(0).min() > 0.9
+    cosine = torch.nn.functional.cosine_similarity(result.edges[report.order], X)
+    assert torch.allclose(cosine.abs(), torch.ones(6).double())
+
+    # Where those neurons tell nothing, the fit takes the movement of the read-out along.
+    monkeypatch.setattr("reconlaw.networks.silent.faces.Search.search", lambda self: None)
+    fitted = rl.first_layer(network, after)
+    assert fitted.road == "read-out trained along" and fitted.silent is None
+    assert bool(fitted.certificate.holds.all()) and fitted.status in (Status.RECOVERED, Status.IN_PART)
+    report = rl.match(fitted.X, X)
+    assert report.error.max() < 1e-2
+    assert bool((report.error[report.order.argsort()] <= fitted.standard_errors).all())
+
+
+def test_of_one_step_silent_neurons_tell_the_same_coefficients_and_edges():
+    """The two roads agree where both hold: biases, ten outputs, and the positions of a convolution's patches."""
+    _, X, y = digits(2)
+    torch.manual_seed(0)
+    pictures = X.reshape(-1, 1, 8, 8)
+    patches = nn.Sequential(nn.Conv2d(1, 300, 7), nn.ReLU(), nn.Flatten(), nn.Linear(1200, 10)).double()
+    for network, inputs in ((dense(), X), (patches, pictures)):
+        after = step(network, inputs, y)
+        box = rl.first_layer(network, after)
+        told = rl.first_layer(network, after, lazy=False)
+        assert (box.road, told.road) == ("masks frozen", "silent neurons") and told.status is Status.RECOVERED
+        order = rl.match(told.X, box.X).order
+        assert torch.allclose(told.coefficients[order], box.coefficients, atol=1e-9)
+        assert torch.allclose(told.edges[order], box.edges, atol=1e-9)
+        assert torch.equal(told.position[order], box.position) and torch.equal(told.masks[:, order], box.masks)
 
 
 def test_permutations_rotations_and_signs_of_labels_change_nothing():

@@ -7,8 +7,9 @@ its edges by a linear fit (``fit``), and a certificate that needs no truth
 (``certificate``) tells whether they are the data's.
 
 Exact for one gradient of any batch and any loss, as in a round of federated learning, and for networks trained lazily.
-Where training moved the read-out along, the fit takes its movement into account; neurons that samples crossed are left
-out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for gradients, which samples rows of the gradient until a
+Where training moved more, the rows are no vertices. Then the neurons to which each sample was silent are asked
+(:func:`reconlaw.silent_neurons`), which is exact as well. Where that fails, the fit takes the movement of the
+read-out into account, and neurons that samples crossed are left out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for gradients, which samples rows of the gradient until a
 direction vanishes on enough of them, and takes exponentially long in n; here the neurons' own weights lead.
 """
 
@@ -22,10 +23,14 @@ from torch import nn
 from ..._checks import check_count
 from ..._precision import full_precision
 from ..._random import seeded_generator
+from ...attack.result import Status
 from ...attack.run import Run, wall_clock
+from ..silent import faces
+from ..silent.result import SilentNeurons
+from ..silent.result import result_of as told_by_silence
 from .change import read_change, read_rank
 from .fit import Problem
-from .result import FirstLayer, result_of
+from .result import FirstLayer, result_by_silence, result_of
 from .search import Search
 
 
@@ -53,7 +58,8 @@ def first_layer(
         n: number of samples (of patches, of a convolution), where it is known: with noise, it is not read off.
         layer: name of the layer, where it is not the network's first: what it takes in must not have been trained.
         head: name of its read-out, the next linear layer where None.
-        lazy: True for one gradient step or exactly lazy training, False for training of both layers, None to try both.
+        lazy: True for one gradient step or exactly lazy training, False for training of both layers, None to try both:
+            masks frozen, then silent neurons, then a fit with the read-out trained along.
         seed: of the starts.
         max_steps: the search ends with this; a step is one iteration of one climb, 2p(n + K) multiplications and as
             many additions.
@@ -62,8 +68,9 @@ def first_layer(
         clock: as of :func:`reconlaw.reconstruct`.
 
     Returns:
-        :class:`FirstLayer`; its status is "recovered" where the certificate holds for all samples, the change tells
-        them to half a hundredth, and there are as many as its rank. Ctrl-C ends the search with what there is.
+        :class:`FirstLayer`, whose ``road`` says which of the three it came by; its status is "recovered" where the
+        certificate of that road holds for all samples, the change tells them to half a hundredth, and there are as many
+        as its rank. Ctrl-C ends the search with what there is.
 
     Raises:
         TypeError, ValueError: what is wrong with an argument; an activation that is no ReLU.
@@ -78,10 +85,14 @@ def first_layer(
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
-    outcome = None
+    outcome, silent = None, None
     try:
         with run.working():
             for way in (True, False) if lazy is None else (lazy,):
+                if not way and rank and not run.expired and not (outcome and outcome.complete):
+                    silent = _by_silence(change, rank, n, run, seeded_generator("attack", seed))
+                    if silent.converged:
+                        break
                 if rank and not run.expired and not (outcome and outcome.complete):
                     search = Search(Problem(change, rank, way), run, generator)
                     outcome, other = search, outcome
@@ -92,4 +103,14 @@ def first_layer(
         run.interrupt()
     finally:
         run.close()
-    return result_of(change, rank, n, outcome, run)
+    if silent is not None and silent.converged:
+        return result_by_silence(change, silent)
+    made = result_of(change, rank, n, outcome, run)
+    rough = silent is not None and silent.status is Status.IN_PART and made.status is not Status.RECOVERED
+    return result_by_silence(change, silent) if rough else made
+
+
+def _by_silence(change, rank, n, run, generator) -> SilentNeurons:
+    search = faces.Search(faces.Rows(change, rank), run, generator)
+    search.search()
+    return told_by_silence(change, rank, n, search, run)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -18,13 +18,16 @@ class FirstLayer(Result):
 
     Attributes:
         X: (n, d) samples, or patches of a convolution; of norm √d where the layer has no bias, which tells no norms.
-        coefficients: (n, K), what training added along each output of the read-out, c_i.
+        coefficients: (n, K), what training added along each output of the read-out, c_i; by silent neurons the nearest
+            to what it added.
         loss: share of the change that the samples do not explain, over the neurons that none of them crossed.
         edges: (n, m) the edges c_i x_i, the bias last where there is one; their length is that of c_i for a read-out of
             root mean square one.
         masks: (p, n) bool, which neurons saw which sample.
         position: (n,) the position of a patch, 0 where all share one read-out.
-        certificate: what stands for each edge (integral, two-valued, a half-space); None where too few were found.
+        certificate: what stands for each edge (integral, two-valued, a half-space); None where too few were found, or
+            where another speaks.
+        silent: where X came by silent neurons, their result, and in it what speaks for the samples; None else.
         lazy: whether the change is that of frozen masks and read-out (exact), or of training that moved them.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
     """
@@ -33,8 +36,16 @@ class FirstLayer(Result):
     masks: torch.Tensor | None = None
     position: torch.Tensor | None = None
     certificate: Certificate | None = None
+    silent: Result | None = None
     lazy: bool | None = None
     rank: int = 0
+
+    @property
+    def road(self) -> str:
+        """How X was found: "masks frozen", "silent neurons" or "read-out trained along"; "" where nothing was."""
+        if self.silent is not None:
+            return "silent neurons"
+        return "" if self.lazy is None else "masks frozen" if self.lazy else "read-out trained along"
 
 
 def result_of(change, rank, n, outcome, run) -> FirstLayer:
@@ -94,6 +105,31 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
         certificate=certificate,
         lazy=None if outcome is None else outcome.problem.lazy,
         rank=rank,
+    )
+
+
+def result_by_silence(change, told) -> FirstLayer:
+    """The same of a :class:`~reconlaw.networks.silent.SilentNeurons` with all samples, in terms of edges."""
+    masks = ~told.silent
+    inputs = torch.cat([told.X, torch.ones_like(told.X[:, :1])], 1) if change.bias else told.X
+    coefficients, position, edges = [], [], []
+    for i, beta in enumerate(told.coefficients):
+        columns = masks[:, i, None] * change.V  # (T, p, Q)
+        c = torch.stack([torch.linalg.lstsq(V, beta[:, None]).solution[:, 0] for V in columns])
+        fitted = torch.einsum("tpq,tq->tp", change.V, c)
+        at = int((masks[:, i] * fitted - beta).norm(dim=1).argmin())
+        coefficients.append(c[at])
+        position.append(at)
+        edges.append(fitted[at].square().mean().sqrt() * inputs[i])
+    shared = {one.name: getattr(told, one.name) for one in fields(Result)}
+    return FirstLayer(
+        **shared | {"coefficients": torch.stack(coefficients)},
+        edges=torch.stack(edges),
+        masks=masks,
+        position=torch.tensor(position, device=masks.device),
+        silent=told,
+        lazy=False,
+        rank=told.rank,
     )
 
 
