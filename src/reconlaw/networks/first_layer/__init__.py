@@ -8,9 +8,10 @@ its edges by a linear fit (``fit``), and a certificate that needs no truth
 
 Exact for one gradient of any batch and any loss, as in a round of federated learning, and for networks trained lazily.
 Where training moved more, the rows are no vertices. Then the neurons to which each sample was silent are asked
-(:func:`reconlaw.silent_neurons`), which is exact as well. Where that fails, the fit takes the movement of the
-read-out into account, and neurons that samples crossed are left out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for gradients, which samples rows of the gradient until a
-direction vanishes on enough of them, and takes exponentially long in n; here the neurons' own weights lead.
+(:func:`reconlaw.silent_neurons`), which is exact as well. Where that fails, the fit takes the movement of the read-out
+into account, and neurons that samples crossed are left out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for
+gradients, which samples rows of the gradient until a direction vanishes on enough of them, and takes exponentially long
+in n; here the neurons' own weights lead.
 """
 
 from __future__ import annotations
