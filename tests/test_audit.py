@@ -218,6 +218,8 @@ def judged(recovered, pair=None, second=True, **changes):
         "decay": Decay(),
         "coarse": (),
         "random_layers": ["BatchNorm2d"],
+        "statistics": False,
+        "too_far": False,
     }
     usual |= {"features": SimpleNamespace(parity=recovered.parity, positions=1)}
     usual |= {"rank": recovered.rank, "noise": recovered.noise, "count": lambda n: SimpleNamespace(enough=True)}

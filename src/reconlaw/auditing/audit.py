@@ -28,7 +28,7 @@ from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
-from .change import MOST_MOVED, HeadChange
+from .change import HeadChange
 from .checkpoints import Source, matched_pair, read_pair, some
 from .checks import (
     Check,
@@ -282,7 +282,7 @@ def _answer(asked: _Asked) -> dict:
             f"The head's change is no larger than the rounding of {pair.dtype} numbers. Nothing can be read out "
             "of these files; files with more digits might tell more."
         )
-    elif pair.moved > MOST_MOVED:
+    elif pair.too_far:
         said = too_far(pair, asked.module, changed, told)
     else:
         return _searched(asked, checks)

@@ -21,6 +21,10 @@ from .precision import FULL, TRAINED, computed, dtype_of, sought, still, types_o
 
 # A body that moved by more than this, in features, leaves no θ that the attack could read.
 MOST_MOVED = 0.1
+# What batch norm counts in training mode, and the share of the movement by which its last state may differ from what
+# training normalised by.
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+_SETTLED = 0.01
 # Random inputs on which the error of computing in few digits is measured.
 _PROBES = 16
 # A direction counts for the rank from this share of ten times on what one without samples holds.
@@ -31,7 +35,8 @@ class HeadChange:
     """What is read off the checkpoints: θ, its rank and rounding, how the rest moved, and the feature map.
 
     The features are those of the body, midway between both checkpoints where it moved; ``ends`` are then those before
-    and after.
+    and after. Where nothing moved but the running statistics of batch norm, which ran in training mode then, they are
+    those of the body after: where all samples were one batch, its statistics are what training normalised by, nearly.
     """
 
     def __init__(
@@ -91,7 +96,12 @@ class HeadChange:
         # What changed above the layer did not move what the layer saw.
         self.above = [] if self.moved else self.changed
         self.changed = self.changed if self.moved else []
-        if self.changed:
+        self.statistics = bool(self.changed) and all(name.endswith(_STATISTICS) for name in self.changed)
+        if self.statistics:
+            self.features = features(after)
+            self.ends = (self.features, self.features)
+            self.tolerance = max(self.tolerance, (_SETTLED * min(self.moved, 1.0)) ** 2)
+        elif self.changed:
             self.ends = (self.features, features(after))
             middle = {
                 name: (value.double() + after[name].double()) / 2 if value.is_floating_point() else value
@@ -182,6 +192,11 @@ class HeadChange:
         counted = count(features, n, self.rank, U.shape[1])
         free, columns = int((~domain.active(U)).sum()), n * features.positions
         return Count(counted.equations, free + columns * max(1, min(columns, self.rank)), counted.shared)
+
+    @property
+    def too_far(self):
+        """Whether the body moved by more than the attack can bear."""
+        return self.moved > MOST_MOVED and not self.statistics
 
     @property
     def bounded(self):

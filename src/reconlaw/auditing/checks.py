@@ -9,7 +9,6 @@ import torch
 
 from ..attack.count import independent_rows
 from ..features.below import LAYERS
-from .change import MOST_MOVED
 from .checkpoints import some
 from .head import linear_layers
 from .precision import still
@@ -104,9 +103,14 @@ def check_body(pair, changed, told: str | None) -> list[Check]:
         names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
         much = (
             "That is too much for this attack, which takes the features to be nearly the same throughout training."
-            if pair.moved > MOST_MOVED
+            if pair.too_far
             else "The attack uses the body midway between both, which leaves an error of about the square of that."
         )
+        if pair.statistics:
+            much = (
+                "These are running statistics alone, so batch norm ran in training mode. The attack uses the body "
+                "after training, whose statistics are nearly those of the batch if all samples were one."
+            )
         answer = (
             f"No: {names} changed, and the features of random inputs with them, by {as_percent(pair.moved)}. {much}"
         )

@@ -24,7 +24,6 @@ import torch
 
 from ..attack.result import Flag
 from ..attack.subspace import subspace
-from .change import MOST_MOVED
 from .checks import as_percent, as_power
 from .decay import factor_and_misfit
 from .examination import distances
@@ -73,7 +72,12 @@ def bias_limit(pair, training=None) -> float:
 def _against_all(made: Examined, pair, n: int) -> list[str]:
     """What speaks against every candidate alike."""
     result, told = made.result, []
-    if pair.changed:
+    if pair.statistics:
+        told.append(
+            "batch norm ran in training mode, since its running statistics changed, so that what the head saw of a "
+            "sample depended on the others of its batch"
+        )
+    elif pair.changed:
         told.append(
             f"the body changed, and moved the features by {as_percent(pair.moved)}, so that a wrong set of inputs may "
             "explain the head as well as the right one" + _simulations(made)
@@ -181,12 +185,12 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     lowest = min(made.references, default=math.nan)
     far = _BEYOND if made.training is None else _BEYOND_LOST
     beyond = bool(made.references) and loss <= far * min(made.references + made.guesses)
-    usable = beyond and pair.moved <= MOST_MOVED
+    usable = beyond and not pair.too_far
     held = [finding.recovered for finding in said]
     # Not down to rounding, and yet clearly better than chance, the attack as a whole and some candidate by itself.
     shown = SHOWN if made.training is None else _FORETOLD
     better = bool(made.references) and loss <= shown * min(made.references + made.guesses)
-    better = better and pair.moved <= MOST_MOVED and any(passing(made))
+    better = better and not pair.too_far and any(passing(made))
     X = None
     if usable and any(held):
         verdict, X = "recovered", made.candidates[torch.tensor(held, device=made.candidates.device)]

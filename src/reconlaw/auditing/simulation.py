@@ -27,6 +27,9 @@ from ..inputs import Free
 _CHANGE, _SLOWEST = 0.5, 3.0
 # Of the errors, what is reported; and beyond which a candidate counts as wrong.
 QUANTILE, WRONG = 0.9, 0.1
+# Training moves a body in step with its samples, and drawn ones do not: real candidates were off by up to so many times
+# the error of simulated ones of the same loss, in nine of ten (``benchmarks/precision.py``; 72 candidates, 24 audits).
+_COHERENT = 1.8
 # How many simulated candidates a candidate is compared with, of losses within this factor; so many in any case.
 _LIKE, _FACTOR, _LEAST = 9, 100.0, 5
 
@@ -75,7 +78,7 @@ def errors(found: torch.Tensor, Z: torch.Tensor, parity: str) -> list[float]:
 
 
 def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...]) -> torch.Tensor:
-    """The error of each candidate: what nine in ten simulated candidates of like own loss keep; NaN without any.
+    """The error that nine in ten candidates keep, by simulated ones of like own loss; NaN without any.
 
     Near a sample an own loss is quadratic in the error, so an error at a loss ℓ' says √(ℓ/ℓ') as much at ℓ. A wrong set
     of a like loss stays wrong by that, and one of a far higher loss, which says nothing, is left out.
@@ -93,4 +96,4 @@ def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...])
     scaled = errors[near.indices] * (apart.gather(1, near.indices) / 2).exp()
     alike = near.values <= math.log(_FACTOR)
     alike[:, :_LEAST] = True
-    return torch.where(alike, scaled, math.nan).nanquantile(QUANTILE, dim=1).to(losses)
+    return (_COHERENT * torch.where(alike, scaled, math.nan).nanquantile(QUANTILE, dim=1)).to(losses)
