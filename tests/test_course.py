@@ -228,6 +228,25 @@ def test_handout_holds_the_chapters_and_not_the_teaching_pages():
     assert not any(entry.startswith("teach/") or entry == "playground" for entry in kept)
 
 
+def test_a_chapter_has_one_number_on_paper_and_in_the_course():
+    """Sphinx numbers what stands in the numbered parts, so paper leaves out nothing of these."""
+
+    def counted(toc):
+        return [c["file"] for part in toc["parts"] if part.get("numbered") for c in part["chapters"]]
+
+    _, toc = handout.settings(COURSE)
+    assert counted(toc) == counted(COURSE.toc)
+    numbered = [entry for entry in counted(toc) if not entry.endswith("/quiz")]
+    assert all(numbered[chapter.number - 1] == chapter.entry for chapter in COURSE.chapters)
+
+
+@with_site
+def test_the_site_counts_chapters_as_the_course_does():
+    page = (ROOT / "_build/html/index.html").read_text(encoding="utf-8")
+    shown = {entry: int(number) for entry, number in re.findall(r'href="([\w/-]+)\.html">(\d+)\. ', page)}
+    assert {chapter.entry: chapter.number for chapter in COURSE.chapters}.items() <= shown.items()
+
+
 @with_browser
 def test_contents_of_the_handout_name_the_pages(tmp_path):
     sections = "".join(f'<h2 id="c-{k}" style="break-before: page">Chapter {k}</h2>' for k in (1, 2, 3))

@@ -264,6 +264,20 @@ def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
     page.close()
 
 
+UNBROKEN = """() => [...document.querySelectorAll(".bd-article :is(div.proof, div.cell)")].filter(box => {
+  for (let e = box; e; e = e.parentElement) if (getComputedStyle(e).breakInside !== "auto") return true;
+}).map(box => box.id || box.textContent.trim().slice(0, 60))"""
+
+
+def test_a_proof_may_go_on_overleaf(open_page):
+    page = open_page("geometry/the-law-proved", viewport=DESK)
+    assert page.locator(".bd-article div.proof").count() > 10
+    page.emulate_media(media="print")
+    assert page.evaluate(UNBROKEN) == []
+    page.add_style_tag(path=ROOT / "book/_ext/course/handout.css")
+    assert page.evaluate(UNBROKEN) == []
+
+
 def test_formulas_need_neither_a_script_nor_mathjax(open_page):
     page = open_page("geometry/the-law", viewport=PHONE, java_script_enabled=False)
     formula = page.locator(".math mjx-container[display=true]").first

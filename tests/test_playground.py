@@ -53,8 +53,9 @@ CALL = """async ([name, ...args]) => {
     wilson,
     hash: (set) => toHash({ ...set, drawings: set.drawings.map((pixels) => Float64Array.from(pixels)) }),
     unhash: (hash) => {
+      const defences = { digits: ["0", "6"], "withhold-n": ["no", "yes"] };
       const allowed = { grids: [8, 12], activations: ["relu", "tanh"], ratios: [1, 5], fewest: 2, most: 6 };
-      return fromHash(hash, allowed);
+      return fromHash(hash, { ...allowed, defences });
     },
     normals: (purpose, seed, count) => generator(purpose, seed).normals(count),
     weights: (seed, p, d) => randomWeights(seed, p, d),
@@ -195,14 +196,19 @@ def test_intervals_and_addresses(call):
         interval = binomtest(hits, runs).proportion_ci(method="wilson")
         assert call("wilson", hits, runs) == pytest.approx([interval.low, interval.high], abs=1e-9)
     drawings = [[k % 17 / 16 for k in range(64)], [1.0] * 64]
-    fragment = call("hash", {"grid": 8, "activation": "tanh", "ratio": 5, "drawings": drawings})
-    assert call("unhash", fragment) == {"grid": 8, "activation": "tanh", "ratio": 5, "drawings": drawings}
+    settings = {"grid": 8, "activation": "tanh", "ratio": 5, "drawings": drawings}
+    bare = call("hash", settings)  # as links from before the defender was kept
+    assert call("unhash", bare) == {**settings, "defence": {}}
+    settings["defence"] = {"digits": "6", "withhold-n": "yes"}
+    fragment = call("hash", settings)
+    assert call("unhash", fragment) == settings
     for wrong in (
         "",
         "#draw",
         fragment + "0",
         fragment.replace("tanh", "sine"),
         fragment.replace("ratio=5", "ratio=7"),
+        fragment.replace("digits=6", "digits=7"),
     ):
         assert call("unhash", wrong) is None
 
@@ -426,6 +432,21 @@ def test_an_address_keeps_the_drawings_and_the_settings(playground):
     shown = Playground(other)
     expect(other.locator("[role=gridcell][aria-selected=true]")).to_have_count(8)
     assert shown.part("activation").input_value() == "gelu" and shown.part("ratio-value").inner_text() == "1.5"
+
+
+def test_an_address_keeps_the_defence(playground):
+    one = playground(reduced_motion="reduce")
+    one.train()
+    one.part("defence").locator("summary").click()
+    one.part("digits").select_option("3")
+    one.part("withhold-n").check()
+    one.page.wait_for_url("**withhold-n=yes**")
+    other = one.page.context.new_page()
+    other.goto(one.page.url)
+    shown = Playground(other)
+    shown.train()
+    assert shown.part("digits").input_value() == "3" and shown.part("withhold-n").is_checked()
+    assert "withheld" in shown.part("sent").inner_text()
 
 
 def test_runs_stay_to_be_compared(playground):

@@ -34,6 +34,8 @@ const FOCUS = { draw: "draw-title", trained: "forget-title", recovering: "stop",
 const TILES = [4, 12]; // least and most pixels of the screen a side for a number of θ
 const SETTLED = 300; // milliseconds without a change before the address follows
 const STRIP = 40; // height in pixels that the strip of θ would like to have
+const DEFENCES = ["share", "digits", "noise"]; // lists to choose from, their first value no defence
+const WITHHELD = ["withhold-n", "withhold-activation"]; // boxes to tick
 
 const page = document.getElementById("playground");
 const part = (name) => page.querySelector(`[data-part="${name}"]`);
@@ -98,12 +100,18 @@ function showCount() {
   remember();
 }
 
+/** The values a control of the defender can have, that of no defence first; and the one it has. */
+const settingsOf = (name) => (WITHHELD.includes(name) ? ["no", "yes"] : Array.from(part(name).options, (one) => one.value));
+const setting = (name) => (WITHHELD.includes(name) ? settingsOf(name)[Number(part(name).checked)] : part(name).value);
+
 /** The address follows what is set, once anything is: a link to it shows the same pictures. */
 function remember() {
   clearTimeout(remembering); // browsers take only so many changes of an address
   if (!started) return;
   remembering = setTimeout(() => {
-    const set = { grid: side(), activation: part("activation").value, ratio: ratio(), drawings };
+    const moved = [...DEFENCES, ...WITHHELD].filter((name) => setting(name) !== settingsOf(name)[0]);
+    const defence = Object.fromEntries(moved.map((name) => [name, setting(name)]));
+    const set = { grid: side(), activation: part("activation").value, ratio: ratio(), drawings, defence };
     history.replaceState(null, "", toHash(set));
   }, SETTLED);
 }
@@ -111,12 +119,18 @@ function remember() {
 function restore() {
   const grids = Array.from(part("grid").options, (option) => Number(option.value));
   const allowed = { grids, activations: Object.keys(activations), ratios: RATIOS, fewest: FEWEST, most: MOST };
+  allowed.defences = Object.fromEntries([...DEFENCES, ...WITHHELD].map((name) => [name, settingsOf(name)]));
   const set = fromHash(location.hash, allowed);
   if (!set) return;
   part("grid").value = set.grid;
   part("activation").value = set.activation;
   part("ratio").value = RATIOS.indexOf(set.ratio);
   drawings = set.drawings;
+  for (const [name, value] of Object.entries(set.defence)) {
+    if (WITHHELD.includes(name)) part(name).checked = true;
+    else part(name).value = value;
+    part("defence").open = true;
+  }
 }
 
 function complain(text) {
@@ -147,7 +161,6 @@ part("activation").onchange = remember;
 
 // ---------------------------------------------------------------------------------------------- train
 
-const DEFENCES = ["share", "digits", "noise"];
 
 part("train").onclick = () => {
   try {
@@ -202,7 +215,12 @@ function publish() {
   ].map(([symbol, value]) => make("li", {}, make("b", { textContent: symbol }), ` ${value}`)));
 }
 
-for (const name of [...DEFENCES, "withhold-n", "withhold-activation"]) part(name).onchange = publish;
+for (const name of [...DEFENCES, ...WITHHELD]) {
+  part(name).onchange = () => {
+    publish();
+    remember();
+  };
+}
 
 /** All that the attack is given; what is not defended is not mentioned. */
 function handedOut() {
