@@ -105,6 +105,24 @@ def test_timm(tmp_path):
     names_the_samples(tmp_path / "before", last, model, "fc", state="state_dict_ema")
 
 
+@pytest.mark.slow(reason="pictures of 224 × 224 in double precision")
+def test_timm_efficientnet_at_full_size_is_not_determined_and_a_pool_of_nineteen_names_three(tmp_path):
+    """150,528 unknowns a picture, which the count leaves open, and one projection for each picture of the pool."""
+    timm = library("timm")
+    model = seeded(lambda: timm.create_model("test_efficientnet", num_classes=5)).eval()
+    X = torch.rand(19, 3, 224, 224, generator=torch.Generator().manual_seed(8))
+    after = copy.deepcopy(model)
+    descend(after, after.classifier.parameters(), X[:N])
+    torch.save(model.state_dict(), tmp_path / "before.pth")
+    torch.save({"state_dict": after.state_dict()}, tmp_path / "after.pth")
+    files, options = (tmp_path / "before.pth", tmp_path / "after.pth"), OPTIONS | {"module": model}
+    blind = rl.audit(*files, input_shape=(3, 224, 224), **options)
+    assert (blind.verdict, blind.exit_code) == ("not determined", 4) and "candidates=" in blind.summary
+    told = rl.audit(*files, input_shape=(3, 224, 224), candidates=X, **options)
+    assert told.verdict == "recovered" and told.pool.named.nonzero()[:, 0].tolist() == list(range(N))
+    assert told.settings["head"] == "classifier" and told.pool.residuals[N:].min() > 1e-3
+
+
 # --- Hugging Face ---------------------------------------------------------------------------------------------------
 
 

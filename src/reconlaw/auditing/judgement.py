@@ -45,7 +45,7 @@ _BIAS, _BIAS_ROUNDINGS, _MOST_BIAS = 0.01, 10.0, 0.1
 _BIAS_LOST, _BEYOND_LOST = 3.0, 1e-2
 # What is said of each flag of the attack.
 _FLAGS = {
-    Flag.NOT_APART: "it is not told apart from another candidate",
+    Flag.NOT_APART: "another candidate lies within its standard error, so that the two may be one sample",
     Flag.DUPLICATE: "it is part of another candidate, which came back torn in two",
     Flag.SPARE: "the head's change is explained as well without it",
     Flag.BELOW: "its whole part of the head's change is smaller than the tolerance",
