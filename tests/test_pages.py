@@ -247,14 +247,14 @@ SHIFTS = """() => {
 
 
 WITH_FORMULAS_AT_ONCE = ["geometry/the-law", "geometry/random-features", "signs/parity-lift", "notation", "limits/quiz"]
+DRAWN_LATE = ["index", "playground", "limits/risk-calculator"]
+ON_A_PHONE = [*DRAWN_LATE, "reconstruction/images-from-weights", "signs/phase-transition", *WITH_FORMULAS_AT_ONCE]
+OPENED = [(name, PHONE) for name in ON_A_PHONE] + [(name, DESK) for name in [*DRAWN_LATE, "benchmarks"]]
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["index", "playground", "limits/risk-calculator", "reconstruction/images-from-weights", *WITH_FORMULAS_AT_ONCE],
-)
-def test_little_moves_while_a_page_loads_on_a_phone(site, browser, name):
-    page = browser.new_page(viewport=PHONE, device_scale_factor=2)
+@pytest.mark.parametrize("name, viewport", OPENED, ids=[f"{name} {view['width']}" for name, view in OPENED])
+def test_little_moves_while_a_page_loads(site, browser, name, viewport):
+    page = browser.new_page(viewport=viewport, device_scale_factor=2)
     page.add_init_script(f"({SHIFTS})()")
     page.goto(f"{site}/{name}.html", wait_until="load")
     page.wait_for_function("() => document.fonts.ready")

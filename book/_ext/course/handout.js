@@ -20,7 +20,7 @@
     for (const section of wrapper.querySelectorAll(':scope > section')) {
       const heading = section.querySelector('h2').cloneNode(true);
       heading.querySelector('.headerlink')?.remove();
-      lines.push(`<li><a href="#${section.id}">${heading.innerHTML}<span class="page">000</span></a></li>`);
+      lines.push(`<li><a href="#${section.id}"><span>${heading.innerHTML}</span><span class="page">000</span></a></li>`);
     }
   });
   article.insertAdjacentHTML('afterbegin', `<div class="front"><p class="title">${title}</p>${words}</div>
