@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import reconlaw as rl
-from reconlaw.attack import certificate, examine
+from reconlaw.attack import certificate, examine, normal
 from reconlaw.attack.certificate import certify
 from reconlaw.attack.count import count, independent_rows
 from reconlaw.attack.projection import least_squares
@@ -233,12 +233,42 @@ def test_both_roads_claim_the_same(activation, n, d, outputs):
     assert 1 <= accused <= 4
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_a_loose_look_at_leverages_clears_none_that_is_one(dtype):
+    """Six neurons see the first sample of R⁶ alone, and none can be spared; thirty see the second, and each can."""
+    X, features, a = drawn(2, 6, 400, "relu", 3)
+    Z = X @ features.V.T
+    one, other = ((Z[i] > 0) & (Z[1 - i] < 0) for i in (0, 1))
+    features = features.select(torch.cat([one.nonzero()[:6, 0], other.nonzero()[:30, 0]])).to(dtype)
+    theta, X = a.to(dtype) @ features(X), X.to(dtype)
+    made = normal.Normal(features, theta, X, rl.inputs.Sphere())
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        made.solve(made.step.within(torch.randn(2, 6, generator=generator, dtype=torch.float64).to(dtype)))
+    checked = made.checked(generator)
+    assert made.well and checked.tolist() == [[False] * 6 + [True] * 30]
+    assert made.any_unchecked(generator, checked) and not made.any_unchecked(generator, torch.ones_like(checked))
+    dense = certificate._dense(features.to(torch.float64), theta.double(), X.double(), 24)
+    assert dense.unchecked.tolist() == [True, False] and not dense.loose.any()
+
+
+@pytest.mark.parametrize("shape", [(40, 100), (1, 3), (30, 30), (12, 5), (0, 4)])
+def test_singular_values_by_eigenvalues_are_those_of_the_svd(shape):
+    M = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for least in (1.0, 1e-3, 1e-9):
+        M = torch.cat([M[:1] * least, M[1:]])
+        U, S, V = certificate._singular(M)
+        torch.testing.assert_close(S, torch.linalg.svdvals(M), rtol=1e-6, atol=1e-14)
+        torch.testing.assert_close((U * S) @ V, M, rtol=1e-10, atol=1e-12)
+        torch.testing.assert_close(V @ V.T, torch.eye(len(V), dtype=M.dtype), rtol=0, atol=1e-7)
+
+
 def test_where_conjugate_gradients_do_not_tell_nothing_is_claimed(monkeypatch):
     X, features, a = drawn(5, 20, 150, "gelu", 6)
     monkeypatch.setattr(certificate, "_DENSE_COST_NEAR", 0)
     monkeypatch.setattr(certificate, "_DENSE_COST", 0)
     assert not certify(features, a @ features(X), X, 50).unchecked.any()
-    monkeypatch.setattr(certificate, "_ITERATIONS", 3)
+    monkeypatch.setattr(normal, "_ITERATIONS", 3)
     assert certify(features, a @ features(X), X, 50).unchecked.all()
 
 

@@ -27,18 +27,18 @@ several.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
 import torch
 
 from .._random import seeded_generator
-from ..features.budget import look, patiently
+from ..features.budget import patiently
 from ..features.decompose import eigh, svd, within_reach
-from ..features.gram import SpanError, as_step
+from ..features.gram import SpanError, StepError, as_step
 from ..inputs import Sphere
-from .projection import Projection
-from .varpro import _model, _Step
+from .normal import Normal
 
 _SPHERE = Sphere()
 # Singular: below this share of the largest singular value; in float32 its square root.
@@ -54,8 +54,8 @@ _DENSE_COST, _DENSE_COST_NEAR = 1 << 29, 1 << 33
 _NEAR = 1.5
 # Numbers that the Jacobian may hold.
 _DENSE_NUMBERS = 1 << 26
-# Conjugate gradients: right-hand sides for traces and for leverages, iterations of each, and residuals that will do.
-_PROBES, _LEVERAGE_PROBES, _ITERATIONS, _TOLERANCE, _LEVERAGE_TOLERANCE = 2, 4, 400, 1e-3, 1e-5
+# Right-hand sides of conjugate gradients for traces.
+_PROBES = 2
 # Least share of a neuron's numbers that others leave to it, where it is left out.
 _LEFT = 1e-3
 
@@ -173,7 +173,7 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
         M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
     M = M - (M @ Q.T) @ Q
     M = M.flatten(2)[moving]  # (columns, R p)
-    U, S, V = patiently(svd, M)
+    U, S, V = patiently(_singular, M)
     top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
     held = S > cut * top
     if len(M) > R * p:
@@ -209,6 +209,19 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     return Certificate(*made, speaking, noise / scale, smallest, weakest)
 
 
+def _singular(M):
+    """U, S and V of M = U diag(S) V: by the eigenvalues of MMᵀ where these know the least one well, else by an SVD.
+
+    Theirs is a relative error of (number of rows) · ε / (least over largest), and they take a third of the time.
+    """
+    if 0 < len(M) <= M.shape[1]:
+        values, U = eigh(M @ M.T)
+        if float(values[0]) > torch.finfo(M.dtype).eps ** 0.5 * float(values[-1]):
+            S, U = values.flip(0).sqrt(), U.flip(1)
+            return U, S, (U.T @ M) / S[:, None]
+    return svd(M)
+
+
 def _left_out(V, Q, residual):
     """V_j(1 − H_jj)⁻¹r_j of every neuron j, (m, p), of orthonormal rows V (m, R, p) and Q of M and of the features."""
     H = torch.einsum("mrp,msp->prs", V, V)
@@ -227,27 +240,16 @@ def _errors(spread, uneven, short, loose, spare, X):
 @as_step()
 def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     theta, X, eps = _working(theta, X)
-    n, d = X.shape
-    point = Projection(features, theta, X, dtype=X.dtype)
-    step = _model(point) if isinstance(inputs, Sphere) else _Step(point, inputs)
-    precondition = step.preconditioner(0.0)
-    generator = seeded_generator("certificate", 0)
-
-    def operator(q):
-        return step.within(point.lift.vjp(point.project_out(point.lift.jvp(q))))
-
-    short, lowest, highest, told = _solve(operator, precondition, step.gradient)
-    traces = 0
-    for _ in range(_PROBES):
-        signs = torch.randint(0, 2, (n, d), device="cpu", generator=generator).to(X) * 2 - 1
-        g = step.within(signs) * step.D.sqrt()[:, None]
-        z, low, high, found = _solve(operator, precondition, g)
-        lowest, highest, told = min(lowest, low), max(highest, high), told and found
-        traces = traces + (g * z).sum(1) / step.D / _PROBES
-    alpha, Phi = point.alpha, point.lift.columns
-    scale = point.scale
+    n = len(X)
+    exact = Normal(features, theta, X, inputs)
+    point = exact.point
+    alpha, Phi, scale = point.alpha, point.lift.columns, point.scale
     rounding = eps * float(features.norms(alpha.abs().T @ Phi.abs()).norm())
     noise = max(point.loss * scale, rounding**2)
+    uneven = noise > rounding**2 and (len(theta) > 1 or not isinstance(inputs, Sphere))
+    normal, generator, (short, traces, z, moved) = _asked(exact, theta, X, inputs, uneven)
+    lowest, highest, told = normal.lowest, normal.highest, normal.told
+    checked = normal.checked(generator) if normal.well else torch.zeros_like(point.residual, dtype=torch.bool)
     smallest = math.sqrt(max(0.0, lowest) / highest) if highest > 0 else 0.0
     B = Phi / features.norms(Phi)[:, None]
     values, vectors = eigh(features.summed(B @ B.T))
@@ -256,71 +258,50 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     if features.positions > 1:  # as in the dense road
         loose = torch.zeros(n, dtype=torch.bool, device=X.device)
     if lowest <= cut * highest:  # then the last solution is the direction that θ does not see, and little else
-        z = z * step.D.sqrt()[:, None]
         loose |= z.norm(dim=1) > _TAKES_PART * z.norm()
-    uneven = torch.zeros_like(traces)
-    if noise > rounding**2 and (len(theta) > 1 or not isinstance(inputs, Sphere)):
-        # Neurons with random signs stand for neurons left out, one by one.
-        for _ in range(_PROBES):
-            signs = torch.randint(0, 2, (1, features.p), device="cpu", generator=generator) * 2 - 1
-            signed = point.project_out(features.here(signs).to(X) * point.residual)
-            z, _, _, found = _solve(operator, precondition, step.within(point.lift.vjp(signed)))
-            told = told and found
-            uneven = torch.maximum(uneven, z.square().sum(1) * (len(theta) * features.p / max(1, spare)))
     # Where conjugate gradients have not told, nothing is claimed.
-    unchecked = not told or _any_unchecked(point, step, operator, precondition, generator)
+    unchecked = torch.full_like(loose, not told or exact.any_unchecked(generator, checked))
+    uneven = moved * (len(theta) * features.p / max(1, spare))
     errors, most = _errors(traces.clamp_min(0) * noise, uneven, short.square().sum(1), loose, spare, X)
     inverse = torch.cholesky_inverse(point.factor).diagonal()
     costs = (alpha.square().sum(1) / inverse.clamp_min(torch.finfo(X.dtype).tiny) / scale).reshape(-1, n).sum(0)
-    unchecked = torch.full_like(loose, unchecked)
     made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
     return Certificate(*made, len(theta) * features.p, noise / scale, smallest)
 
 
-def _any_unchecked(point, step, operator, precondition, generator):
-    """Whether some number of θ is checked by no other; true also where that cannot be told."""
-    left, features = 0, point.features
-    for _ in range(_LEVERAGE_PROBES):
-        g = torch.randint(0, 2, (len(point.residual), features.p), generator=generator, device="cpu") * 2 - 1
-        g = point.project_out(features.here(g).to(point.U))
-        b = step.within(point.lift.vjp(g))
-        z, _, _, found = _solve(operator, precondition, b, _LEVERAGE_TOLERANCE)
-        if not found:
-            return True
-        left = left + (g - point.project_out(point.lift.jvp(z))).square() / _LEVERAGE_PROBES
-    return bool(features.summed((left < _OWN).any().to(left)))
+def _asked(exact, theta, X, inputs, uneven):
+    """Who tells how the samples move, its generator, and :func:`_moves`: float32 where M is not nearly singular.
+
+    It knows as much there, at half the cost.
+    """
+    coarse = exact.point.features.coarse() if X.dtype == torch.float64 else None
+    if coarse is not None:
+        with contextlib.suppress(StepError):
+            generator, normal = seeded_generator("certificate", 0), Normal(coarse, theta.float(), X.float(), inputs)
+            made = _moves(normal, exact, generator, uneven)
+            if normal.well:
+                return normal, generator, made
+    generator = seeded_generator("certificate", 0)
+    return exact, generator, _moves(exact, exact, generator, uneven)
 
 
-def _solve(operator, precondition, b, tolerance=_TOLERANCE):
-    """Solve operator(x) = b by preconditioned conjugate gradients.
+def _moves(normal, exact, generator, uneven):
+    """How the samples move, by solutions of ``normal``.
 
     Returns:
-        x, the extreme Ritz values of their Lanczos, and whether the residual came down to the tolerance.
+        to the end of the descent, (n, d); the traces of the blocks of (MᵀM)⁻¹, (n,); the last solution for them,
+        (n, d); and where ``uneven``, by neurons left out, (n,) squares.
     """
-    x, r, z = torch.zeros_like(b), b.clone(), precondition(b)
-    q, rz = z.clone(), float((r * z).sum())
-    first, steps, ratios, flat, found = rz, [], [], False, not rz > 0
-    for _ in range(_ITERATIONS):
-        look()
-        Aq = operator(q)
-        curvature = float((q * Aq).sum())
-        flat = rz > 0 and not curvature > 0
-        if flat or not rz > 0:
-            break
-        steps.append(rz / curvature)
-        x, r = x + steps[-1] * q, r - steps[-1] * Aq
-        z = precondition(r)
-        rz, previous = float((r * z).sum()), rz
-        ratios.append(rz / previous)
-        if rz <= tolerance**2 * first:
-            found = True
-            break
-        q = z + ratios[-1] * q
-    if not steps:
-        return x, 0.0 if flat else math.inf, 0.0, found
-    diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
-    beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
-    lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
-    beside = torch.diag(torch.tensor(beside, dtype=torch.float64, device="cpu"), 1)
-    ritz = eigh(lanczos + beside + beside.T)[0]
-    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found
+    features, step = exact.point.features, exact.step
+    short, root = normal.solve(step.gradient), step.D.sqrt()[:, None]
+    traces, moved = short.new_zeros(len(short)), short.new_zeros(len(short))
+    for _ in range(_PROBES):
+        signs = torch.randint(0, 2, short.shape, device="cpu", generator=generator).to(short) * 2 - 1
+        g = step.within(signs) * root
+        z = normal.solve(g)
+        traces = traces + (g * z).sum(1) / step.D / _PROBES
+    for _ in range(_PROBES if uneven else 0):  # neurons with random signs stand for neurons left out, one by one
+        signs = torch.randint(0, 2, (1, features.p), device="cpu", generator=generator) * 2 - 1
+        b = exact.back(features.here(signs).to(short) * exact.point.residual)
+        moved = torch.maximum(moved, normal.solve(b).square().sum(1))
+    return short, traces, z * root, moved

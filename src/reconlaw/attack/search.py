@@ -2,9 +2,9 @@ r"""``method="varpro"``: the parity-lifted variable projection, from a start to 
 
 1. Start from the spectral directions of θ (:mod:`reconlaw.features.spectral`), or at random.
 2. Descend on the lifted loss (:mod:`reconlaw.attack.varpro`): two columns an atom, so no minimum is made by a
-   wrong sign.
+   wrong sign; in float32 first, and where that solves it and reads the signs, on in float64 with one column.
 3. Where that ends above the tolerance, respawn: add one to three leading directions of the residual, descend with
-   n + k atoms, drop the k atoms whose removal costs least, descend again.
+   n + k atoms, to float32's end at most, drop the k atoms whose removal costs least, descend again.
 4. Where respawn fails too, start from message passing (:mod:`reconlaw.attack.message_passing`), which does not commit
    to what it does not know; after each descent from it, atoms that coincide and the weakest give way to directions of
    the residual, and it runs again. After rounds without progress it begins anew from a random mixture of directions.
@@ -91,7 +91,7 @@ class Search(Tools):
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
         fresh = self.directions(self.features.without_linear_part(point.residual), extra)
-        wide = self.descend(torch.cat([point.U, fresh]), record=False, patience=(6, 0.7))
+        wide = self.descend(torch.cat([point.U, fresh]), record=False, rough=True, patience=(6, 0.7))
         keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
         return self.descend(wide.U[keep], "respawn")
 

@@ -12,11 +12,22 @@ from .projection import Projection
 _MOST_FREE_SIGNS = 16
 
 
+def _carried(point):
+    """What φ(Vu) and what φ(−Vu) carry of each atom, (n,) and (n,)."""
+    weight = point.alpha.norm(dim=1) * point.features.norms(point.lift.columns)
+    return weight.reshape(2, -1)
+
+
 def read_signs(point: Projection) -> torch.Tensor:
     """+1 where φ(Vu) carries the atom, −1 where φ(−Vu) does, (n,)."""
-    n = point.U.shape[0]
-    weight = point.alpha.norm(dim=1) * point.features.norms(point.lift.columns)
-    return torch.where(weight[:n] >= weight[n:], 1.0, -1.0).to(point.U)
+    plus, minus = _carried(point)
+    return torch.where(plus >= minus, 1.0, -1.0).to(point.U)
+
+
+def read_off(point: Projection, share: float) -> bool:
+    """Whether of each pair of columns the lighter carries no more than this share of what the other does."""
+    pairs = _carried(point)
+    return bool((pairs.amin(0) <= share * pairs.amax(0)).all())
 
 
 def linear_signs(point: Projection) -> torch.Tensor | None:

@@ -16,12 +16,14 @@ from .count import count
 from .projection import Projection, least_squares
 from .road import Road
 from .run import Run
-from .signs import linear_signs, read_signs
+from .signs import linear_signs, read_off, read_signs
 from .varpro import descend
 
 # A descent in float64 runs in float32 down to this loss first, where the features can.
 _COARSE_LOSS = 1e-9
 _COARSE_FLOOR = 1e-7
+# Signs are read in float32 where the other column of a pair carries less than this share.
+_READ = 0.1
 # Atoms whose removal is tried before all are taken to be needed.
 _TRIED = 2
 
@@ -122,14 +124,17 @@ class Tools:
             found = torch.cat([found, self._random_atoms(count - len(found))])
         return found
 
-    def descend(self, U, note="", record=True, **options):
-        """:func:`~reconlaw.attack.varpro.descend` from U, in float32 first; ``record`` keeps the best of the way."""
+    def descend(self, U, note="", record=True, rough=False, **options):
+        """:func:`~reconlaw.attack.varpro.descend` from U, in float32 first.
+
+        ``record`` keeps the best of the way; ``rough`` ends where float32 does, since its end is only a way to another.
+        """
         if self.road is None:
-            return self._descend(U, note, record, **options)
+            return self._descend(U, note, record, rough, **options)
         made = []
 
         def compute():
-            made.append(self._descend(U, note, record, **options))
+            made.append(self._descend(U, note, record, rough, **options))
             return (made[0].U,)
 
         (end,) = self.piece(U, compute)
@@ -139,8 +144,9 @@ class Tools:
         with counted(None):  # its passes are in the piece
             return Projection(*where, end, self.lifted)
 
-    def _descend(self, U, note, record, **options):
-        run = self.run
+    def _descend(self, U, note, record, rough, **options):
+        run, coarse_target, end = self.run, max(self.target, _COARSE_LOSS), None
+        target = coarse_target if rough else self.target
 
         def on_step(point):
             if record:
@@ -148,20 +154,35 @@ class Tools:
             return run.expired
 
         if self.coarse is not None:
-            target = max(self.target, _COARSE_LOSS)
-            point = self._told(descend(*self.coarse, U.float(), self.lifted, target, on_step=on_step, **options))
+            point = self._told(descend(*self.coarse, U.float(), self.lifted, coarse_target, on_step=on_step, **options))
             # A stall a little above is the floor of float32's rounding, or of a device's: float64 goes on from it.
-            if point.loss > _COARSE_FLOOR or self.run.expired:
+            if point.loss > _COARSE_FLOOR or rough and point.loss <= target or run.expired:
                 if record:  # it may have ended without a step
                     run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
                 return point
             U = to_sphere(point.U.to(self.theta))
-        point = self._told(
-            descend(self.features, self.theta, U.to(self.theta), self.lifted, self.target, on_step=on_step, **options)
-        )
+            if self.lifted and not rough:
+                end = self._with_signs(U, point, on_step)
+        if end is None:
+            U = U.to(self.theta)
+            end = self._told(descend(self.features, self.theta, U, self.lifted, target, on_step=on_step, **options))
         if record:  # a descent that takes no step, because U is a solution already, counts too
-            run.record(point.U, point.loss, note)
-        return point
+            run.record(end.U, end.loss, note)
+        return end
+
+    def _with_signs(self, U, coarse, on_step):
+        """The end of a descent with one column an atom; None where it does not reach the target, or no signs are read.
+
+        With them known the other columns only stand in the way: the descent is far better conditioned without.
+        """
+        if not read_off(coarse, _READ):
+            return None
+        U, options = U * read_signs(coarse).to(U)[:, None], {"patience": (4, 0.5), "on_step": on_step}
+        try:
+            end = descend(self.features, self.theta, U, False, self.target, 50, **options)
+        except StepError:
+            return None
+        return end.point if end.reason == "converged" else None
 
     def _told(self, descent):
         if descent.reason == "failed":

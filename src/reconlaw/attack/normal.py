@@ -1,0 +1,162 @@
+r"""MᵀM at samples, never formed: solutions by conjugate gradients, extreme eigenvalues, and numbers of θ by themselves.
+
+M = P⊥J moves θ as the samples move, their coefficients eliminated. Conjugate gradients on MᵀM leave two things: a
+solution, and by their Lanczos coefficients the extreme eigenvalues (Ritz values) of the preconditioned matrix. A
+number of θ that no other checks has leverage 1: what the hat matrix H of M and of the features leaves of any numbers g
+in the place of θ, (I − H)g, is zero there, and nowhere else for several g. A solution to a relative residual τ is off
+by τ √κ ‖Hg‖ at most, κ the ratio of the extreme eigenvalues; numbers of (I − H)g that stand well above that are
+checked, and few g at a loose τ leave only a few numbers to ask about with others.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from ..features.budget import look
+from ..features.decompose import eigh
+from ..inputs import Sphere
+from .projection import Projection
+from .varpro import _model, _Step
+
+# Iterations of conjugate gradients, and residuals that will do: of solutions, of leverages near 1.
+_ITERATIONS, _TOLERANCE, _LEVERAGE_TOLERANCE = 400, 1e-3, 1e-5
+# Float32 tells as much as float64 where the least eigenvalue is above this share of the largest.
+_WELL = 1e-4
+# Right-hand sides for leverages; leverage above which no other number checks this one.
+_PROBES, _OWN = 4, 1e-6
+# What must stand out of (I − H)g at the least, and how far off its computation is meant to be.
+_STANDS_OUT, _OFF = 1e-2, 0.05
+
+
+class Normal:
+    """MᵀM at samples X, preconditioned as a step of a descent is.
+
+    Args:
+        features: the feature map.
+        theta: (R, p).
+        X: (n, d), in the dtype of the arithmetic.
+        inputs: where the samples live.
+
+    Attributes:
+        point: the samples' :class:`~reconlaw.attack.projection.Projection`.
+        step: its linear model.
+        lowest: least Ritz value of all solutions so far.
+        highest: largest of them.
+        told: whether each of these came down to its tolerance.
+    """
+
+    def __init__(self, features, theta, X, inputs):
+        self.point = point = Projection(features, theta, X, dtype=X.dtype)
+        self.step = step = _model(point) if isinstance(inputs, Sphere) else _Step(point, inputs)
+        self._precondition = step.preconditioner(0.0)
+        self.lowest, self.highest, self.told = math.inf, 0.0, True
+
+    @property
+    def well(self) -> bool:
+        """Whether all was told, and no direction is nearly one that θ does not see."""
+        return self.told and self.lowest > _WELL * self.highest
+
+    def _times(self, q):
+        lift = self.point.lift
+        return self.step.within(lift.vjp(self.point.project_out(lift.jvp(q))))
+
+    def solve(self, b: torch.Tensor, tolerance: float = _TOLERANCE) -> torch.Tensor:
+        """z with MᵀM z = b, both (n, d), to a relative preconditioned residual."""
+        size = float(b.norm()) or 1.0  # of any size: in float32 the squares of small numbers are none
+        z, lowest, highest, found = _solve(self._times, self._precondition, (b / size).to(self.point.U), tolerance)
+        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+        self.told = self.told and found
+        return z.to(b) * size
+
+    def back(self, g: torch.Tensor) -> torch.Tensor:
+        """Mᵀg for g (R, p), which is projected in place."""
+        return self.step.within(self.point.lift.vjp(self.point.project_out(g)))
+
+    def left(self, g: torch.Tensor, tolerance: float) -> tuple[torch.Tensor, float]:
+        """(I − H)g for g (R, p), which is projected in place, and ‖Hg‖ but for what the features hold."""
+        z = self.solve(self.back(g), tolerance)
+        fit = self.point.project_out(self.point.lift.jvp(z))
+        return g - fit, float(self.point.features.summed(fit.square().sum())) ** 0.5
+
+    def checked(self, generator: torch.Generator) -> torch.Tensor:
+        """(R, p) bool, numbers of θ that are certainly checked by others; to be asked after other solutions."""
+        features, kappa = self.point.features, max(1.0, self.highest / self.lowest)
+        eps = torch.finfo(self.point.U.dtype).eps
+        tolerance = min(_TOLERANCE, _OFF / (kappa * self.point.U.numel()) ** 0.5)
+        checked = torch.zeros_like(self.point.residual, dtype=torch.bool)
+        if not tolerance > _LEVERAGE_TOLERANCE:  # no cheaper than the leverages near 1
+            return checked
+        for _ in range(_PROBES):
+            g = features.here(_signs(checked, features.p, generator)).to(self.point.U).masked_fill(checked, 0.0)
+            left, held = self.left(g, tolerance)
+            if not self.told:
+                break
+            checked |= left.abs() > _STANDS_OUT + 2 * (tolerance * kappa**0.5 + 10 * eps * kappa) * held
+            if not _any(features, ~checked):
+                break
+        return checked
+
+    def any_unchecked(self, generator: torch.Generator, checked: torch.Tensor) -> bool:
+        """Whether some number of θ is checked by no other; true also where that cannot be told.
+
+        Args:
+            generator: of the numbers g.
+            checked: (R, p) bool, of which it is known.
+        """
+        features, total = self.point.features, torch.zeros_like(self.point.residual)
+        for _ in range(_PROBES):
+            if not _any(features, ~checked):
+                return False
+            g = features.here(_signs(checked, features.p, generator)).to(self.point.U)
+            left, _ = self.left(g, _LEVERAGE_TOLERANCE)
+            if not self.told:
+                return True
+            total = total + left.square() / _PROBES
+            checked = checked | (total >= _OWN)
+        return _any(features, ~checked)
+
+
+def _signs(like, p, generator):
+    """(R, p) random signs, of all processes that divide them."""
+    return torch.randint(0, 2, (len(like), p), generator=generator, device="cpu") * 2 - 1
+
+
+def _any(features, mask) -> bool:
+    return bool(features.summed(mask.any().to(features.dtype)))
+
+
+def _solve(operator, precondition, b, tolerance):
+    """Solve operator(x) = b by preconditioned conjugate gradients.
+
+    Returns:
+        x, the extreme Ritz values of their Lanczos, and whether the residual came down to the tolerance.
+    """
+    x, r, z = torch.zeros_like(b), b.clone(), precondition(b)
+    q, rz = z.clone(), float((r * z).sum())
+    first, steps, ratios, flat, found = rz, [], [], False, not rz > 0
+    for _ in range(_ITERATIONS):
+        look()
+        Aq = operator(q)
+        curvature = float((q * Aq).sum())
+        flat = rz > 0 and not curvature > 0
+        if flat or not rz > 0:
+            break
+        steps.append(rz / curvature)
+        x, r = x + steps[-1] * q, r - steps[-1] * Aq
+        z = precondition(r)
+        rz, previous = float((r * z).sum()), rz
+        ratios.append(rz / previous)
+        if rz <= tolerance**2 * first:
+            found = True
+            break
+        q = z + ratios[-1] * q
+    if not steps:
+        return x, 0.0 if flat else math.inf, 0.0, found
+    diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
+    beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
+    lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
+    beside = torch.diag(torch.tensor(beside, dtype=torch.float64, device="cpu"), 1)
+    ritz = eigh(lanczos + beside + beside.T)[0]
+    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found
