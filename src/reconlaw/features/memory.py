@@ -36,10 +36,11 @@ def empty(rows: int, columns: int, dtype: torch.dtype, device: torch.device) -> 
         return torch.empty(shape, dtype=dtype, device=device)
     # What was made in inference mode must not be written to outside it.
     same = kept.setdefault((shape, dtype, torch.is_inference_mode_enabled()), [])
-    for held, alone in same:
-        if _holders(held.untyped_storage()._cdata) == alone:
+    for held, storage, alone in same:
+        if _holders(storage) == alone:
             return held.view(shape)
     new = torch.empty(shape, dtype=dtype, device=device)
     if len(same) < _MOST:
-        same.append((new, _holders(new.untyped_storage()._cdata)))
+        storage = new.untyped_storage()._cdata
+        same.append((new, storage, _holders(storage)))
     return new.view(shape)

@@ -22,6 +22,7 @@ LONG = 5e8
 _UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
 _lock = threading.Lock()
 _inside, _given = 0, 1
+_NO_CHANGE = contextlib.nullcontext()
 
 
 @contextlib.contextmanager
@@ -44,12 +45,15 @@ def one_thread():
             torch.set_num_threads(1 if _inside else _given)
 
 
-@contextlib.contextmanager
-def shared(multiplications: float):
+def shared(multiplications: float) -> contextlib.AbstractContextManager[None]:
     """As many threads as torch was given where so many multiplications are worth it; outside a search no change."""
     if multiplications < LONG or not _inside or _given == 1 or _UNSHARED.get():
-        yield
-        return
+        return _NO_CHANGE
+    return _on_all_threads()
+
+
+@contextlib.contextmanager
+def _on_all_threads():
     torch.set_num_threads(_given)
     try:
         yield
