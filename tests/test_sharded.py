@@ -1,5 +1,7 @@
 """Parameters divided among processes: as one process finds them, and an error where it cannot be."""
 
+import os
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -7,6 +9,7 @@ import torch.multiprocessing as mp
 
 import reconlaw as rl
 from reconlaw.attack import varpro
+from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.search import Search
 from reconlaw.features.lift import RandomFeaturesLift
 
@@ -17,6 +20,7 @@ PROBLEMS = {
     "several outputs, a part of fewer features than columns": (10, (2, 118), 3, 3, 2, "relu", "spectral"),
     "odd features, by the third moment": (8, (61, 260), 2, 2, 1, "tanh", "spectral"),
     "one sample too many": (10, (100, 60), 2, 3, 1, "relu", "random"),
+    "near the limit, by message passing": (24, (50, 130), 5, 5, 1, "relu", "spectral"),
 }
 
 
@@ -45,6 +49,35 @@ def told(features, theta, n, start, X):
     }
 
 
+def counting(seconds, rank):
+    """A clock that the first process alone may ask, and that goes on by so much each time."""
+    asked = [0.0]
+
+    def clock():
+        assert not rank
+        asked[0] += seconds
+        return asked[0]
+
+    return clock
+
+
+def resumed(features, theta, n, start, rank, file):
+    """A search that ends by a clock of the first process, and goes on from a file of its to where one call ends."""
+    mine = f"{file}-{rank}.checkpoint"
+    options = {"seed": 8, "start": start, "max_steps": 4_000}
+    first = rl.reconstruct(theta, features, n, **options, max_seconds=100.0, checkpoint=mine, clock=counting(5.0, rank))
+    then = rl.reconstruct(theta, features, n, **options, max_seconds=None, checkpoint=mine)
+    whole = rl.reconstruct(theta, features, n, **options, max_seconds=None)
+    with pytest.raises(rl.CheckpointError, match="another problem"):
+        rl.reconstruct(2 * theta + 1, features, n, **options, checkpoint=mine)
+    return {
+        "file": os.path.exists(mine),
+        "first": (first.status.name, first.seconds, first.steps, [entry.loss for entry in first.history]),
+        "then": (then.X, then.steps),
+        "whole": (whole.X, whole.steps),
+    }
+
+
 def refused(call):
     with pytest.raises((TypeError, ValueError)) as caught:
         call()
@@ -64,13 +97,17 @@ def work(rank, size, file):
         rows = torch.arange(whole.p).split(sizes)[rank]
         features = rl.sharded(rl.known(whole, rows))
         assert features.p == whole.p and features.V.shape == (sizes[rank], whole.d)
-        made[name] = told(features, theta, n, start, X)
+        with pytest.MonkeyPatch.context() as patched:
+            runs, run = [], MessagePassing.run
+            patched.setattr(MessagePassing, "run", lambda *a, run=run, runs=runs, **o: runs.append(1) or run(*a, **o))
+            made[name] = told(features, theta, n, start, X)
+        made[name]["messages"] = len(runs)
+        if "respawn" in name:
+            made["resumed"] = resumed(features, theta, n, start, rank, file)
     made["refused"] = {
         "sgd": refused(lambda: rl.reconstruct(theta, features, n, "sgd", max_seconds=None)),
         "span": refused(lambda: rl.reconstruct(theta, features, n, "span", max_seconds=None)),
         "box": refused(lambda: rl.reconstruct(theta, features, n, inputs=rl.inputs.Box(0.0, 1.0), max_seconds=None)),
-        "clock": refused(lambda: rl.reconstruct(theta, features, n)),
-        "checkpoint": refused(lambda: rl.reconstruct(theta, features, n, max_seconds=None, checkpoint="run.pt")),
         "apart": refused(lambda: rl.apart(features, theta)),
         "known": refused(lambda: rl.known(features, [0])),
         "perturbation": refused(lambda: rl.Perturbation(features, X, theta)),
@@ -103,6 +140,7 @@ def test_every_process_returns_the_same_and_what_one_process_finds(ranks, name):
     for key, value in first.items():
         same = torch.equal(value, second[key]) if isinstance(value, torch.Tensor) else value == second[key]
         assert same, key
+    assert bool(first["messages"]) == ("message passing" in name)
     features, _, theta, n, start, X = problem(name)
     alone = told(features, theta, n, start, X)
     assert first["status"] == alone["status"] and first["flags"] == alone["flags"]
@@ -117,6 +155,14 @@ def test_every_process_returns_the_same_and_what_one_process_finds(ranks, name):
     assert torch.allclose(a.abs(), b.abs(), atol=1e-7)
 
 
+def test_the_first_process_alone_keeps_time_and_a_checkpoint_for_all(ranks):
+    first, second = (made["resumed"] for made in ranks)
+    assert (first["file"], second["file"]) == (True, False)
+    assert first["first"] == second["first"] and first["first"][0] == "BUDGET_SPENT"
+    for X, steps in (first["then"], second["then"], first["whole"]):
+        assert torch.equal(X, second["whole"][0]) and steps == second["whole"][1] > first["first"][2]
+
+
 def test_the_problems_make_samples_respawn(monkeypatch):
     made = []
     respawn = Search.respawn
@@ -129,7 +175,6 @@ def test_the_problems_make_samples_respawn(monkeypatch):
 def test_what_cannot_be_divided_is_refused_with_a_reason(ranks):
     reasons = ranks[0]["refused"]
     assert all("method='varpro' on the sphere" in reasons[name] for name in ("sgd", "span", "box"))
-    assert all("max_seconds=None" in reasons[name] for name in ("clock", "checkpoint"))
     assert "on one process" in reasons["apart"] and "sharded(known(part" in reasons["known"]
     assert "Sharded" in reasons["perturbation"] and "Sharded" in reasons["twice"]
     assert (

@@ -50,8 +50,8 @@ class MessagePassing:
     """
 
     def __init__(self, features, theta):
-        self.features = features
-        self.scale = theta.square().mean().sqrt()
+        self.features, self.held = features, len(features.V)
+        self.scale = self._mean(theta.square())[0, 0].sqrt()
         self.y = (theta[0] / self.scale).float()
         phi = features.activation
         self.mu1 = float(hermite_coefficients(phi.f, 1)[1])
@@ -67,17 +67,21 @@ class MessagePassing:
         """Forget earlier runs: the linear part b is what θ alone tells of it."""
         self.b = self._b_first
 
+    def _mean(self, A):
+        """Of rows (m, p) over parameters, (m, 1), held here or elsewhere."""
+        return self.features.summed(A.sum(1, keepdim=True)) / self.features.p
+
     def _odd(self, z):
         return self.features.activation.odd(z).sub_(z, alpha=self.mu1)
 
     def _rows(self, size):
-        for start in range(0, self.features.p, size):
-            yield slice(start, min(start + size, self.features.p))
+        for start in range(0, self.held, size):
+            yield slice(start, min(start + size, self.held))
 
     def _multiply(self, A):
         """A Vᵀ, (m, p)."""
         count_passes(len(A))
-        out = torch.empty(len(A), self.features.p, device=A.device)
+        out = torch.empty(len(A), self.held, device=A.device)
         for rows, V in blocks(self.features, A.dtype):
             out[:, rows] = (V @ A.T).T
         return out
@@ -85,7 +89,7 @@ class MessagePassing:
     def _multiply_transposed(self, A):
         """A V, (m, d)."""
         count_passes(len(A))
-        return sum(A[:, rows] @ V for rows, V in blocks(self.features, A.dtype))
+        return self.features.summed(sum(A[:, rows] @ V for rows, V in blocks(self.features, A.dtype)))
 
     def _values(self, omega, tau):
         """The parts of h at the nodes: a list of (nodes, n, block), whose sums over nodes then run along memory."""
@@ -105,15 +109,15 @@ class MessagePassing:
         Returns:
             x, τ, and the weight of each atom in θ, Σ over the parts of |coefficient| (n,).
         """
-        dtype, (n, d), p = x.dtype, x.shape, self.features.p
+        dtype, (n, d), p, summed = x.dtype, x.shape, self.features.p, self.features.summed
         x, tau = x.float(), tau.float()
         on_cpu = x.device.type == "cpu"
         # Rows of a (nodes, n, rows) block: that stays in cache, or that an accelerator is not launched for in vain.
         nodes = max(64, (_BLOCK_NUMBERS if on_cpu else _ACCELERATOR_NUMBERS) // (n * _NODES))
         wide = torch.float32 if x.device.type == "mps" else torch.float64
-        onsager = torch.zeros(n, p, device=x.device)
-        mean = torch.empty(len(self.parts) * n, p, device=x.device)
-        g, curvature = torch.empty(n, p, device=x.device), torch.empty(n, p, device=x.device)
+        onsager = torch.zeros(n, self.held, device=x.device)
+        mean = torch.empty(len(self.parts) * n, self.held, device=x.device)
+        g, curvature = torch.empty_like(onsager), torch.empty_like(onsager)
         excess = 1.0
         weights, log_weights = self.weights[None], self.weights.log()[:, None, None]
         moments = torch.stack([self.grid, self.grid.square()])
@@ -123,15 +127,15 @@ class MessagePassing:
             for rows in self._rows(nodes):
                 values = self._values(omega[:, rows], tau)
                 mean[:, rows] = torch.cat([self._sums(weights, v)[0] for v in values])
-            centred = mean - mean.mean(1, keepdim=True)
-            gram = centred @ centred.T
+            centred = mean - self._mean(mean)
+            gram = summed(centred @ centred.T)
             gram.diagonal().add_(1e-4 * gram.diagonal().mean())
             target = self.y - linear
-            right = centred @ (target - target.mean())
+            right = summed(centred @ (target - self._mean(target[None])[0]))
             # Whether it is singular an accelerator would have to be asked; what comes of one is no descent's start.
             c = torch.linalg.solve(gram, right) if on_cpu else torch.linalg.solve_ex(gram, right).result
             residual = target - c @ mean
-            residual -= residual.mean()
+            residual -= self._mean(residual[None])[0]
             coefficients = c.reshape(-1, n, 1)
             promised = torch.zeros((), dtype=wide, device=x.device)
             for rows in self._rows(nodes):
@@ -150,14 +154,15 @@ class MessagePassing:
                 g[:, rows] = shift
                 curvature[:, rows] = 1 - (second - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
-            ratio = residual.square().sum().to(wide) / promised
+            promised = summed(promised)
+            ratio = summed(residual.square().sum()).to(wide) / promised
             excess = torch.where(promised > 0, ratio.clamp_min(1.0), torch.ones_like(ratio))
             g /= tau.sqrt()[:, None]
-            S = 1 / (curvature.mean(1) / tau * (p / d)).clamp_min(1e-9)
+            S = 1 / (self._mean(curvature)[:, 0] / tau * (p / d)).clamp_min(1e-9)
             product = self._multiply_transposed(torch.cat([g, residual[None]]))
             self.b = self.b + self.step * product[n]
             R = x + S[:, None] * product[:n]
-            noise = S.square() * (p / d) * g.square().mean(1)
+            noise = S.square() * (p / d) * self._mean(g.square())[:, 0]
             q = R.square().mean(1)
             gain = (q - noise).clamp_min(1e-2 * q)
             shrink = gain.sqrt() / q

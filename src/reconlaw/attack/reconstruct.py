@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -135,11 +137,6 @@ def reconstruct(
             f"method={method!r} with {inputs!r} does not add over parameters that processes divide; sharded features "
             "take method='varpro' on the sphere"
         )
-    if features.divided and (max_seconds is not None or checkpoint is not None):
-        raise ValueError(
-            "processes that divide the parameters go by no clock and keep no checkpoint, in which they would differ; "
-            "pass max_seconds=None and checkpoint=None, and max_steps for a budget"
-        )
     over = through(features, inputs)
     max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
     max_steps = None if max_steps is None else check_count("max_steps", max_steps, minimum=0)
@@ -155,10 +152,20 @@ def reconstruct(
         rows, turn = independent_rows(theta)
     compressed = len(rows) < len(theta)
     theta = features.here(rows if compressed else theta)
+    clock = clock or wall_clock
+    how_long = partial(features.once, clock) if features.divided else clock
     run = Run(
-        max_seconds, progress, checkpoint, problem, max_steps=max_steps, samples=n or 1, clock=clock or wall_clock
+        max_seconds,
+        progress,
+        checkpoint,
+        problem,
+        max_steps=max_steps,
+        samples=n or 1,
+        clock=how_long,
+        once=features.once,
     )
-    budget = Budget(lambda: run.left)
+    # Within a step processes work in blocks of their own number, between which they cannot agree on the time.
+    budget = Budget(lambda: math.inf if features.divided else run.left)
     try:
         # The attack differentiates, in whatever mode its caller is.
         with run.working(), within(budget), torch.inference_mode(False):
@@ -193,7 +200,7 @@ def reconstruct(
     examined = unexamined(point)
     if converged and counted.enough and not uncounted:
         try:
-            with run.working(), within(run.closing()), torch.inference_mode(False):
+            with run.working(), within(budget if features.divided else run.closing()), torch.inference_mode(False):
                 domain = Sphere() if sphere else inputs
                 examined = examine(where, theta, point, tol, run, seed, domain, unknowns)
         except KeyboardInterrupt:

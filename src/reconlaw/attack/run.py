@@ -10,7 +10,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from tqdm import tqdm
@@ -68,6 +68,8 @@ class Run:
         samples: n, of a step (:mod:`reconlaw.features.passes`).
         clock: gives seconds.
         passes: through the features, those of earlier calls on the checkpoint included.
+        once: does what one process alone may do where several divide the parameters, such as writing a file
+            (:meth:`~reconlaw.features.feature_map.FeatureMap.once`).
         ahead: how far earlier calls came, while this one goes their way again (:mod:`reconlaw.attack.road`).
     """
 
@@ -89,13 +91,14 @@ class Run:
     clock: Callable[[], float] = wall_clock
     passes: Passes = field(default_factory=Passes)
     ahead: Standing | None = None
+    once: Callable[[Callable[[], Any]], Any] = lambda make: make()
 
     def __post_init__(self):
         self._start = self._saved = self.clock()
         if self.checkpoint is not None:
-            self._file = usable_path("checkpoint", self.checkpoint, CheckpointError)
-            if self._file.exists():
-                self._load()
+            there = self.once(self._read)
+            if there is not None:
+                self._load(there)
         self._bar = None
         if self.progress:
             total, unit = (self.max_steps, "steps") if self.max_seconds is None else (round(self.max_seconds, 1), "s")
@@ -215,7 +218,7 @@ class Run:
         }
         made = io.BytesIO()  # so that a full disk is an OSError, whatever torch makes of one
         torch.save(content, made)
-        write_whole(self._file, sealed(made.getvalue()))
+        self.once(lambda: write_whole(self._file, sealed(made.getvalue())))
         self._saved = self.clock()
 
     def _save_or_warn(self):
@@ -226,18 +229,29 @@ class Run:
             warnings.warn(f"checkpoint {self.checkpoint} was not written: {error}", RuntimeWarning, stacklevel=3)
             self._saved = self.clock()
 
-    def _load(self):
+    def _read(self):
+        """The bytes of the checkpoint; None where there is none yet."""
+        self._file = usable_path("checkpoint", self.checkpoint, CheckpointError)
         try:
-            content = dict(torch.load(io.BytesIO(unsealed(self._file.read_bytes())), weights_only=True))
+            return self._file.read_bytes() if self._file.exists() else None
+        except OSError as error:
+            raise self._unreadable(error) from error
+
+    def _unreadable(self, error):
+        return CheckpointError(
+            f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}: {str(error)[:100]}); delete it, or "
+            "name another file"
+        )
+
+    def _load(self, there: bytes):
+        try:
+            content = dict(torch.load(io.BytesIO(unsealed(there)), weights_only=True))
             alike = same_problem(content["fingerprint"], self.fingerprint)
             best, history = content["best"], [Improvement(*entry) for entry in content["history"]]
             loss, seconds, state = content["best_loss"], content["seconds"], content["state"]
             passes = Passes(content["passes"])
         except Exception as error:
-            raise CheckpointError(
-                f"checkpoint {self.checkpoint} cannot be read ({type(error).__name__}: {str(error)[:100]}); delete "
-                "it, or name another file"
-            ) from error
+            raise self._unreadable(error) from error
         if not alike:
             raise CheckpointError(
                 f"checkpoint {self.checkpoint} is of another problem (theta, features, n, method or seed differ); "

@@ -137,7 +137,7 @@ class Search(Tools):
     def _passing(self):
         """Message passing is for one output of random features with something beyond their linear part."""
         features = self.features
-        if len(self.theta) > 1 or features.activation is None or features.divided or features.p <= features.d + 1:
+        if len(self.theta) > 1 or features.activation is None or features.p <= features.d + 1:
             return None
         try:
             with as_step():

@@ -127,6 +127,10 @@ class FeatureMap(ABC):
         """A sum over parameters, of which ``part`` is over those held here."""
         return part
 
+    def once(self, make: Callable[[], Any]) -> Any:
+        """What ``make()`` gives, or raises, in one process, told to all that divide the parameters."""
+        return make()
+
     def here(self, rows: torch.Tensor) -> torch.Tensor:
         """Of rows (…, p) the coordinates held here."""
         return rows

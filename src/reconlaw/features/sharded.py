@@ -10,6 +10,7 @@ with a sum of things that do not belong together (backends abort at such a sum, 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -39,16 +40,33 @@ class _Link:
         dist.all_gather_object(everyone, thing, group=self.group)
         return everyone
 
-    def summed(self, part: torch.Tensor) -> torch.Tensor:
+    def once(self, make, device) -> Any:
+        self.together(0, device)
+        value = failed = None
+        if self.rank == 0:
+            try:
+                value = make()
+            except Exception as error:
+                failed = error
+        value, failed = self.gathered((value, failed))[0]
+        if failed is not None:
+            raise failed
+        return value
+
+    def together(self, size, device):
+        """ShardError unless all have come to the same place, with something of the same size."""
         self.made += 1
-        mine = [self.made, -self.made, part.numel(), -part.numel()]
-        most = torch.tensor(mine, dtype=torch.int64, device=part.device)
+        mine = [self.made, -self.made, size, -size]
+        most = torch.tensor(mine, dtype=torch.int64, device=device)
         dist.all_reduce(most, dist.ReduceOp.MAX, group=self.group)
         if most.tolist() != mine:
             raise ShardError(
                 "the processes that divide the parameters have parted: one failed, was interrupted, or was called with "
                 "other arguments; end them all and start again"
             )
+
+    def summed(self, part: torch.Tensor) -> torch.Tensor:
+        self.together(part.numel(), part.device)
         total = part.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=self.group)
         return total
@@ -118,6 +136,9 @@ class Sharded(RandomFeatures):
     def summed(self, part: torch.Tensor) -> torch.Tensor:
         return self._link.summed(part)
 
+    def once(self, make: Callable[[], Any]) -> Any:
+        return self._link.once(make, self.V.device)
+
     def here(self, rows: torch.Tensor) -> torch.Tensor:
         return rows[..., self._start : self._start + len(self.V)]
 
@@ -142,7 +163,7 @@ class Sharded(RandomFeatures):
 
 
 def sharded(features: RandomFeatures, group: Any = None) -> RandomFeatures:
-    r"""Random features divided among processes: ``reconstruct(theta, sharded(part), n, max_seconds=None)``.
+    r"""Random features divided among processes: ``reconstruct(theta, sharded(part), n)``.
 
     Every process of the group calls this with its own part, and then :func:`reconlaw.reconstruct` with the same
     arguments; each returns the same result. V, the columns and the residual are held in parts, of any sizes; θ is
@@ -150,11 +171,12 @@ def sharded(features: RandomFeatures, group: Any = None) -> RandomFeatures:
     ``all_reduce`` of small tensors, on whatever backend the group has (gloo on CPUs, NCCL on GPUs), after one of four
     numbers for which the process waits.
 
-    Supported: ``method="varpro"`` on the sphere, from either start, without message passing; what is said of each
+    Supported: ``method="varpro"`` on the sphere, from either start, message passing included; what is said of each
     sample; :func:`reconlaw.projection_loss`; and ``features(X)`` and ``features.fit``, which make the n × p features in
-    every process. Clocks differ between processes, and so would what they do when time is over: a budget is
-    ``max_steps``. Processes take the same way where they compute alike: machines of one kind, the same torch. If one
-    fails or is interrupted, the others raise an error at their next sum, or when the group's timeout is over.
+    every process. All go by the clock of the first process, which ``max_seconds`` asks after each step of the search,
+    not within one; and it alone reads and writes the ``checkpoint``. Processes take the same way where they compute
+    alike: machines of one kind, the same torch. If one fails or is interrupted, the others raise an error at their next
+    sum, or when the group's timeout is over.
 
     Args:
         features: this process's part, on its own device: ``known(whole, rows)``, say.
@@ -175,7 +197,7 @@ def sharded(features: RandomFeatures, group: Any = None) -> RandomFeatures:
             rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
             rows = torch.arange(p).tensor_split(size)[rank]
             features = rl.sharded(rl.known(rl.RandomFeatures(d, p, seed=1), rows))
-            result = rl.reconstruct(theta, features, n, max_seconds=None, max_steps=40_000)
+            result = rl.reconstruct(theta, features, n, max_seconds=600, checkpoint="run.pt")
     """
     if not isinstance(features, RandomFeatures) or features.divided:
         raise TypeError(f"features is a {type(features).__name__}; sharded takes this process's part of RandomFeatures")
