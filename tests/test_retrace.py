@@ -398,3 +398,33 @@ def test_looking_for_other_sets_obeys_budgets():
     )
     assert late.mismatch < 1e-9 and late.status is rl.Status.BUDGET_SPENT and "max_seconds" in late.message, late
     assert rl.Flag.RECOVERED not in late.flags
+
+
+# Two samples on the circle behind four neurons, one of which alone reaches the sample that is off. Of 1005 its mirror
+# image in that neuron's weights gives θ back, of 1011 another length of its shadow on them, and of 1013 both samples
+# moved. All were called recovered, for the one number that θ has to spare, which is the other sample's.
+@pytest.mark.parametrize(
+    ("seed", "off", "start"),
+    [
+        (1005, 1, [[-1.3482656652, -0.4268251350], [0.8285654605, -1.1460712359]]),
+        (1011, 0, [[0.9477, -1.0497], [-0.4225, 1.3496]]),
+        (1013, 0, [[0.4875727124, -1.3275062524], [-0.8358424580, 1.1407749057]]),
+    ],
+)
+def test_a_sample_that_one_neuron_reaches_has_nothing_to_spare(seed, off, start):
+    draw = np.random.default_rng(seed).standard_normal
+    W, X, y = (torch.from_numpy(draw(shape)) for shape in ((4, 2), (2, 2), (2, 2)))
+    X = X / X.norm(dim=1, keepdim=True) * 2**0.5
+
+    def train(X):
+        F, w = torch.relu(X @ W.T), X.new_zeros(4, 2)
+        for _ in range(2):
+            w = w + F.T @ (y - F @ w) / 4
+        return w
+
+    found = rl.retrace(train(X), train, torch.tensor(start).double())
+    error = (found.X - X).norm(dim=1) / 2**0.5
+    assert found.mismatch < 1e-9 and found.equations > found.unknowns, found
+    assert error[off] > 0.01 and int((found.X[off] @ W.T > 0).sum()) == 1
+    assert found.flags[off] is rl.Flag.AMBIGUOUS and found.status is not rl.Status.RECOVERED, found
+    assert all(flag is not rl.Flag.RECOVERED or e < 1e-6 for flag, e in zip(found.flags, error, strict=True)), found

@@ -4,6 +4,11 @@ A recipe of pieces can have solutions that lie apart, each held by its own deriv
 of another length, may leave the others just enough to make up for it. No derivative tells; so each sample is mirrored,
 all are, each is made longer and shorter, and each is drawn anew, as far as the domain has such points. Descents begin
 at these, those of least mismatch first.
+
+On the sphere fewer than d neurons that reach a sample leave it two places: it and its mirror image in the hyperplane of
+those neurons' weights, from which each of them reads the same. The derivative knows the hyperplane: it is what θ sees
+of the sample, bounds and sphere aside. So each sample is also mirrored in what θ sees of it, along the direction it
+sees least of.
 """
 
 from __future__ import annotations
@@ -55,7 +60,8 @@ def others(
 
     for there in _starts(recipe, fit, inputs)[:_DESCENTS]:
         first = there.mismatch
-        descend(recipe, there, inputs, _LOOK, tol, look)
+        if first > tol:
+            descend(recipe, there, inputs, _LOOK, tol, look)
         if tol < there.mismatch <= _FALLS * first and not over():
             descend(recipe, there, inputs, _FINISH, tol, look)
         if there.mismatch <= tol:
@@ -81,12 +87,23 @@ def _starts(recipe, fit, inputs):
     n, k = recipe.shape
     U, rest = fit.q[: n * k].reshape(n, k), fit.q[n * k :]
     drawn = inputs.retract(inputs.starts(n, k, seeded_generator("elsewhere", 0)).to(U))
-    made = [-U]
-    for i in range(n):
-        for u in (-U[i], *(c * U[i] for c in _LONGER), drawn[i]):
-            V = U.clone()
-            V[i] = u
-            made.append(V)
-    fits = [begin(recipe, retract(torch.cat([V.flatten(), rest]), recipe.shape, inputs)) for V in made]
-    told = [one for one in fits if one.mismatch > 2 * fit.mismatch and torch.isfinite(one.residual).all()]
-    return sorted(told, key=lambda one: one.mismatch)
+
+    def with_one(i, u):
+        V = U.clone()
+        V[i] = u
+        return V
+
+    def begun(V):
+        return begin(recipe, retract(torch.cat([V.flatten(), rest]), recipe.shape, inputs))
+
+    made = [with_one(i, u) for i in range(n) for u in (-U[i], *(c * U[i] for c in _LONGER), drawn[i])]
+    fits = [one for one in map(begun, [-U, *made]) if one.mismatch > 2 * fit.mismatch]  # not told from the solution
+    fits += [begun(with_one(i, u)) for i, u in enumerate(_as_seen(recipe, fit.q, U))]
+    return sorted((one for one in fits if torch.isfinite(one.residual).all()), key=lambda one: one.mismatch)
+
+
+def _as_seen(recipe, q, U):
+    """(n, k) samples mirrored along the direction of which θ sees least."""
+    J = recipe.jacobian(q)[:, : U.numel()].reshape(-1, *U.shape)
+    least = torch.stack([torch.linalg.eigh(part.T @ part)[1][:, 0] for part in J.unbind(1)])
+    return U - 2 * (U * least).sum(1, keepdim=True) * least

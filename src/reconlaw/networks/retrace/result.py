@@ -8,7 +8,8 @@ Three things are asked before "recovered" is said, none of which needs the truth
 - *spare*: θ has more independent numbers than there are unknowns, so that a solution is no accident. They are counted
   as the rank of J at the solution and at a point nearby together, and no more than move at the solution: a neuron
   that no sample reaches says little, and where ReLU is linear θ has fewer than elsewhere. A sample that rests on a
-  number that no other checks is ambiguous.
+  number that no other checks is ambiguous, and so is one that has none to spare by itself: at the point nearby it moves
+  θ along no direction that J does not know. One neuron alone may reach it, and two values of that may give θ back.
 
 Then other sets are looked for, by descents from the solution with one sample elsewhere (``retrace/elsewhere.py``).
 Where φ is even, or odd and labels are free, −x trains as x does. So every sample, and all together, are mirrored: what
@@ -270,6 +271,11 @@ def _certificate(recipe, fit, inputs):
     equations = min(int((s > cut * s[0]).sum()), int((sizes > cut * sizes.max()).sum()))
     by = torch.stack(moved)
     unchecked = (by > _TAKES_PART * by.amax(0)).any(1).cpu()
+    if both is not J:
+        new = other / other.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny)
+        new = (new - W[:, held] @ (W[:, held].T @ new))[sizes > cut * sizes.max()]
+        none = [basis.shape[1] > 0 and float(new[:, rows].norm()) <= cut for basis, rows in bases]
+        unchecked |= torch.tensor(none, device="cpu")
     return torch.tensor(errors, dtype=torch.float64, device="cpu"), beside, equations, unknowns, smallest, unchecked
 
 
