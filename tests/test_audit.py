@@ -288,6 +288,22 @@ def test_a_report_says_once_what_speaks_against_all_candidates(recovered):
     assert "1 attack of up to" in reports.render(one)
 
 
+def test_a_report_says_which_candidates_are_probably_wrong(recovered, tmp_path):
+    made = judged(recovered, pair={"changed": ["body.1.weight"], "moved": 0.01})
+    sure, unsure = made.findings[0], dataclasses.replace(made.findings[1], standard_error=0.8)
+    sure = dataclasses.replace(sure, standard_error=0.03)
+    made = dataclasses.replace(made, findings=(sure, unsure, sure, unsure))
+    text, _ = page(reports.write(made, tmp_path / "wrong.html"))
+    assert "candidate 1, not confirmed, off by about 0.03 of its length if it is right" in text
+    assert "candidate 2, not confirmed, probably wrong: off by about 0.8 of its length<" in text
+
+
+def test_a_search_that_ended_with_its_budget_is_said_to_have(recovered):
+    for status, spent in ((rl.Status.BUDGET_SPENT, True), (rl.Status.STALLED, False)):
+        short = dataclasses.replace(recovered.result, loss=50 * recovered.tolerance, status=status)
+        assert ("the search ended with its budget" in judged(recovered, result=short).summary) == spent
+
+
 def test_a_layer_that_acts_otherwise_in_training_is_named_as_a_cause(recovered):
     made = judged(recovered, {"tolerance": 1e-30})
     assert "training mode (the body holds BatchNorm2d), Adam" in made.summary

@@ -22,7 +22,7 @@ import math
 
 import torch
 
-from ..attack.result import Flag
+from ..attack.result import Flag, Status
 from ..attack.subspace import subspace
 from .checks import as_percent, as_power
 from .decay import factor_and_misfit
@@ -84,9 +84,10 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
         )
     if result.loss > pair.tolerance:
         there = f" (the body holds {', '.join(pair.random_layers)})" if pair.random_layers else ""
+        spent = "the search ended with its budget, and if more does not help, " * (result.status is Status.BUDGET_SPENT)
         told.append(
-            f"the head's change is not explained down to {as_power(pair.tolerance)}; the cause may be training in "
-            f"lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, Adam, "
+            f"the head's change is not explained down to {as_power(pair.tolerance)}; {spent}the cause may be training "
+            f"in lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, Adam, "
             "or inputs that lie elsewhere"
         )
     if made.training is not None and made.training.too_much:

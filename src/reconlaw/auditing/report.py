@@ -32,6 +32,8 @@ _TITLES = {
 }
 _KINDS = {"open": "helps the attack", "shut": "hinders the attack", "note": ""}
 
+# From this error on a candidate that is not confirmed is called wrong, probably.
+_WRONG = 0.5
 # Candidates of a pool that are shown at least.
 _NEAREST = 10
 
@@ -118,7 +120,9 @@ def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
             error = finding.standard_error
             caption = f"{what} {i + 1}" + ("" if confirmed else ", not confirmed")
             if math.isfinite(error):
-                caption += f", off by about {as_power(error)} of its length" + ("" if confirmed else " if it is right")
+                wrong = not confirmed and error >= _WRONG
+                caption += f", {'probably wrong: ' if wrong else ''}off by about {as_power(error)} of its length"
+                caption += "" if confirmed or wrong else " if it is right"
             caption += f"; {note}" if note else ""
             alt = f"{kind}: {caption}"
             numbers = ""
