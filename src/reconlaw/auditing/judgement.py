@@ -87,8 +87,8 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
         spent = "the search ended with its budget, and if more does not help, " * (result.status is Status.BUDGET_SPENT)
         told.append(
             f"the head's change is not explained down to {as_power(pair.tolerance)}; {spent}the cause may be training "
-            f"in lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, Adam, "
-            "or inputs that lie elsewhere"
+            f"in lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, "
+            "Adam, or inputs that lie elsewhere"
         )
     if made.training is not None and made.training.too_much:
         told.append(

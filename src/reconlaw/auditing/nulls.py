@@ -15,8 +15,8 @@ law would have them. No candidate of these was trained on. The p-value of a cand
 no larger, 1 counted on both sides, and Benjamini and Hochberg's rule holds the false discovery rate of one audit.
 
 Candidates of one release depend on one another, and a p-value says that a candidate has to do with θ, not that it is
-exact. Measured on heads of one output over 8 numbers (``benchmarks/nulls.py``, 1,008 releases that three samples did not
-make, 3,024 candidates): the rule alone passed somebody in 13 % of them, above its level of 5 %, and the whole audit
+exact. Measured on heads of one output over 8 numbers (``benchmarks/nulls.py``, 1,008 releases that three samples did
+not make, 3,024 candidates): the rule alone passed somebody in 13 % of them, above its level of 5 %, and the whole audit
 called none recovered. Of right releases between p/dn = 1.1 and 1.5 most candidates that pass are local minima, near no
 sample. So passing is one of several things that an audit asks (:mod:`reconlaw.auditing.judgement`).
 
