@@ -153,7 +153,8 @@ def reconstruct(
     compressed = len(rows) < len(theta)
     theta = features.here(rows if compressed else theta)
     clock = clock or wall_clock
-    how_long = partial(features.once, clock) if features.divided else clock
+    if features.divided and (max_seconds is not None or checkpoint is not None):  # else no decision rests on it
+        clock = partial(features.once, clock)
     run = Run(
         max_seconds,
         progress,
@@ -161,7 +162,7 @@ def reconstruct(
         problem,
         max_steps=max_steps,
         samples=n or 1,
-        clock=how_long,
+        clock=clock,
         once=features.once,
     )
     # Within a step processes work in blocks of their own number, between which they cannot agree on the time.
