@@ -269,10 +269,11 @@ UNBROKEN = """() => [...document.querySelectorAll(".bd-article :is(div.proof, di
 }).map(box => box.id || box.textContent.trim().slice(0, 60))"""
 
 
-def test_a_proof_may_go_on_overleaf(open_page):
+def test_on_paper_a_chapter_keeps_its_number_and_a_proof_may_go_on_overleaf(open_page):
     page = open_page("geometry/the-law-proved", viewport=DESK)
     assert page.locator(".bd-article div.proof").count() > 10
     page.emulate_media(media="print")
+    assert page.locator("h1:visible").all_inner_texts() == ["5. The law, proved"]
     assert page.evaluate(UNBROKEN) == []
     page.add_style_tag(path=ROOT / "book/_ext/course/handout.css")
     assert page.evaluate(UNBROKEN) == []
@@ -378,6 +379,17 @@ def test_a_figure_is_large_enough_on_a_phone(open_page, name):
         for field in box.locator(".plotbg, .bglayer .bg, .cartesianlayer .plot").all():
             shape = field.bounding_box()
             assert shape is None or min(shape["width"], shape["height"]) >= 120, "a field that has shrunk"
+
+
+def test_a_tap_on_a_phone_shows_a_figure_by_itself(open_page):
+    page = open_page("geometry/the-law", viewport=PHONE, has_touch=True)
+    image = page.locator("a.enlarge img").first
+    address = image.get_attribute("src").split("/")[-1]
+    assert inaccessible(page) == []
+    image.scroll_into_view_if_needed()
+    image.tap()
+    page.wait_for_url(f"**/{address}")
+    assert open_page("geometry/the-law", viewport=DESK).locator("a.enlarge").count() == 0
 
 
 def test_the_front_page_is_named_once(open_page):

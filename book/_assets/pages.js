@@ -22,6 +22,16 @@ addEventListener("load", () => {
   addEventListener("resize", room);
 }
 
+// A figure drawn for a desk has small letters on a phone: a tap shows it by itself, where two fingers enlarge it.
+if (matchMedia("(max-width: 576px)").matches) {
+  for (const image of document.querySelectorAll(".bd-article :is(figure, .cell_output) img")) {
+    if (image.closest("a, .interactive-figure")) continue;
+    const link = Object.assign(document.createElement("a"), { href: image.src, className: "enlarge" });
+    image.replaceWith(link);
+    link.append(image);
+  }
+}
+
 // A preview beside a link goes away on request (WCAG 1.4.13).
 addEventListener("keydown", (event) => event.key === "Escape" && window.tippy?.hideAll());
 
