@@ -59,6 +59,7 @@ dl { margin: 0; } dt { font-weight: 600; } dd { margin: 0 0 .8rem; }
 dt small { font-weight: 400; color: var(--soft); margin-left: .4rem; }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; }
+.names td, .names tbody th { overflow-wrap: anywhere; min-width: 5rem; }
 .wide { overflow-x: auto; } th { font-weight: 600; } thead th { color: var(--soft); }
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)); gap: 1rem; margin: 1rem 0; }
 .strips { display: grid; gap: 1rem; margin: 1rem 0; }
@@ -296,7 +297,7 @@ def _pool(pool: Identified) -> str:
     return (
         "<p>The share of each candidate's features that lies outside the span of the head's change. p-values are the "
         "share of candidates that leave no more outside of spans of the same rank made from others of the pool.</p>"
-        "<table><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr></thead>"
+        "<table class='names'><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr></thead>"
         f"<tbody>{''.join(rows)}</tbody></table>"
     )
 
@@ -363,7 +364,7 @@ def render(made: Audit) -> str:
         f"<tr><th scope='row'>{html.escape(k)}</th><td>{html.escape(str(v))}</td></tr>"
         for k, v in made.settings.items()
     )
-    parts.append(f"<section><h2>What was audited</h2><table><tbody>{rows}</tbody></table></section>")
+    parts.append(f"<section><h2>What was audited</h2><table class='names'><tbody>{rows}</tbody></table></section>")
     made_on = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     footer = f"reconlaw {__version__}, torch {torch.__version__}, Python {platform.python_version()}; {made_on}"
     return (
