@@ -297,8 +297,8 @@ def _pool(pool: Identified) -> str:
     return (
         "<p>The share of each candidate's features that lies outside the span of the head's change. p-values are the "
         "share of candidates that leave no more outside of spans of the same rank made from others of the pool.</p>"
-        "<table class='names'><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        "<table class='names'><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr>"
+        f"</thead><tbody>{''.join(rows)}</tbody></table>"
     )
 
 
