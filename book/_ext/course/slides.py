@@ -143,7 +143,7 @@ class Deck:
             elif heading:
                 self.add(f"<h3>{self.render(heading[2])[3:-4]}</h3>", "subheading", alone=True)
                 lead = True
-            elif re.match(r"\*\*(Overview|What you will be able to do)", part):
+            elif re.match(r"\*\*After this chapter", part):
                 self.add(self.render(part), "prose", alone=True, title="Overview")
                 lead = False
             elif seen(part) or lead:
