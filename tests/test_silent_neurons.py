@@ -8,7 +8,9 @@ import reconlaw as rl
 from reconlaw import Flag, Status
 from reconlaw.attack.run import Run
 from reconlaw.networks.first_layer.change import read_change
+from reconlaw.networks.silent.decay import without_decay
 from reconlaw.networks.silent.faces import Rows, Search
+from reconlaw.sphere import to_sphere
 
 
 def normal(*shape, seed=0):
@@ -155,10 +157,41 @@ def test_rows_that_two_opposite_samples_share_in_one_step_are_not_taken_for_sile
     assert right or all(flag is Flag.UNRESOLVED for flag in result.flags)
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_weight_decay_is_taken_out(bias):
+    X, y = digits(6)
+    before = dense(bias=bias, seed=3)
+    result = rl.silent_neurons(before, trained(before, X, y, 100, batch=3, momentum=0.9, weight_decay=1e-2))
+    assert 0.5 < result.decay_factor < 0.99 and "weight decay left" in result.message
+    checked(result, X if bias else to_sphere(X), 1e-9)
+
+
+def test_a_bias_that_did_not_decay_along_is_one_more_direction():
+    X, y = digits(6)
+    before = dense(seed=3)
+    after = trained(before, X, y, 100, weight_decay=1e-2)
+    with torch.no_grad():
+        after[0].bias.sub_(0.05 * (after[0].bias - before[0].bias))
+    result = rl.silent_neurons(before, after)
+    assert result.status is not Status.RECOVERED and not any(flag is Flag.RECOVERED for flag in result.flags)
+
+
+def test_decay_is_read_off_and_nothing_else_is_taken_for_it():
+    W, x = normal(300, 40), normal(4, 40, seed=1)
+    for kappa in (0.3, 1 - 1e-6, 1.2):
+        after = kappa * W + normal(300, 4, seed=2) @ x
+        made, factor = without_decay(read_change((W,), (after,), read_out=False))
+        assert abs(factor - kappa) < 1e-12 * kappa and torch.linalg.matrix_rank(made.D, rtol=1e-9) == 4
+    for after in (W + normal(300, 40, seed=3), 0.9 * W + normal(300, 25, seed=4) @ normal(25, 40, seed=5)):
+        made, factor = without_decay(read_change((W,), (after,), read_out=False))
+        assert factor == 1.0 and torch.equal(made.before, W)
+
+
 def test_what_moves_weights_otherwise_is_not_recovered():
     X, y = digits(6)
     before = dense()
-    for options in ({"optimiser": torch.optim.Adam, "lr": 1e-3}, {"weight_decay": 1e-2}):
+    for kind in (torch.optim.Adam, torch.optim.AdamW):
+        options = {"optimiser": kind, "lr": 1e-3}
         result = rl.silent_neurons(before, trained(before, X, y, **options))
         assert result.status is not Status.RECOVERED and not any(flag is Flag.RECOVERED for flag in result.flags)
 

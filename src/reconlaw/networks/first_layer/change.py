@@ -220,12 +220,18 @@ def _named(names, name, what):
     return names.index(name)
 
 
-def read_rank(change: Change, n) -> tuple[int, str]:
-    """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
+def spectrum(change: Change) -> tuple[torch.Tensor, float, int]:
+    """Singular values of the change, what rounding leaves of them, and how many stand above that."""
     s = torch.linalg.svdvals(change.D)
     p, m = change.D.shape
     floor = max(change.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
-    above = int((s > _ROUNDING * floor).sum())
+    return s, floor, int((s > _ROUNDING * floor).sum())
+
+
+def read_rank(change: Change, n) -> tuple[int, str]:
+    """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
+    s, floor, above = spectrum(change)
+    p, m = change.D.shape
     below = s.clamp_min(floor)
     drops = below[:-1] / below[1:]
     if n is not None and n < len(s) and float(drops[n - 1]) >= _GAP:

@@ -155,7 +155,7 @@ def nothing_stands_out(change) -> str:
     return (
         f"not determined: the change of the first layer fills its {min(change.D.shape)} dimensions, so no samples "
         "stand out. Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, "
-        "weight decay, noise. Pass n= where noise is small beside the samples"
+        "weight decay (which rl.silent_neurons takes out), noise. Pass n= where noise is small beside the samples"
     )
 
 

@@ -11,7 +11,8 @@ the change at which x_i was silent lie in the hyperplane spanned by the other sa
 rounding, and r normals give r samples (``faces``). What is asked of them before they are called recovered is in
 ``result``: no label, loss, read-out or truth is needed.
 
-Not for optimisers that step by more than a combination of gradients, as Adam does, nor for weight decay.
+Weight decay shrinks the old weights beside that, all by one factor, biases too, which is read off and taken out
+(``decay``). Not for optimisers that step by more than a combination of gradients, as Adam does.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ..._precision import full_precision
 from ..._random import seeded_generator
 from ...attack.run import Run, wall_clock
 from ..first_layer.change import read_change, read_rank
+from .decay import without_decay
 from .faces import Rows, Search
 from .result import SilentNeurons, result_of
 
@@ -68,7 +70,7 @@ def silent_neurons(
     Raises:
         TypeError, ValueError: what is wrong with an argument; a layer that no ReLU follows.
     """
-    change = read_change(before, after, layer, read_out=False)
+    change, factor = without_decay(read_change(before, after, layer, read_out=False))
     n = None if n is None else check_count("n", n)
     run = Run(
         max_seconds,
@@ -79,6 +81,8 @@ def silent_neurons(
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
+    if factor != 1.0:
+        run.remark(f"weight decay left {factor:.6g} of the old weights")
     search = None
     try:
         with run.working():
@@ -89,7 +93,7 @@ def silent_neurons(
         run.interrupt()
     finally:
         run.close()
-    return result_of(change, rank, n, search, run)
+    return result_of(change, rank, n, search, run, factor)
 
 
 __all__ = ["SilentNeurons", "silent_neurons"]

@@ -53,6 +53,8 @@ class SilentNeurons(Result):
         complete: (n,) share of the neurons turned away at both ends that are in its hyperplane.
         bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
+        decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
+            was added to κ times the old weights.
     """
 
     silent: torch.Tensor | None = None
@@ -60,9 +62,12 @@ class SilentNeurons(Result):
     complete: torch.Tensor | None = None
     bits: torch.Tensor | None = None
     rank: int = 0
+    decay_factor: float = 1.0
 
 
-def result_of(change: Change, rank: int, n: int | None, search: Search | None, run) -> SilentNeurons:
+def result_of(
+    change: Change, rank: int, n: int | None, search: Search | None, run, decay_factor: float = 1.0
+) -> SilentNeurons:
     """What came of a search, in the words of the package."""
     p, m = change.D.shape
     d = m - change.bias
@@ -133,6 +138,7 @@ def result_of(change: Change, rank: int, n: int | None, search: Search | None, r
         flags=flags,
         standard_errors=errors if found else None,
         rank=rank,
+        decay_factor=decay_factor,
         **evidence,
     )
 
