@@ -8,6 +8,7 @@ read-out each of the T positions has directions of its own, V_{t,j}; where they 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -48,6 +49,14 @@ class Change:
     def D(self) -> torch.Tensor:
         """(p, m), after less before."""
         return self.after - self.before
+
+    @cached_property
+    def spectrum(self) -> tuple[torch.Tensor, float, int]:
+        """Singular values of the change, what rounding leaves of them, and how many stand above that."""
+        s = torch.linalg.svdvals(self.D)
+        p, m = self.D.shape
+        floor = max(self.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
+        return s, floor, int((s > _ROUNDING * floor).sum())
 
     @property
     def moved(self) -> bool:
@@ -220,17 +229,9 @@ def _named(names, name, what):
     return names.index(name)
 
 
-def spectrum(change: Change) -> tuple[torch.Tensor, float, int]:
-    """Singular values of the change, what rounding leaves of them, and how many stand above that."""
-    s = torch.linalg.svdvals(change.D)
-    p, m = change.D.shape
-    floor = max(change.rounding * (p**0.5 + m**0.5) / _ROUNDING, torch.finfo(s.dtype).eps * float(s[0]) * max(p, m))
-    return s, floor, int((s > _ROUNDING * floor).sum())
-
-
 def read_rank(change: Change, n) -> tuple[int, str]:
     """Dimension of the span of the inputs, 0 where the change fills the space; and what is odd about it, in words."""
-    s, floor, above = spectrum(change)
+    s, floor, above = change.spectrum
     p, m = change.D.shape
     below = s.clamp_min(floor)
     drops = below[:-1] / below[1:]

@@ -12,7 +12,7 @@ import dataclasses
 
 import torch
 
-from ..first_layer.change import Change, spectrum
+from ..first_layer.change import Change
 
 _COLUMNS = 512  # that are asked: the eigenvalues of a large matrix cost more than all the rest
 
@@ -26,7 +26,7 @@ def without_decay(change: Change) -> tuple[Change, float]:
     p, m = W0.shape
     d = m - change.bias
     some = min(d, _COLUMNS)
-    if p < 2 * m or some < 3 or spectrum(change)[2] < m:
+    if p < 2 * m or some < 3 or change.spectrum[2] < m:
         return change, 1.0
     old, new = W0[:, :some], W[:, :some]
     kappa = float(torch.linalg.eigvals(torch.linalg.lstsq(old, new).solution.cpu()).real.median())
@@ -34,7 +34,7 @@ def without_decay(change: Change) -> tuple[Change, float]:
         away = torch.linalg.svd(new - kappa * old, full_matrices=False)[2][-(some // 2) :].T
         kappa = float((old @ away * (new @ away)).sum() / (old @ away).square().sum())
     made = dataclasses.replace(change, before=kappa * W0)
-    return (made, kappa) if kappa > 0 and spectrum(made)[2] <= some // 2 else (change, 1.0)
+    return (made, kappa) if kappa > 0 and made.spectrum[2] <= some // 2 else (change, 1.0)
 
 
 __all__ = ["without_decay"]
