@@ -2,6 +2,7 @@
 
 import json
 import sys
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -10,7 +11,8 @@ from docutils.utils import new_document
 from helpers import BOOK, ROOT
 
 sys.path.insert(0, str(BOOK / "_ext"))
-from mathematics import aligned, keep_together, typesetter
+import line_breaks
+from mathematics import CELL, LINE, NARROW, aligned, break_long, keep_together, typesetter
 
 TEX = yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))["sphinx"]["config"]["mathjax3_config"]["tex"]
 
@@ -68,3 +70,85 @@ def test_a_formula_keeps_its_brackets_and_its_full_stop():
     kept = [one.astext() for one in document.findall(nodes.inline)]
     assert kept == ["(n),", "n.", "k-th;", "“c.", "m),"]
     assert len(list(document.findall(nodes.math))) == 8
+
+
+SHORT = 20  # letters
+
+
+def rows(tex, longest=SHORT):
+    """In lines of so many letters, macros and spaces as they are."""
+    broken = line_breaks.in_lines(tex, lambda part: len(part.replace(line_breaks.INDENT, "")) <= longest)
+    if broken is None:
+        return None
+    inside = broken.removeprefix(r"\begin{aligned}").partition(r"\end{aligned}")
+    return [line.removeprefix("& ") for line in inside[0].split(r" \\ ")], inside[2]
+
+
+Q = line_breaks.INDENT
+
+
+@pytest.mark.parametrize(
+    "tex, lines",
+    [
+        (r"a = b, \qquad c = d, \qquad e = f .", [r"a = b, \quad c = d,", "e = f ."]),
+        (r"f(x + y = z, u) = g(x, y) = h(x)", ["f(x + y = z, u)", rf"{Q} = g(x, y) = h(x)"]),
+        (r"f(x) = aaaaaaaaaa + bbbbbbbbbb - c", ["f(x) = aaaaaaaaaa", rf"{Q}{Q} + bbbbbbbbbb - c"]),
+        (r"f = aaaaaaaaaaaa = -bbbbbbbb", ["f = aaaaaaaaaaaa", rf"{Q} = -bbbbbbbb"]),
+        (r"\left( a = bbbbbbbbb \right] = x_{a+b} \le 1", [r"\left( a = bbbbbbbbb \right]", rf"{Q} = x_{{a+b}} \le 1"]),
+        (r"f(x, y, z, u) = 0 \quad \text{if } x > 0", ["f(x, y, z, u) = 0", r"\text{if } x > 0"]),
+        (r"aaaaaaaaaa=1 \quad\text{with}\quad b=1", ["aaaaaaaaaa=1", r"\text{with}\ b=1"]),
+        (r"\begin{split}aaaaa &= bbbbbbb \\ &= ccccc \\ &+ d\end{split}", ["aaaaa = bbbbbbb", rf"{Q} = ccccc + d"]),
+        (r"aaaaaaaaaaaa \not= bbbb - cc", [r"aaaaaaaaaaaa \not= bbbb", rf"{Q}{Q} - cc"]),
+    ],
+)
+def test_a_wide_display_is_broken_where_one_may(tex, lines):
+    assert rows(tex) == (lines, "")
+
+
+def test_what_has_no_place_to_break_stays_and_a_number_stays_with_its_formula():
+    assert rows(r"\frac{aaaaaaaaaaaaaaaa = b}{c + d}") is None
+    assert rows(r"aaaaaaaaaaaa = bbbbbbbbbb \tag{3}") == (["aaaaaaaaaaaa", rf"{Q} = bbbbbbbbbb"], r"\tag{3}")
+
+
+def test_a_wide_display_is_set_twice_and_its_lines_fit_a_phone(mathjax):
+    tex = r"\E\,(J\delta)^\T(J\delta') = \sum_{i,l}K_{il}\,\delta_i^\T\delta'_l, \qquad K = SS^\T/d, \qquad J = K ."
+    lines = line_breaks.in_lines(tex, lambda part: mathjax.ems(part) <= NARROW)
+    assert mathjax.ems(lines) <= NARROW < mathjax.ems(tex)
+    assert mathjax.set(lines, True).count("<mjx-mtr") == 2
+
+
+def test_a_wide_formula_of_the_text_may_be_broken_after_relations(mathjax):
+    app = SimpleNamespace(config=SimpleNamespace(mathjax3_config={"tex": TEX}))
+    long = r"\norm{\theta\Pperp}^2 = \norm{SQ\Pperp}^2 = \sum_k s_k^2\norm{\Pperp q_k}^2"
+    short, cell = "a = b", r"\sum_k\beta_k\phi(v) - \sum_ia_i\phi(v)"
+    document = new_document("page")
+    document += nodes.paragraph(
+        "", "", nodes.math("", long), nodes.Text(". "), nodes.math("", short), nodes.math("", cell)
+    )
+    document += nodes.entry("", nodes.paragraph("", "", nodes.math("", cell)))
+    break_long(app, document, "page")
+    first, second = document.findall(nodes.paragraph)
+    assert [one.astext() for one in first.findall(nodes.math)] == [
+        r"\norm{\theta\Pperp}^2 ={}",
+        r" \norm{SQ\Pperp}^2 ={}",
+        r" \sum_k s_k^2\norm{\Pperp q_k}^2",
+        short,
+        cell,
+    ]
+    assert len(list(second.findall(nodes.math))) == 2
+    assert mathjax.ems(cell, False) <= LINE < mathjax.ems(long, False) and mathjax.ems(cell, False) > CELL
+
+
+@pytest.mark.parametrize(
+    "tex, parts",
+    [
+        ("f(a = b, c) = d", ["f(a = b, c) ={}", " d"]),
+        ("f(a) + g(b) - h(c) = d", ["f(a) +{}", " g(b) -{}", " h(c) ={}", " d"]),
+        (r"\{(c, V) : c \in C, f = 0\}", [r"\{(c, V) : c \in{}", " C, f ={}", r" 0\}"]),
+        (r"a = (f(x)^2 g)/(hhhhh) \to b", ["a ={}", " (f(x)^2 g)/{}", r"(hhhhh) \to{}", " b"]),
+        (r"\sqrt{a + b + c + d + e}", [r"\sqrt{a + b + c + d + e}"]),
+    ],
+)
+def test_a_formula_of_the_text_is_broken_as_deep_as_it_must(tex, parts):
+    found = list(line_breaks.after_relations(tex, lambda part: len(part.replace("{}", "")) <= 13))
+    assert found == parts and "".join(found).replace("{}", "") == tex

@@ -15,6 +15,7 @@ from html import escape, unescape
 from importlib import metadata
 from pathlib import Path
 
+import line_breaks
 from docutils import nodes
 from py_mini_racer import MiniRacer
 from sphinx.application import Sphinx
@@ -33,6 +34,8 @@ MODULES = (
     "a11y/assistive-mml.js",
 )
 OPENING, CLOSING = re.compile(r"[(\[“‘]+$"), re.compile(r"[^\s—–/]{1,12}(?=[\s—–/]|$)")  # what goes on a formula's line
+NARROW = 21  # ems of a display on a phone, within a proof or an exercise, at 13 pixels
+LINE, CELL = 13, 8  # ems of a formula that fit on a phone's line, and in a cell of a table
 PACKAGES = ["base", "ams", "newcommand", "configmacros", "textmacros"]
 # No browser is there to measure the text around: 1.09 gives MathJax's letters (x-height 0.442 em) the height of those
 # of the serifs in custom.css, 0.48 em.
@@ -46,8 +49,8 @@ SETUP = """(settings) => {
     OutputJax: new output.chtml_ts.CHTML({ font, adaptiveCSS: false, matchFontHeight: false, scale: 1.09 }),
   });
   globalThis.set = (tex, display) => adaptor.outerHTML(page.convert(tex, { display }));
-  globalThis.ems = (tex) => {
-    const item = new page.options.MathItem(tex, page.inputJax[0], true);
+  globalThis.ems = (tex, display) => {
+    const item = new page.options.MathItem(tex, page.inputJax[0], display);
     item.setMetrics(16, 8, 1e6, 1e6, 1.09);
     item.compile(page);
     return page.outputJax.getBBox(item, page).w;
@@ -74,7 +77,7 @@ class Typesetter:
             self.engine.eval((mathjax_folder() / module).read_text(encoding="utf-8"))
         settings = {"fonts": "mathjax", "packages": PACKAGES, "tex": tex}
         self.engine.eval(f"({SETUP})({json.dumps(settings)})")
-        self.set = functools.cache(self.set)
+        self.set, self.ems = functools.cache(self.set), functools.cache(self.ems)
 
     def set(self, tex: str, display: bool) -> str:
         """HTML of one formula; an error in it is an error of the build."""
@@ -83,9 +86,9 @@ class Typesetter:
             raise ValueError(f"MathJax cannot set {tex!r}: {unescape(wrong[1])}")
         return html
 
-    def ems(self, tex: str) -> float:
-        """How wide a displayed formula is, in ems of its own size."""
-        return self.engine.call("ems", tex)
+    def ems(self, tex: str, display: bool = True) -> float:
+        """How wide a formula is, in ems of its own size."""
+        return self.engine.call("ems", tex, display)
 
     def styles(self) -> str:
         return self.engine.call("styles")
@@ -106,7 +109,8 @@ def formula(translator, tex: str, display: bool) -> str:
 
 def visit_math(self, node: nodes.math) -> None:
     tex = node.astext()
-    start = self.starttag(node, "span", "", CLASS="math notranslate nohighlight", **{"data-tex": tex})
+    long = " long" * (len(tex) > LINE and typesetter_of(self).ems(tex, False) > LINE)  # which custom.css sets smaller
+    start = self.starttag(node, "span", "", CLASS=f"math notranslate nohighlight{long}", **{"data-tex": tex})
     self.body.append(f"{start}{formula(self, tex, False)}</span>")
     raise nodes.SkipNode
 
@@ -114,15 +118,29 @@ def visit_math(self, node: nodes.math) -> None:
 def visit_displaymath(self, node: nodes.math_block) -> None:
     tex = node.astext() if node["nowrap"] else aligned(node.astext())
     numbered = node["number"] and not node["nowrap"]
-    ems = typesetter_of(self).ems(tex) + (3 if numbered else 0)
+    beside = 3 if numbered or line_breaks.TAG.search(tex) else 0
+    ems = typesetter_of(self).ems(tex) + beside
     style = f"--ems: {ems:.2f}"  # custom.css sets the formula smaller where its place is narrower
     self.body.append(self.starttag(node, "div", CLASS="math notranslate nohighlight", STYLE=style, **{"data-tex": tex}))
     if numbered:
         self.body.append(f'<span class="eqno">({escape(get_node_equation_number(self, node))})')
         self.add_permalink_ref(node, "Link to this equation")
         self.body.append("</span>")
-    self.body.append(f"{formula(self, tex, True)}</div>\n")
+    self.body.append(displayed(self, tex, ems, beside))
+    self.body.append("</div>\n")
     raise nodes.SkipNode
+
+
+def displayed(translator, tex: str, ems: float, beside: float = 0) -> str:
+    """A display and, if a phone is too narrow for it, the same in lines: custom.css shows one of them."""
+    measure = typesetter_of(translator).ems
+    whole = formula(translator, tex, True)
+    lines = line_breaks.in_lines(tex, lambda part: measure(part) + beside <= NARROW) if ems > NARROW else None
+    if lines is None:
+        return whole
+    broken = re.sub(r' id="mjx-eqn:[^"]*"', "", formula(translator, lines, True))  # the whole has it
+    style = f"--ems: {measure(lines) + beside:.2f}"
+    return f'<div class="whole">{whole}</div><div class="lines" style="{style}">{broken}</div>'
 
 
 def aligned(tex: str) -> str:
@@ -130,6 +148,18 @@ def aligned(tex: str) -> str:
     parts = [part for part in tex.split("\n\n") if part.strip()]
     parts = [rf"\begin{{split}}{part}\end{{split}}" if r"\\" in part else part for part in parts]
     return parts[0] if len(parts) == 1 else r"\begin{aligned}" + r"\\".join(parts) + r"\end{aligned}"
+
+
+def break_long(app: Sphinx, doctree: nodes.document, docname: str) -> None:
+    """A formula of the text that is wider than a phone's line becomes several, between which the line may end."""
+    measure = typesetter(json.dumps(app.config.mathjax3_config["tex"])).ems
+    for node in list(doctree.findall(nodes.math)):
+        tex = node.astext()
+        room = CELL if isinstance(node.parent.parent, nodes.entry) else LINE
+        if len(tex) > room and measure(tex, False) > room:  # a letter of TeX is an em at most
+            parts = line_breaks.after_relations(tex, lambda part, room=room: measure(part, False) <= room)
+            place = node.parent.index(node)
+            node.parent[place : place + 1] = [nodes.math(part, part) for part in parts]
 
 
 def keep_together(app: Sphinx, doctree: nodes.document, docname: str) -> None:
@@ -167,6 +197,7 @@ def serve_styles_and_fonts(app: Sphinx) -> None:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathematics", (visit_math, None), (visit_displaymath, None))
     app.connect("config-inited", choose_renderer)
+    app.connect("doctree-resolved", break_long)
     app.connect("doctree-resolved", keep_together)
     app.connect("builder-inited", serve_styles_and_fonts)
     app.add_css_file(STYLES)
