@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -209,6 +210,54 @@ def test_tensors_made_of_nothing_name_their_device(file):
     assert not list(made_without_a_device("import torch\ntorch.eye(3).to(x)\ntorch.eye(3, device=x.device)"))
     found = made_without_a_device(file.read_text(encoding="utf-8"))
     assert not [made for made in found if made not in ELSEWHERE]
+
+
+# --- the repository ---------------------------------------------------------------------------------------------------
+
+TOP = {
+    ".binder",
+    ".ci",
+    ".github",
+    ".gitignore",
+    ".pre-commit-config.yaml",
+    "CITATION.cff",
+    "CONTRIBUTING.md",
+    "LICENSE",
+}
+TOP |= {"LICENSE-text", "Makefile", "README.md", "_config.yml", "_toc.yml", "pyproject.toml", "requirements.txt"}
+TOP |= {"benchmarks", "book", "src", "tests"}
+DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)"
+
+
+def tracked():
+    """The paths that git tracks, from the top of the repository."""
+    root = Path(__file__).parents[1]
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout of the repository: git lists no files here")
+    run = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, text=True, check=True)
+    return run.stdout.split("\0")[:-1]
+
+
+def not_on_windows(paths):
+    """Paths that a checkout on Windows refuses, or that would be one file there with another."""
+    bad = [p for p in paths if any(re.search(r'[<>:"|?*\\\x00-\x1f]|[. ]$', part) for part in p.split("/"))]
+    bad += [p for p in paths if any(re.match(DEVICES, part, re.IGNORECASE) for part in p.split("/"))]
+    seen = {}
+    return bad + [p for p in paths if seen.setdefault(p.lower(), p) != p]
+
+
+def test_the_top_of_the_repository_holds_what_belongs_there():
+    """A trial leaves a checkpoint behind, and ``git add .`` takes it along."""
+    assert {path.split("/")[0] for path in tracked()} == TOP
+
+
+def test_every_tracked_file_can_be_checked_out_on_windows():
+    faults = ["cuda:9", "a/b./c", "book/Aux.md", "a/README", "x?"]
+    assert sorted(not_on_windows([*faults, "a/readme", "auxiliary.py", "a/.x.y"])) == sorted(
+        [*faults[:3], "x?", "a/readme"]
+    )
+    paths = tracked()
+    assert len(paths) > 300 and not not_on_windows(paths)
 
 
 # --- the tests --------------------------------------------------------------------------------------------------------
