@@ -5,6 +5,9 @@ gradient descent adds to every row of the head a combination of the samples' fea
 applies. How sure an outcome is, is judged without the truth, by what the same attack attains on a θ that no n samples
 made, and by how far the equations hold each sample in place.
 
+A first layer that was trained along is read first, by the neurons that inputs were silent to
+(:mod:`reconlaw.auditing.first_layer`).
+
 The audit stands on both sides of the threat model: what it hands to :func:`reconlaw.reconstruct` is θ, the feature map
 and n, and nothing else; scores are taken of samples that it drew itself, as a test of the attack's power.
 """
@@ -38,11 +41,11 @@ from .checks import (
     check_layer,
     check_optimiser,
     elsewhere,
-    first_layer,
     too_far,
 )
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
+from .first_layer import find_first_layer, read_first_layer
 from .given import candidates_from
 from .head import changed_tensors, chosen_layer, find_head, head_layer
 from .judgement import judge, not_determined
@@ -82,7 +85,9 @@ def audit(
     r"""Audit a checkpoint pair: can the samples that the head was fine-tuned on be read back out of its change?
 
     The layer that is attacked need not be the head: ``layer`` names any other, best the first that was trained, since
-    what that one saw never moved. A pair of low-rank adapters is audited at the first layer that they adapt.
+    what that one saw never moved. A pair of low-rank adapters is audited at the first layer that they adapt. Where a
+    layer that sees the inputs themselves was trained along, and a ReLU takes its values, they are looked for there
+    first, and the head is attacked where they are not found.
 
     Args:
         before: checkpoint from before the fine-tuning: a path (torch.save of a state_dict or of more, ``.safetensors``,
@@ -271,7 +276,13 @@ def _answer(asked: _Asked) -> dict:
         )
         same = Check("Did any tensor change?", "No, not in one digit.", "shut")
         return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
-    told = first_layer(pair, asked.module, asked.states)
+    first, told = find_first_layer(pair, asked.module, asked.states), None
+    if first is not None:
+        how = (asked.n, asked.spending, asked.seed, asked.what, asked.say)
+        read = read_first_layer(first, pair, asked.states, *how)
+        if isinstance(read, dict):
+            return read | {"checks": tuple(check_body(pair, changed, *read["checks"]))}
+        told = first.check(read)
     checks = check_body(pair, changed, told)
     if pair.rank:
         checks = [*checks, *check_change(pair), *check_layer(pair, asked.low_rank), *check_optimiser(pair)]

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from ..attack.count import independent_rows
 from ..features.below import LAYERS
 from .checkpoints import some
 from .head import linear_layers
@@ -33,31 +32,6 @@ def _listed(changed: dict[str, float]) -> str:
     return some(shown)
 
 
-def first_layer(pair, module, states) -> str | None:
-    """What the change of a linear layer that sees the inputs themselves holds, or None where there is none.
-
-    Its gradient is a combination of inputs, whatever lies above it, so that the change of few samples is their span.
-    """
-    d = pair.features.d
-    for name, layer in linear_layers(module).items():
-        change = states[1][f"{name}.weight"].double() - states[0][f"{name}.weight"].double()
-        if layer.in_features != d or not bool(change.any()) or name == pair.head or not pair.sees_inputs(name):
-            continue
-        eps = torch.finfo(states[0][f"{name}.weight"].dtype).eps
-        rounding = eps * float(states[1][f"{name}.weight"].double().norm()) / 3
-        rank = len(independent_rows(change, rounding)[0])
-        if rank == 1:
-            return (
-                f"Yes. {name!r} sees the inputs themselves, and its change has rank 1: every row of it is one input, "
-                "up to a factor. No attack is needed to read that."
-            )
-        return (
-            f"Yes. {name!r} sees the inputs themselves, and each row of its change is a combination of them; the "
-            f"change has rank {rank}. If a ReLU follows, reconlaw.first_layer(before, after) tries to tell them apart."
-        )
-    return None
-
-
 def _trained_layers(pair, module, changed) -> list[str]:
     return [name for name in linear_layers(module) if f"{name}.weight" in changed and name != pair.head]
 
@@ -74,8 +48,8 @@ def elsewhere(pair, module, changed) -> str:
     return f"{text} No other linear layer changed; the audit attacks only those."
 
 
-def too_far(pair, module, changed, told: str | None) -> str:
-    """The summary where the body moved too much; ``told``, what the first layer holds."""
+def too_far(pair, module, changed, first: Check | None) -> str:
+    """The summary where the body moved too much; ``first``, what the first layer holds."""
     text = (
         f"The features moved by {as_percent(pair.moved)} while the head was trained, and the attack takes them to be "
         f"nearly the same throughout, so it was not run. What changed: {_listed(changed)}. These layers may hold "
@@ -83,19 +57,17 @@ def too_far(pair, module, changed, told: str | None) -> str:
     )
     layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
     layers = [name for name in layers if f"{name}.weight" in changed]
-    first = (
+    lowest = (
         f" The lowest layer that changed is {layers[0]!r}, and what it saw never moved: layer={layers[0]!r} audits it."
         if layers
         else ""
     )
-    return text + (f" First layer: {told}" if told else first)
+    return text + (f" First layer: {first.answer}" if first else lowest)
 
 
-def check_body(pair, changed, told: str | None) -> list[Check]:
-    """Which tensors changed, what a trained first layer holds, and whether the body is the same in both."""
-    found = [Check("Which tensors changed?", f"{_listed(changed)}.")]
-    if told:
-        found.append(Check("Does the first layer hold inputs?", told, "open"))
+def check_body(pair, changed, first: Check | None) -> list[Check]:
+    """Which tensors changed, what a trained ``first`` layer holds, and whether the body is the same in both."""
+    found = [Check("Which tensors changed?", f"{_listed(changed)}."), *([first] if first else [])]
     if not pair.changed:
         rest = f" What else changed lies above {pair.head!r}, and moved nothing that it saw." if pair.above else ""
         found.append(Check("Is the body the same in both?", f"Yes, in every digit.{rest}", "open"))

@@ -32,7 +32,7 @@ _LEAST_STEPS = 300
 # Times the attack's own steps that its repetition may take: random starts need more than spectral ones.
 _MORE = 10
 # The repetition's seed is this much further.
-_OTHER_SEED = 1_000_003
+OTHER_SEED = 1_000_003
 # Times as many references where only some candidates lie below all that they found.
 _MOST = 4
 _NEEDLESS = (Flag.SPARE, Flag.DUPLICATE)
@@ -183,7 +183,7 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         limits = spending.share(share, _MORE * taken, _REFERENCES * (1 - 1 / references) + _AGAIN - share)
         if result.loss <= pair.tolerance:
             say("repetition: the same attack from other starts")
-            again = attack(pair, pair.theta, len(result.X), seed + _OTHER_SEED, limits, start="random")
+            again = attack(pair, pair.theta, len(result.X), seed + OTHER_SEED, limits, start="random")
             second = _kept(_uninterrupted(again))
         elif not spending.spent:
             say("control: the same attack on a head that the audit trains itself")

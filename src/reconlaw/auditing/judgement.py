@@ -69,6 +69,11 @@ def bias_limit(pair, training=None) -> float:
     return min(_MOST_BIAS, max(_BIAS, _BIAS_ROUNDINGS * pair.noise, lost))
 
 
+def same_place(far: float, error: float) -> bool:
+    """Whether two attacks that ended ``far`` apart found one sample of that standard error, both relative."""
+    return far <= max(_SAME, _SAME_ERRORS * error if math.isfinite(error) else 0.0)
+
+
 def _against_all(made: Examined, pair, n: int) -> list[str]:
     """What speaks against every candidate alike."""
     result, told = made.result, []
@@ -174,7 +179,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
                 against.append(f"its standard error is {size}")
             if far is None:
                 against.append("a second attack, from other starts, did not explain the head's change")
-            elif far > max(_SAME, _SAME_ERRORS * error if math.isfinite(error) else 0.0):
+            elif not same_place(far, error):
                 against.append(f"a second attack, from other starts, ended {as_percent(far)} away from it")
         found.append(Finding(not against, error, far, tuple(against), own, chance))
     return tuple(found)

@@ -24,7 +24,8 @@ class Finding:
     Attributes:
         recovered: whether everything that was asked of it, and of the attack as a whole, was answered well.
         loss: its own loss (:mod:`reconlaw.auditing.nulls`); NaN where none was computed.
-        p_value: of that, by wrong releases; NaN where there was none.
+        p_value: of that, by wrong releases; of a first layer the chance that so many neurons lie on one side of its
+            candidate (:mod:`reconlaw.networks.silent.result`). NaN where there was none.
         standard_error: relative to its norm; infinite where it is loose, NaN where none was computed. Where the body
             moved, the error that nine in ten candidates of like own loss keep on simulated heads
             (:mod:`reconlaw.auditing.simulation`).
@@ -118,6 +119,8 @@ class Audit:
         control: share of samples recovered from a θ that the audit made itself, or None where not needed.
         interrupted: whether Ctrl-C ended it early.
         pool: what became of the candidates given (:class:`~reconlaw.auditing.pool.Identified`), or None.
+        first_layer: name of the layer whose silent neurons gave the candidates (:mod:`reconlaw.auditing.first_layer`);
+            None where the attack on the head did, or nothing.
         checks: what was asked of the pair, and the answers.
         settings: what was audited, and with which arguments.
         picture: (H, W), (H, W, 3) or (3, H, W) to draw an input by; None where it is no picture.
@@ -158,6 +161,7 @@ class Audit:
     null_losses: tuple[float, ...] = ()
     simulated: tuple[tuple[float, float], ...] = ()
     training: Training | None = None
+    first_layer: str | None = None
 
     @property
     def exit_code(self) -> int:

@@ -4,8 +4,9 @@ The JSON is one object. Keys that do not apply are null.
 
 ``schema`` 1; ``reconlaw``, the version; ``verdict``, ``exit_code``, ``summary`` as of :class:`reconlaw.Audit`;
 ``changed``, an object from tensor to relative change (null where it was zero before); ``d``, ``p``, ``n``, ``outputs``,
-``rank``; ``moved``, ``noise``, ``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``,
-``bias_mismatch``; ``training``, ``{dtype, foretold}``, the precision of training and the loss it foretells;
+``rank``; ``first_layer``, the layer that the findings were read off where that was not the head; ``moved``, ``noise``,
+``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``, ``bias_mismatch``; ``training``,
+``{dtype, foretold}``, the precision of training and the loss it foretells;
 ``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}`` with ``x`` the d
 numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with ``named`` a list of names
 and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each ``{question, answer, kind}``;
@@ -62,7 +63,19 @@ def as_dict(made: Audit) -> dict:
         }
         for one, x in zip(made.findings, () if made.candidates is None else made.candidates, strict=True)
     ]
-    plain = ("verdict", "exit_code", "summary", "d", "p", "n", "outputs", "rank", "settings", "interrupted")
+    plain = (
+        "verdict",
+        "exit_code",
+        "summary",
+        "d",
+        "p",
+        "n",
+        "outputs",
+        "rank",
+        "first_layer",
+        "settings",
+        "interrupted",
+    )
     numbers = ("moved", "noise", "ratio", "tolerance", "second_loss", "control", "bias_mismatch")
     return {
         "schema": SCHEMA,

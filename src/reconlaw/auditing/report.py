@@ -180,7 +180,32 @@ def _span(values):
     return low if low == high else f"{low} to {high}"
 
 
+def _by_silence(made: Audit, result: Result) -> str:
+    """How sure what was read off a first layer is."""
+    rows = "".join(
+        f"<tr><th scope='row'>{i}</th><td>{_shown_number(one.p_value)}</td><td>{_shown_number(one.standard_error)}</td>"
+        f"<td>{_shown_number(one.distance)}</td><td>{'yes' if one.recovered else 'no'}</td></tr>"
+        for i, one in enumerate(made.findings, 1)
+    )
+    return (
+        "<p>A ReLU lets nothing of an input through to a neuron that is off for it, so training never moves that "
+        "neuron along it. The weights of all the neurons that an input was silent to therefore changed within one "
+        "hyperplane, and where all hyperplanes but one meet, there is an input. None of this looks at the training "
+        f"data. The search took {result.steps:,.0f} steps and {result.seconds:.0f} s.</p>"
+        "<p><strong>Each by itself.</strong> The neurons of its hyperplane are turned away from an input, before and "
+        "after training; p-value: the chance that so many would be, were it another point. Standard error, and the "
+        "distance to the nearest candidate of a second search from other starts: relative to its length. The same "
+        "search also ran on the change with its columns in another order. That keeps every hyperplane and no input, "
+        "and nothing may be called recovered there.</p>"
+        "<div class='wide' tabindex='0' role='region' aria-label='Each candidate'><table><thead><tr>"
+        "<th>No.</th><th>p-value</th><th>Standard error</th><th>Second search</th><th>Confirmed</th></tr></thead>"
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+
+
 def _how_sure(made: Audit, result: Result) -> str:
+    if made.first_layer is not None:
+        return _by_silence(made, result)
     parts, n, many = [_scale(made, result)], made.n or 0, len(made.references)
     rows = [
         (
@@ -259,15 +284,15 @@ def _computed(made: Audit) -> str:
     return f", or the rounding of {made.training.name} moves them by that in a head trained on the candidates"
 
 
+def _shown_number(value: float | None) -> str:
+    return "–" if value is None or math.isnan(value) else as_power(value)
+
+
 def _each(made: Audit) -> str:
     """What was found out of each candidate, a row each."""
-
-    def shown(value: float | None) -> str:
-        return "–" if value is None or math.isnan(value) else as_power(value)
-
     rows = "".join(
-        f"<tr><th scope='row'>{i}</th><td>{shown(one.loss)}</td><td>{shown(one.p_value)}</td>"
-        f"<td>{shown(one.standard_error)}</td><td>{shown(one.distance)}</td>"
+        f"<tr><th scope='row'>{i}</th><td>{_shown_number(one.loss)}</td><td>{_shown_number(one.p_value)}</td>"
+        f"<td>{_shown_number(one.standard_error)}</td><td>{_shown_number(one.distance)}</td>"
         f"<td>{'yes' if one.recovered else 'no'}</td></tr>"
         for i, one in enumerate(made.findings, 1)
     )
@@ -304,19 +329,28 @@ def _pool(pool: Identified) -> str:
 
 def _limits(made: Audit) -> str:
     shown = _shown(made)
-    layer = "layer" in made.settings
+    layer, first = "layer" in made.settings, made.first_layer is not None
     trained = "layers below the one audited were not trained" if layer else "the head alone was trained"
-    limits = [
-        f"Inputs are looked for in {html.escape(str(made.settings['inputs']))}."
-        + (" Each picture is stretched from black to white." if shown and made.picture else ""),
-        *(["The order of the inputs means nothing, and labels are not shown."] if shown else []),
+    assumed = (
         f"The audit assumes that {trained}, by gradient descent (momentum and mini-batches do no harm), without weight "
         "decay but what the checks above name, without dropout before it or an optimiser that rescales each weight "
         "(Adam). Where that does not hold, its change is not made of the samples' features, and the attack fails "
-        "without that being a protection.",
+        "without that being a protection."
+    )
+    if first:
+        assumed = (
+            "The audit assumes that the first layer was trained by gradient descent (momentum, mini-batches and what "
+            "else was trained do no harm), with fewer inputs than an input has numbers, and a ReLU behind it."
+        )
+    stretched = "Each picture is stretched from black to white." if shown and made.picture else ""
+    where = "" if first else f"Inputs are looked for in {html.escape(str(made.settings['inputs']))}."
+    limits = [
+        *([f"{where} {stretched}".strip()] if where or stretched else []),
+        *(["The order of the inputs means nothing, and labels are not shown."] if shown else []),
+        assumed,
         "Each augmented copy of a picture counts as an input of its own, so n is larger than the number of pictures.",
-        f"Only {'that layer' if layer else 'the head'} is attacked. What else was trained may give more away, by other "
-        "attacks.",
+        f"Only {'the first layer' if first else 'that layer' if layer else 'the head'} is attacked. What else was "
+        "trained may give more away, by other attacks.",
         "The attack knows the checkpoint before fine-tuning, and n. Someone without them has a harder task.",
         "No outcome is a proof of safety. That an attack found nothing says little, and the count of equations speaks "
         "of inputs of which nothing more is known: a range, a family or a pool of candidates lowers it.",

@@ -13,7 +13,9 @@ Three things are asked of a sample x̂_i read from the normals, none of which ne
 
 The normal t_i of a hyperplane is known from its rows up to δt_i, of covariance C_i = σ² Σ_k v_k v_kᵀ/s_k² over their
 other singular directions, σ the noise of the change. The samples X = T⁻¹, T the normals as columns, move by −X δT X, so
-sample k by a standard error of (Σ_i x_kᵀ C_i x_k ‖x_i‖²)^½.
+sample k by a standard error of (Σ_i x_kᵀ C_i x_k ‖x_i‖²)^½ within the span of the inputs. The span itself is known from
+the change's singular values s_j, its direction j up to an error of σ(m − r)^½/s_j out of it, so that a unit vector of
+coordinates e_j is off by (m − r)^½ σ (Σ_j e_j²/s_j²)^½ beside.
 """
 
 from __future__ import annotations
@@ -151,6 +153,9 @@ def _errors(search: Search, E):
         _, s, Vh = torch.linalg.svd(rows.Y[search.held[:, i]], full_matrices=False)
         along = (E @ Vh[:-1].T) / s[:-1]
         total += (rows.noise * lengths[i]) ** 2 * along.square().sum(1)
+    (p, _), r = rows.silent(search.held).shape, len(E)
+    out_of_span = rows.noise * (E / (rows.scales * p**0.5)).norm(dim=1) * (rows.basis.shape[1] - r) ** 0.5
+    total += out_of_span.square()
     return total.sqrt() + torch.finfo(E.dtype).eps * torch.linalg.cond(search.normals)
 
 

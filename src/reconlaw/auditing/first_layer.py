@@ -1,0 +1,217 @@
+r"""What the model's own first layer holds, where it was trained: inputs, read off the neurons that they were silent to.
+
+A head is fed features, a first layer the inputs themselves. Where a ReLU takes its values, a neuron that was off for an
+input was never moved along it, whatever was trained above, and :func:`reconlaw.silent_neurons` reads the inputs off
+that. What it says of them is not taken for granted here: a second search from other starts must end at the same
+inputs, and none may be called recovered in the same change with its columns in another order, which keeps every
+hyperplane and loses the side on which its neurons lie.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from .._random import seeded_generator
+from ..attack.count import independent_rows
+from ..attack.result import Flag, Status
+from ..networks.silent import SilentNeurons, silent_neurons
+from .checks import Check, as_percent, as_power
+from .examination import OTHER_SEED, distances
+from .head import linear_layers
+from .judgement import same_place
+from .outcome import Finding, Verdict
+from .precision import FULL
+
+# Shares of the budget, and the most steps of the search; the others may take four times as many as it took, or so many.
+_SEARCH, _AGAIN, _REFERENCES, _MOST, _LEAST = 0.2, 0.1, 0.1, 200_000, 2_000
+# A step asks one direction of all neurons; one of the attack on a head is counted as so many.
+_DIRECTIONS = 100
+# Inputs on which a ReLU is recognised, and the share of the neurons that are on which a gradient must reach.
+_PROBES, _REACHED = 8, 0.5
+# In how many orders of its columns the change must give nothing.
+_ORDERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayer:
+    """A linear layer that sees the model's inputs and was trained.
+
+    Attributes:
+        name: of the layer.
+        rank: of its change; each row of that is a combination of inputs.
+        gated: whether a ReLU takes its values as they are.
+    """
+
+    name: str
+    rank: int
+    gated: bool
+
+    def check(self, said: str) -> Check:
+        """The line of the audit on it, and what a search ``said``."""
+        told = f"Yes. {self.name!r} sees the inputs themselves, and "
+        if self.rank == 1:
+            told += "its change has rank 1: if one input made it, every row of it is that input, up to a factor."
+        else:
+            told += f"each row of its change is a combination of them; the change has rank {self.rank}."
+        return Check("Does the first layer hold inputs?", f"{told} {said}", "open")
+
+
+def find_first_layer(pair, module: nn.Module, states) -> FirstLayer | None:
+    """The trained linear layer that is given the model's inputs, or None where there is none but the one audited."""
+    for name, layer in linear_layers(module).items():
+        key = f"{name}.weight"
+        if key not in states[0]:
+            continue
+        change = states[1][key].double() - states[0][key].double()
+        if layer.in_features != pair.features.d or not bool(change.any()) or name == pair.head:
+            continue
+        if not pair.sees_inputs(name):
+            continue
+        rounding = torch.finfo(states[0][key].dtype).eps * float(states[1][key].double().norm()) / 3
+        shared = sum(one is layer.weight for _, one in module.named_parameters(remove_duplicate=False)) > 1
+        return FirstLayer(name, len(independent_rows(change, rounding)[0]), not shared and _gated(pair, name))
+    return None
+
+
+def _gated(pair, name: str) -> bool:
+    """Whether a ReLU takes what the layer gives: no gradient comes back where that is negative, and else mostly one.
+
+    Asked of the derivative, it holds of a ReLU that is a module, of one that is a function, and of no leaky one.
+    """
+    seen: list[torch.Tensor] = []
+
+    def keep(_, __, out):
+        seen.append(out)
+        return out.clone()  # some ReLUs work in place
+
+    hook = pair.body.model.get_submodule(name).register_forward_hook(keep)
+    try:
+        X = pair.features.probes(_PROBES, "first layer").requires_grad_(True)
+        with torch.enable_grad():
+            fed = pair.body.to(X.device)(X.reshape(len(X), *pair.shape))
+            weights = torch.randn(
+                fed.shape, generator=seeded_generator("first layer", 0), dtype=torch.float64, device="cpu"
+            )
+            (back,) = torch.autograd.grad((fed * weights.to(fed)).sum(), seen)
+    except RuntimeError:  # nothing of what the head is fed depends on the layer
+        return False
+    finally:
+        hook.remove()
+    off, on = seen[0] < 0, seen[0] > 0
+    reached = float((back[on] != 0).double().mean()) if bool(on.any()) else 0.0
+    return bool(off.any()) and not bool(back[off].any()) and reached >= _REACHED
+
+
+def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, what: str, say) -> dict | str:
+    """What came of it, as arguments of :class:`~reconlaw.auditing.outcome.Audit`; or in words why nothing did.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C before the search was over.
+    """
+    if not first.gated:
+        return "No ReLU takes its values as they are, so that they are not told apart here."
+    old, new = (
+        tuple(state[key].double() for key in (f"{first.name}.weight", f"{first.name}.bias") if key in state)
+        for state in states
+    )
+    stored = max((state[f"{first.name}.weight"].dtype for state in states), key=lambda dtype: torch.finfo(dtype).eps)
+    if torch.finfo(stored).eps > FULL:
+        return f"In {str(stored).removeprefix('torch.')} its change has too few digits to tell them apart."
+
+    def search(after, share, most, seed):
+        states = (tuple(one.to(stored) for one in state) for state in (old, after))
+        limits = spending.share(share)
+        limits["max_steps"] = most if limits["max_steps"] is None else min(most, _DIRECTIONS * limits["max_steps"])
+        return silent_neurons(*states, n, seed=seed, **limits)
+
+    say(f"first layer: which neurons of {first.name!r} was each input silent to?")
+    found = search(new, _SEARCH, _MOST, seed)
+    if found.status is Status.INTERRUPTED:
+        raise KeyboardInterrupt
+    if Flag.RECOVERED not in found.flags:
+        return f"Silent neurons do not tell them apart: {found.message}."
+    most = max(_LEAST, math.ceil(4 * found.steps))
+    say("repetition: the same search from other starts")
+    second = search(new, _AGAIN, most, seed + OTHER_SEED)
+    called = 0
+    for k in range(_ORDERS):
+        say(f"reference {k + 1} of {_ORDERS}: the same search where columns stand in another order")
+        null = search(_reordered(old, new, found.decay_factor, seed + k), _REFERENCES / _ORDERS, most, seed)
+        called += Flag.RECOVERED in null.flags
+    again = second if Flag.RECOVERED in second.flags else None
+    said = tuple(_findings(found, again, called))
+    candidates = found.X * (1.0 if len(old) == 2 else pair.scale)
+    held = torch.tensor([one.recovered for one in said], device=candidates.device)
+    made = {
+        "first_layer": first.name,
+        "n": len(candidates),
+        "parity": "mixed",
+        "candidates": candidates,
+        "result": found,
+        "standard_errors": found.standard_errors,
+        "second_loss": second.loss,
+        "checks": (first.check(f"Neurons that were silent to them tell {len(candidates)} apart."),),
+    }
+    summary = _summary(first, found, said, what, len(old) == 2)
+    if not bool(held.any()):
+        return made | _fields(Verdict("close", summary, said))
+    return made | _fields(Verdict("recovered", summary, said, candidates[held]))
+
+
+def _fields(verdict: Verdict) -> dict:
+    return {name: getattr(verdict, name) for name in ("verdict", "summary", "findings", "X")}
+
+
+def _reordered(old, new, kept, seed):
+    """The layer after training if the columns of its change stood in another order; ``kept`` of decay."""
+    order = torch.randperm(old[0].shape[1], generator=seeded_generator("reordered", seed), device="cpu")
+    return kept * old[0] + (new[0] - kept * old[0])[:, order.to(old[0].device)], *new[1:]
+
+
+def _findings(found: SilentNeurons, again: SilentNeurons | None, called: int):
+    assert found.standard_errors is not None and found.bits is not None
+    far = distances(found, again, "mixed")
+    for error, bits, flag, off in zip(
+        found.standard_errors.tolist(), found.bits.tolist(), found.flags, far, strict=True
+    ):
+        against = []
+        if flag is not Flag.RECOVERED:
+            against.append(f"its standard error is {as_percent(error) if math.isfinite(error) else 'not bounded'}")
+        if off is None:
+            against.append("a second search, from other starts, did not tell the inputs apart")
+        elif not same_place(off, error):
+            against.append(f"a second search, from other starts, ended {as_percent(off)} away from it")
+        if called:
+            against.append(
+                f"in {called} of {_ORDERS} other orders of the change's columns, which no inputs made, the same search "
+                "called what it found recovered"
+            )
+        yield Finding(not against, error, off, tuple(against), p_value=2.0 ** -min(bits, 1000.0))
+
+
+def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: bool) -> str:
+    held = sum(one.recovered for one in said)
+    assert found.silent is not None
+    least = int(found.silent.sum(0).min())
+    if not held:
+        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
+        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
+        return (
+            f"The change of {first.name!r}, the model's first layer, holds {len(said)} candidates, and none is "
+            f"confirmed: {reasons}. Some may be close to training data. Treat the layer as leaking."
+        )
+    worst = max(one.standard_error for one in said if one.recovered)
+    which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
+    which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
+    lengths = "" if bias else " It has no bias, which would tell their lengths: only directions are known."
+    others = "" if held == len(said) else f" Something speaks against {len(said) - held} others; see there."
+    return (
+        f"{which} read out of the change of {first.name!r}, the model's first layer: each was silent to {least:,} "
+        "neurons or more, none of which training moved along it. Each is off by about "
+        f"{as_power(worst)} of its length, or less. A second search from other starts found the same, and nothing was "
+        f"called in changes whose columns stand in another order.{lengths}{others}"
+    )

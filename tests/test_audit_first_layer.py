@@ -1,0 +1,218 @@
+"""What an audit reads off a first layer that was trained along: the inputs, off the neurons they were silent to."""
+
+import copy
+import dataclasses
+import importlib
+import json
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+import reconlaw as rl
+from reconlaw.attack.result import Flag, Status
+
+FIRST = importlib.import_module("reconlaw.auditing.first_layer")
+N, D, WIDTH = 5, 24, 300
+ACTIVATIONS = {
+    "relu": torch.relu,
+    "in place": functional.relu_,
+    "leaky": lambda z: functional.leaky_relu(z, 1e-3),
+    "gelu": functional.gelu,
+    "no gradient below": lambda z: torch.relu(z) + torch.relu(2 * z - 1),
+    "normed": lambda z: torch.relu(z - z.mean(1, keepdim=True)),
+}
+
+
+class Mlp(nn.Module):
+    """The activation is a function, which no list of modules tells of."""
+
+    def __init__(self, activation="relu", bias=True):
+        super().__init__()
+        self.fc1, self.fc2, self.head = nn.Linear(D, WIDTH, bias), nn.Linear(WIDTH, 32), nn.Linear(32, 4)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x):
+        return self.head(torch.relu(self.fc2(self.activation(self.fc1(x.flatten(1))))))
+
+
+def tuned(seed=0, n=N, optimiser=torch.optim.SGD, batch=None, steps=100, activation="relu", bias=True, **options):
+    """A model before and after all its layers were trained, and the inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(100 + seed)
+        model = Mlp(activation, bias)
+        X, y = torch.rand(n, D), torch.arange(n) % 4
+        before = copy.deepcopy(model)
+        stepper = optimiser(model.parameters(), **{"lr": 0.05} | options)
+        for _ in range(steps):
+            rows = torch.randperm(n)[:batch]
+            stepper.zero_grad()
+            functional.cross_entropy(model(X[rows]), y[rows]).backward()
+            stepper.step()
+    return before, model, X
+
+
+def audit(before, after, n=N, **options):
+    options = {"max_seconds": None, "max_steps": 1_000, "report": None, "references": 1} | options
+    return rl.audit(before, after, input_shape=(D,), n=n, **options)
+
+
+def off(done, X):
+    """Of each sample, how far the nearest recovered row is, relative."""
+    return (torch.cdist(done.X.cpu().double(), X.double()) / X.double().norm(dim=1)).amin(0)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"momentum": 0.9},
+        {"momentum": 0.9, "batch": 2, "seed": 2},
+        {"momentum": 0.9, "weight_decay": 1e-3},
+        {"activation": "in place"},
+        {"activation": "no gradient below"},
+        {"steps": 1},
+        {"n": 1},
+    ],
+    ids=str,
+)
+def test_inputs_come_back_from_a_model_trained_as_a_whole(how):
+    before, after, X = tuned(**how)
+    done = audit(before, after, n=len(X))
+    assert (done.verdict, done.exit_code, done.first_layer) == ("recovered", 1, "fc1")
+    assert len(done.X) == done.n == len(X) and bool(done.held.all())
+    assert float(off(done, X).max()) < 1e-3
+    far = (torch.cdist(done.candidates.cpu().double(), X.double()) / X.double().norm(dim=1)).amin(1)
+    for error, finding in zip(far.tolist(), done.findings, strict=True):
+        assert error <= 2 * finding.standard_error < 0.02 and finding.p_value < 1e-9 and finding.distance < 1e-3
+
+
+def test_n_need_not_be_known_and_the_report_says_what_was_done(tmp_path):
+    before, after, X = tuned(momentum=0.9)
+    done = audit(before, after, None, report=tmp_path / "audit.html", json=tmp_path / "audit.json")
+    assert done.n == N and float(off(done, X).max()) < 1e-3
+    assert "'fc1', the model's first layer" in done.summary and "silent to" in done.summary
+    page = (tmp_path / "audit.html").read_text()
+    assert "Training data came back" in page and "hyperplane" in page and "References:" not in page
+    told = json.loads((tmp_path / "audit.json").read_text())
+    assert told["first_layer"] == "fc1" and all(one["recovered"] and one["loss"] is None for one in told["findings"])
+
+
+def test_without_a_bias_directions_come_back():
+    before, after, X = tuned(bias=False, momentum=0.9)
+    done = audit(before, after)
+    directions = done.X / done.X.norm(dim=1, keepdim=True)
+    truth = (X / X.norm(dim=1, keepdim=True)).to(directions)
+    assert done.verdict == "recovered" and "only directions are known" in done.summary
+    assert float(torch.cdist(directions, truth).amin(0).max()) < 1e-3
+
+
+def answer(done):
+    (check,) = (check for check in done.checks if check.question == "Does the first layer hold inputs?")
+    return check.answer
+
+
+@pytest.mark.parametrize("activation", ["leaky", "gelu", "normed"])
+def test_other_activations_are_left_alone(activation):
+    done = audit(*tuned(activation=activation)[:2])
+    assert done.first_layer is None and done.verdict != "recovered"
+    assert "No ReLU takes its values as they are" in answer(done)
+
+
+def test_what_no_inputs_made_is_not_called():
+    before, after, _ = tuned(momentum=0.9)
+    for seed in range(5):
+        wrong = copy.deepcopy(after)
+        order = torch.randperm(D, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            wrong.fc1.weight += (after.fc1.weight - before.fc1.weight)[:, order] - (
+                wrong.fc1.weight - before.fc1.weight
+            )
+        done = audit(before, wrong)
+        assert done.first_layer is None and done.verdict != "recovered"
+        assert "Silent neurons do not tell them apart" in answer(done)
+
+
+@pytest.mark.parametrize("optimiser", [torch.optim.Adam, torch.optim.AdamW])
+def test_adam_is_not_mistaken(optimiser):
+    done = audit(*tuned(optimiser=optimiser, lr=1e-3)[:2], max_steps=50)
+    assert done.first_layer is None and done.verdict != "recovered"
+
+
+def test_more_inputs_than_dimensions_and_few_digits_are_not_called():
+    done = audit(*tuned(n=2 * D)[:2], n=2 * D)
+    assert done.first_layer is None and "Silent neurons do not tell them apart" in answer(done)
+    before, after, _ = tuned()
+    done = audit(before.bfloat16(), after.bfloat16())
+    assert done.first_layer is None and "In bfloat16 its change has too few digits" in answer(done)
+
+
+def test_shared_weights_are_left_alone():
+    """What the other use of the weights added is not silent where the ReLU is."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc1, self.again, self.head = nn.Linear(D, D), nn.Linear(D, D), nn.Linear(D, 4)
+            self.again.weight = self.fc1.weight
+
+        def forward(self, x):
+            return self.head(torch.tanh(self.again(torch.relu(self.fc1(x)))))
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = Tied()
+        after, X = copy.deepcopy(before), torch.rand(3, D)
+        optimiser = torch.optim.SGD(after.parameters(), lr=0.1)
+        for _ in range(10):
+            optimiser.zero_grad()
+            functional.cross_entropy(after(X), torch.arange(3)).backward()
+            optimiser.step()
+    assert "No ReLU takes its values" in answer(audit(before, after, 3, head="head"))
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return tuned(momentum=0.9)
+
+
+@pytest.mark.parametrize("doubt", ["called where nothing is", "not found again", "elsewhere"])
+def test_a_search_that_contradicts_itself_confirms_nothing(whole, monkeypatch, doubt):
+    """The searches of the audit: the one on the change, one from other starts, and those on other orders of columns."""
+    real, asked = FIRST.silent_neurons, []
+
+    def faked(*args, **options):
+        found = real(*args, **options)
+        asked.append(found.status)
+        if len(asked) > 2 and doubt == "called where nothing is":
+            return dataclasses.replace(found, flags=(Flag.RECOVERED,) * max(1, len(found.flags)))
+        if len(asked) == 2 and doubt == "not found again":
+            return dataclasses.replace(found, flags=(Flag.UNRESOLVED,) * len(found.flags))
+        if len(asked) == 2 and doubt == "elsewhere":
+            return dataclasses.replace(found, X=1.1 * found.X)
+        return found
+
+    monkeypatch.setattr(FIRST, "silent_neurons", faked)
+    done = audit(*whole[:2])
+    assert (done.verdict, done.exit_code, done.X) == ("close", 3, None) and not bool(done.held.any())
+    assert (
+        len(asked) == 4 and all(one.against for one in done.findings) and "Treat the layer as leaking" in done.summary
+    )
+
+
+def test_its_budget_is_the_audits(whole, monkeypatch):
+    done = audit(*whole[:2], max_steps=1)
+    assert done.first_layer is None and "budget spent" in answer(done)
+    given, real = [], FIRST.silent_neurons
+    monkeypatch.setattr(FIRST, "silent_neurons", lambda *a, **options: given.append(options) or real(*a, **options))
+    audit(*whole[:2], max_steps=None, max_seconds=1_000.0, clock=lambda: 0.0)
+    assert sum(options["max_seconds"] for options in given) <= 400 and all(options["clock"] for options in given)
+
+
+def test_ctrl_c_ends_it(whole, monkeypatch):
+    real = FIRST.silent_neurons
+    monkeypatch.setattr(
+        FIRST, "silent_neurons", lambda *a, **o: dataclasses.replace(real(*a, **o), status=Status.INTERRUPTED)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        audit(*whole[:2])
