@@ -3,7 +3,8 @@
 
 const BOTTOM = 720 - 46; // above the number of the slide
 const SMALLEST = 0.55; // no block is shrunk below this
-const LARGEST = 1.4; // and no slide enlarged beyond
+const LARGEST = 1.4; // and no slide enlarged beyond,
+const LARGEST_WORDS = 1.6; // nor one that holds a few sentences alone
 const LOWEST = 290; // pixels of a figure's height that make room for the words above it
 const HALF = BOTTOM / 2; // what ends above it leaves half a slide empty
 
@@ -90,6 +91,8 @@ function squeeze(page, block) {
 }
 
 const blocks = (page) => [...body(page).children];
+const words = (page) => blocks(page).every((one) => one.matches(".prose, .small, .subheading"));
+const told = (page) => words(page) && bottom(page) > 0.7 * HALF; // enlarged, its words fill the slide
 
 /** Blocks, or items of a list that was split, from the end of one page to the next, where that stands half empty. */
 function balance(before, page) {
@@ -107,16 +110,37 @@ function balance(before, page) {
   while (bottom(page) < HALF && blocks(before).length > 1 && !blocks(before).at(-2).matches(".subheading")) {
     const moved = blocks(before).at(-1);
     body(page).prepend(moved);
-    if (fits(page) && bottom(page) <= bottom(before) + HALF / 2) continue;
+    if (fits(page) && (bottom(page) <= bottom(before) + HALF / 2 || told(before))) continue;
     body(before).append(moved);
     return;
   }
 }
 
+/** Two pages as one, with smaller figures and computations, where one of them stands half empty; whether it could be. */
+function join(before, page) {
+  const moved = blocks(page);
+  const closed = blocks(before).some((one) => one.matches(".exercise, .cover"));
+  const apart = closed || moved.some((one) => "page" in one.dataset);
+  const empty = moved.length && blocks(before).length && Math.min(bottom(before), bottom(page)) <= HALF;
+  if (apart || !empty) return false;
+  const both = [...blocks(before), ...moved];
+  const styles = both.map((one) => one.getAttribute("style"));
+  body(before).append(...moved);
+  for (const block of both) if (!fits(before)) squeeze(before, block);
+  if (fits(before)) {
+    for (const note of page.querySelectorAll(".notes")) before.append(note);
+    page.remove();
+    return true;
+  }
+  body(page).append(...moved);
+  both.forEach((one, k) => (styles[k] === null ? one.removeAttribute("style") : one.setAttribute("style", styles[k])));
+  return false;
+}
+
 /** Larger type where there is room: a slide is read from the last row. */
 function grow(page) {
   const content = body(page);
-  for (let zoom = LARGEST; zoom > 1; zoom -= 0.08) {
+  for (let zoom = words(page) ? LARGEST_WORDS : LARGEST; zoom > 1; zoom -= 0.08) {
     content.style.zoom = zoom;
     if (fits(page)) return;
   }
@@ -168,8 +192,10 @@ function lay(stage, topic, first) {
     page = place(pages, page, block, title);
     if (block.matches(".closing")) title = block.firstElementChild.innerHTML; // of slides that begin after it
   }
-  const all = [...pages.children].filter((one) => body(one).childElementCount || one.querySelector(".notes"));
+  let all = [...pages.children].filter((one) => body(one).childElementCount || one.querySelector(".notes"));
   const named = (one) => one.querySelector("h2").textContent;
+  for (let k = all.length - 1; k > 0; k--) if (named(all[k - 1]) === named(all[k])) join(all[k - 1], all[k]);
+  all = all.filter((one) => one.isConnected);
   for (let k = all.length - 1; k > 0; k--) if (named(all[k - 1]) === named(all[k])) balance(all[k - 1], all[k]);
   for (const one of all) {
     if (blocks(one)[0]?.matches(".closing")) {
