@@ -74,7 +74,7 @@ def check_body(pair, changed, first: Check | None) -> list[Check]:
     else:
         names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
         much = (
-            "That is too much for this attack, which takes the features to be nearly the same throughout training."
+            "That is too much for the attack on the head, which takes features to be nearly the same throughout."
             if pair.too_far
             else "The attack uses the body midway between both, which leaves an error of about the square of that."
         )

@@ -10,7 +10,7 @@ hyperplane and loses the side on which its neurons lie.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -154,7 +154,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         "result": found,
         "standard_errors": found.standard_errors,
         "second_loss": second.loss,
-        "checks": (first.check(f"Neurons that were silent to them tell {len(candidates)} apart."),),
+        "checks": (replace(first, rank=found.rank).check("Neurons that were silent to them tell them apart."),),
     }
     summary = _summary(first, found, said, what, len(old) == 2)
     if not bool(held.any()):

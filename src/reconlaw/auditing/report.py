@@ -191,7 +191,7 @@ def _by_silence(made: Audit, result: Result) -> str:
         "<p>A ReLU lets nothing of an input through to a neuron that is off for it, so training never moves that "
         "neuron along it. The weights of all the neurons that an input was silent to therefore changed within one "
         "hyperplane, and where all hyperplanes but one meet, there is an input. None of this looks at the training "
-        f"data. The search took {result.steps:,.0f} steps and {result.seconds:.0f} s.</p>"
+        f"data. The search took {result.steps:,.0f} steps.</p>"
         "<p><strong>Each by itself.</strong> The neurons of its hyperplane are turned away from an input, before and "
         "after training; p-value: the chance that so many would be, were it another point. Standard error, and the "
         "distance to the nearest candidate of a second search from other starts: relative to its length. The same "
