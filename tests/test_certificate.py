@@ -263,6 +263,64 @@ def test_singular_values_by_eigenvalues_are_those_of_the_svd(shape):
         torch.testing.assert_close(V @ V.T, torch.eye(len(V), dtype=M.dtype), rtol=0, atol=1e-7)
 
 
+@pytest.mark.parametrize("least", [1.0, 0.05, 0.02, 0.005, 1e-6])
+def test_what_is_seen_by_a_cholesky_factor_is_what_an_svd_says(least):
+    """The factor stands where the least singular value is above a hundredth of the largest, and nowhere else."""
+    generator = torch.Generator().manual_seed(2)
+    left, right = (torch.linalg.qr(torch.randn(150, 150, generator=generator).double()).Q for _ in range(2))
+    values = torch.logspace(0, torch.tensor(least).log10(), 60, dtype=torch.float64)
+    values[:30] = values[:1]  # a largest one that is many times there
+    M = (left[:60, :60] @ torch.linalg.inv(left[:60, :60]) * values) @ right[:60]
+    made, s = certificate._seen(M, 1e-9), torch.linalg.svdvals(M)
+    by_factor = made.V is None
+    assert not by_factor or s[-1] > certificate._WEAK * s[0]
+    assert by_factor == (least >= 0.02) and (made.weakest is None) == by_factor
+    assert not made.unseen.any()
+    inverse = torch.linalg.pinv(M)
+    torch.testing.assert_close(made.B @ made.rows(), inverse.T, rtol=1e-7, atol=1e-9 / least)
+    torch.testing.assert_close(made.rows() @ made.rows().T, torch.eye(60, dtype=torch.float64), rtol=0, atol=1e-8)
+    r = torch.randn(150, generator=generator).double()
+    torch.testing.assert_close(made.B @ made.along(r), inverse.T @ r, rtol=1e-7, atol=1e-8 / least)
+    assert made.smallest == (certificate._WEAK if by_factor else pytest.approx(float(s[-1] / s[0]), rel=1e-6))
+
+
+@pytest.mark.parametrize("own", [0, 1, 5])
+def test_numbers_that_no_other_checks_are_all_found_by_a_look_at_signs(own):
+    """Columns of M that alone meet a direction have leverage 1; the looks leave these, and few others, to be asked."""
+    generator = torch.Generator().manual_seed(4)
+    M = torch.randn(40, 300, generator=generator, dtype=torch.float64)
+    M[:own], M[:, :own] = 0, 0
+    M[range(own), range(own)] = 10.0
+    Q = torch.linalg.qr(torch.randn(300, 3, generator=generator).double()).Q.T
+    Q[:, :own] = 0
+    Q = torch.linalg.qr(Q.T).Q.T
+    M = M - (M @ Q.T) @ Q
+    made, hat = certificate._seen(M, 1e-9), torch.linalg.pinv(M) @ M + Q.T @ Q
+    expected = hat.diagonal() > 1 - certificate._OWN
+    assert made.V is None and int(expected.sum()) == own
+    found = certificate._own(made, Q, 1)
+    torch.testing.assert_close(found, made.rows(expected), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "relu+tanh"])
+@pytest.mark.parametrize("ratio", [1.3, 3.0])
+def test_the_factor_and_singular_values_certify_the_same(activation, ratio, monkeypatch):
+    X, features, a = drawn(5, 20, round(ratio * 100), activation, 2)
+    theta = a @ features(X)
+    theta = theta + 1e-6 * torch.randn(theta.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    asked, well = [], certificate._well_seen
+    monkeypatch.setattr(certificate, "_well_seen", lambda G: asked.append(well(G)) or asked[-1])
+    made = certify(features, theta, X, features.p - 100)
+    monkeypatch.setattr(certificate, "_well_seen", lambda G: None)
+    reference = certify(features, theta, X, features.p - 100)
+    assert asked[0] is not None and reference.smallest > certificate._WEAK and reference.weakest is None
+    for name in ("errors", "most", "costs", "weights"):
+        torch.testing.assert_close(getattr(made, name), getattr(reference, name), rtol=1e-8, atol=0)
+    for name in ("loose", "unchecked"):
+        assert torch.equal(getattr(made, name), getattr(reference, name)), name
+    assert (made.speaking, made.noise) == (reference.speaking, pytest.approx(reference.noise))
+
+
 def test_where_conjugate_gradients_do_not_tell_nothing_is_claimed(monkeypatch):
     X, features, a = drawn(5, 20, 150, "gelu", 6)
     monkeypatch.setattr(certificate, "_DENSE_COST_NEAR", 0)

@@ -58,6 +58,11 @@ _DENSE_NUMBERS = 1 << 26
 _PROBES = 2
 # Least share of a neuron's numbers that others leave to it, where it is left out.
 _LEFT = 1e-3
+# A direction is seen weakly where its singular value is below this share of the largest.
+_WEAK = 1e-2
+# Products that estimate the largest eigenvalue, and by how much it is then overestimated; rows of a Gram matrix made at
+# a time; vectors of signs that look for numbers that others check.
+_POWERS, _SURELY, _GRAM_ROWS, _LOOKS = 8, 1.25, 64, 4
 
 
 @dataclass(frozen=True)
@@ -73,9 +78,9 @@ class Certificate:
         weights: (n,) norms of the samples' coefficients.
         speaking: numbers of θ that move as samples or coefficients do.
         noise: the loss that rounding and residual leave.
-        smallest: smallest over largest singular value.
+        smallest: smallest over largest singular value, or a bound that it is above.
         weakest: (n, k) how far the residual would carry the samples if all of it lay along the direction that θ sees
-            least; None where that was not computed.
+            least; None where θ sees all of them well, or that was not computed.
     """
 
     errors: torch.Tensor
@@ -154,7 +159,8 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
         return squares.new_zeros(n, *squares.shape[1:]).index_add(0, owner, squares)
 
     norms = Phi.norm(dim=1).clamp_min(torch.finfo(X.dtype).tiny)
-    if not bool(torch.isfinite(norms).all() and torch.isfinite(T).all()):
+    size = torch.linalg.vector_norm(T, dim=(1, 2))
+    if not bool(torch.isfinite(norms).all() and torch.isfinite(size).all()):
         raise SpanError("the features of the candidates, or their derivatives, are not finite")
     left, s, Q = svd(Phi / norms[:, None])
     held = s > cut * s[0]
@@ -163,59 +169,148 @@ def _dense(features, theta, X, spare, inputs=_SPHERE):
     left, s, Q = left[:, held], s[held], Q[held]
     alpha = (left / s) @ (Q @ theta.T)
     residual, alpha = theta - (Q.T @ (Q @ theta.T)).T, alpha / norms[:, None]
+    silent = ~(Phi != 0).any(0)
+    moves = (T.unflatten(2, (features.positions, -1))[:, :, :, silent] != 0).flatten(0, 2).any(0)
+    speaking = R * (len(silent) - int(silent.sum()) + int(moves.sum()))
     # Columns of M, of unit size before projection; those of a sample without weight stay zero.
-    size = T.flatten(1).norm(dim=1) * _of_sample(alpha, n)
+    size = size * _of_sample(alpha, n)
     unit = torch.where(size > 0, 1 / size, torch.zeros_like(size))
     if several:
         a = alpha.unflatten(0, (-1, n)) * unit[:, None]
         M = torch.einsum("tnr,nktp->nkrp", a, T.unflatten(2, (features.positions, -1)))
     else:
-        M = (alpha * unit[:, None])[:, None, :, None] * T[:, :, None, :]  # (n, k, R, p)
-    M = M - (M @ Q.T) @ Q
-    M = M.flatten(2)[moving]  # (columns, R p)
-    U, S, V = patiently(_singular, M)
-    top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
-    held = S > cut * top
+        a = (alpha * unit[:, None])[:, None, :, None]
+        M = T.unsqueeze(2).mul_(a) if R == 1 else a * T[:, :, None, :]  # (n, k, R, p); T is not needed any more
+    M = M.reshape(-1, p)
+    M = M.addmm_(M @ Q.T, Q, alpha=-1).reshape(-1, R * p)  # (columns, R p)
+    M = M if len(owner) == len(M) else M[moving.flatten()]
+    seen = patiently(_seen, M, cut)
     if len(M) > R * p:
         loose[:] = True
-    loose |= of_samples(U[:, ~held].square().sum(1)).sqrt() > _TAKES_PART
-    smallest = 0.0 if len(M) > R * p or not top else float(S[-1]) / top
-    U, S, V = U[:, held], S[held], V[held]
-    leverage = V.square().sum(0).reshape(R, p) + Q.square().sum(0)
-    own = (leverage > 1 - _OWN).flatten()
-    moves = of_samples(((U / S) @ V[:, own]).square()).sqrt()  # of each sample, as such a number moves
+    loose |= of_samples(seen.unseen).sqrt() > _TAKES_PART
+    moves = of_samples((seen.B @ _own(seen, Q, R)).square()).sqrt()  # of each sample, as such a number moves
     largest = moves.amax(0) if len(moves) else moves.new_zeros(moves.shape[1])
     unchecked = (moves > _TAKES_PART * largest).any(1)
     rounding = eps * float((alpha.abs().T @ Phi.abs()).norm())
     scale = float(theta.square().sum())
     noise = max(float(residual.square().sum()), rounding**2)
-    short = of_samples(((U / S) @ (V @ residual.flatten())).square()).sqrt() * unit
-    spread = of_samples((U / S).square().sum(1)) * unit.square() * noise
+    short = of_samples((seen.B @ seen.along(residual.flatten())).square()).sqrt() * unit
+    spread = of_samples(seen.B.square().sum(1)) * unit.square() * noise
     uneven = torch.zeros_like(spread)
     if R > 1 or not isinstance(inputs, Sphere):
-        moved = (U / S) @ _left_out(V.unflatten(1, (R, p)), Q, residual)
+        moved = seen.B @ _left_out(seen.rows().unflatten(1, (R, p)), Q, residual)
         uneven = of_samples(moved.square().sum(1)) * unit.square()
     errors, most = _errors(spread, uneven, short.square(), loose, spare, X)
     gram_inverse = ((left / s) @ (left / s).T).diagonal().clamp_min(torch.finfo(X.dtype).tiny)
     costs = ((alpha * norms[:, None]).square().sum(1) / gram_inverse / scale).reshape(-1, n).sum(0)
     made = (v.cpu() for v in (errors, most, loose, unchecked, costs, _of_sample(alpha, n)))
-    moves = (T != 0).flatten(0, 1).any(0).reshape(features.positions, -1).any(0)
-    speaking = R * int(((Phi != 0).any(0) | moves).sum())
     weakest = None
-    if len(S):
+    if seen.weakest is not None:
         way = torch.zeros(moving.shape, dtype=X.dtype, device=X.device)
-        way[moving] = U[:, -1] * unit[owner] * noise**0.5 / S[-1]
+        way[moving] = seen.weakest * unit[owner] * noise**0.5
         weakest = (_sphere(X) @ way[:, :, None])[:, :, 0] if isinstance(inputs, Sphere) else way
-    return Certificate(*made, speaking, noise / scale, smallest, weakest)
+    return Certificate(*made, speaking, noise / scale, seen.smallest, weakest)
 
 
-def _singular(M):
+@dataclass(frozen=True)
+class _Seen:
+    """The pseudo-inverse of M, (m, N), as factors.
+
+    Attributes:
+        M: the matrix.
+        B: (m, k) with BBᵀ = (MMᵀ)⁺: then V = BᵀM has orthonormal rows, and M⁺ᵀ = BV.
+        V: (k, N); None where it is made as it is asked for.
+        unseen: (m,) squares of each row's part in directions whose singular value counts as zero.
+        smallest: least over largest singular value; _WEAK where it is known to be more than that.
+        weakest: (m,) the direction of the least singular value that counts, over that value; None where no direction is
+            seen weakly.
+    """
+
+    M: torch.Tensor
+    B: torch.Tensor
+    V: torch.Tensor | None
+    unseen: torch.Tensor
+    smallest: float
+    weakest: torch.Tensor | None
+
+    def rows(self, columns=slice(None)) -> torch.Tensor:
+        """V, or some columns of it."""
+        return self.B.T @ self.M[:, columns] if self.V is None else self.V[:, columns]
+
+    def along(self, r: torch.Tensor) -> torch.Tensor:
+        """V r for r (N, …)."""
+        return self.B.T @ (self.M @ r) if self.V is None else self.V @ r
+
+
+def _seen(M, cut) -> _Seen:
+    """By a Cholesky factor of MMᵀ where M sees every direction well, else by singular values above ``cut``."""
+    m, N = M.shape
+    gram = _gram(M) if 0 < m <= N else None
+    factor = None if gram is None else _well_seen(gram)
+    if factor is not None:
+        B = torch.linalg.solve_triangular(factor, torch.eye(m).to(M), upper=False).T
+        return _Seen(M, B, None, M.new_zeros(m), _WEAK, None)
+    U, S, V = _singular(M, gram)
+    top = float(S.amax()) if len(S) else 0.0  # in one dimension a sample has nowhere to go
+    held = S > cut * top
+    smallest, B = 0.0 if m > N or not top else float(S[-1]) / top, U[:, held] / S[held]
+    weakest = B[:, -1] if B.shape[1] and smallest <= _WEAK else None
+    return _Seen(M, B, V[held], U[:, ~held].square().sum(1), smallest, weakest)
+
+
+def _gram(M):
+    """MMᵀ, of whose halves one is computed."""
+    G = M.new_empty(len(M), len(M))
+    for start in range(0, len(M), _GRAM_ROWS):
+        rows, made = slice(start, start + _GRAM_ROWS), M[start:] @ M[start : start + _GRAM_ROWS].T
+        G[start:, rows], G[rows, start:] = made, made.T
+    return G
+
+
+def _well_seen(G):
+    """The Cholesky factor of G where its least eigenvalue is more than _WEAK² of its largest, else None.
+
+    Two more factors prove it (Sylvester's law of inertia): of t − G, that t is above all eigenvalues, and of
+    G − _WEAK² t. A few products with G find t.
+    """
+    x = torch.randn(len(G), 2, generator=seeded_generator("power", 0), device="cpu").to(G)
+    for _ in range(_POWERS):
+        x = G @ (x / x.norm(dim=0))
+    t = _SURELY * float(x.norm(dim=0).amax())
+    for sign, by in ((-1, t), (1, -t * _WEAK**2), (1, 0.0)):
+        A = sign * G
+        A.diagonal().add_(by)
+        factor, failed = torch.linalg.cholesky_ex(A)
+        if failed:
+            return None
+    return factor
+
+
+def _own(seen, Q, R):
+    """V at the numbers of θ that no other checks, (k, …): of leverage above 1 − _OWN.
+
+    (I − H)g of signs g is at most (1 − H_jj)^{1/2} ‖g‖ in number j: where it is more than _OWN allows, j is checked by
+    others. What is left to ask is few, where many are checked.
+    """
+    asked = torch.ones(seen.M.shape[1], dtype=torch.bool, device=seen.M.device)
+    held = Q.square().sum(0).repeat(R)
+    if seen.V is None:
+        shape, generator = (_LOOKS, R, Q.shape[1]), seeded_generator("own", 0)
+        g = torch.randint(0, 2, shape, generator=generator, device="cpu").to(Q) * 2 - 1
+        g = (g - (g @ Q.T) @ Q).flatten(1).T
+        left = g - seen.M.T @ (seen.B @ seen.along(g))
+        asked = left.abs().amax(1) <= 2 * (_OWN * len(left)) ** 0.5
+    V = seen.rows(asked)
+    return V[:, V.square().sum(0) + held[asked] > 1 - _OWN]
+
+
+def _singular(M, gram=None):
     """U, S and V of M = U diag(S) V: by the eigenvalues of MMᵀ where these know the least one well, else by an SVD.
 
     Theirs is a relative error of (number of rows) · ε / (least over largest), and they take a third of the time.
     """
     if 0 < len(M) <= M.shape[1]:
-        values, U = eigh(M @ M.T)
+        values, U = eigh(_gram(M) if gram is None else gram)
         if float(values[0]) > torch.finfo(M.dtype).eps ** 0.5 * float(values[-1]):
             S, U = values.flip(0).sqrt(), U.flip(1)
             return U, S, (U.T @ M) / S[:, None]

@@ -40,9 +40,9 @@ _CLAIMED = (Flag.RECOVERED, Flag.UP_TO_SIGN, Flag.ROUGH)
 _ABOVE_ROUNDING = 1e-4
 # Two samples are told apart where they are this many standard errors from one another.
 _APART = 10
-# Below this share of the largest singular value the least is asked whether it is there a little farther on as well, at
-# so many times what the residual would move samples by.
-_WEAK, _BEYOND = 1e-2, 6.0
+# A direction that is seen weakly is asked whether it is seen a little farther on as well, at so many times what the
+# residual would move samples by.
+_BEYOND = 6.0
 # A sample whose part of θ is less than this many times the noise is not seen.
 _SEEN = 4.0
 # A loss within this factor of the noise is no worse than it.
@@ -186,7 +186,7 @@ def _loose_nearby(features, theta, X, certificate, spare, inputs):
     A ReLU sample slides until a neuron turns on, and there the Jacobian takes that neuron's slope to hold it.
     """
     loose = certificate.loose.clone()
-    if certificate.weakest is None or certificate.smallest > _WEAK or not certificate.noise > 0:
+    if certificate.weakest is None or not certificate.noise > 0:
         return loose
     for sign in (-_BEYOND, _BEYOND):
         there = inputs.retract(X + sign * certificate.weakest.to(X))

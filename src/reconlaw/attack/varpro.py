@@ -54,24 +54,23 @@ def _conjugate_gradients(operator, preconditioner, b, tolerance, limit, ahead):
         x, operator(x), and the number of iterations.
     """
     x, r, z = torch.zeros_like(b), b.clone(), preconditioner(b)
-    q = z.clone()
-    rz = first = (r * z).sum()
     if b.device.type != "cpu":
         return _unwatched(operator, preconditioner, tolerance, limit, ahead, x, r, z, b)
-    done = 0
+    q, rz, done = z.clone(), (r * z).sum(), 0
+    enough = float(tolerance**2 * rz)
     while done < limit:
         look()
         done += 1
         Aq = operator(q)
         curvature = (q * Aq).sum()
-        if not curvature > 0:
+        if not float(curvature) > 0:
             break
         step = rz / curvature
         x += step * q
         r -= step * Aq
         z = preconditioner(r)
         rz, previous = (r * z).sum(), rz
-        if rz <= tolerance**2 * first:
+        if float(rz) <= enough:
             break
         q = z + (rz / previous) * q
     return x, b - r, done

@@ -106,13 +106,14 @@ class RandomFeaturesLift(Lift):
         self._derivative = derivative or features.activation.derivative
         self.p = len(features.V)  # those held here
         numbers = _BLOCK_NUMBERS if U.device.type == "cpu" else _LARGE_BLOCK_NUMBERS
-        self.block = max(512, numbers // max(self.n, 16 if dtype == features.V.dtype else features.d))
+        block = max(512, numbers // max(self.n, 16 if dtype == features.V.dtype else features.d))
+        self._rows = [slice(start, min(start + block, self.p)) for start in range(0, self.p, block)]
         self.columns = empty((2 if lifted else 1) * self.n, self.p, dtype, U.device)
         phi = features.activation
         self._Z = None if lifted and phi.f is F.relu else self._empty(self.p)
         self._S = self._scratch = None
         count_passes(self.n)
-        for rows in self._blocks():
+        for rows in self._rows:
             minus = self.columns[self.n :, rows] if lifted else None
             Z = self._times_V(U, rows, out=minus if self._Z is None else self._Z[:, rows])
             phi.write(Z, self.columns[: self.n, rows], minus)
@@ -120,11 +121,9 @@ class RandomFeaturesLift(Lift):
     def _empty(self, width):
         return empty(self.n, width, self.dtype, self.U.device)
 
-    def _blocks(self):
-        return [slice(start, min(start + self.block, self.p)) for start in range(0, self.p, self.block)]
-
     def _V(self, rows):
-        return self.features.V[rows].to(self.dtype)
+        V = self.features.V if len(self._rows) == 1 else self.features.V[rows]
+        return V if V.dtype == self.dtype else V.to(self.dtype)
 
     def _times_V(self, A, rows, out=None):
         """A Vᵀ on a block, written to ``out`` where given."""
@@ -143,7 +142,7 @@ class RandomFeaturesLift(Lift):
             if self._S is None:
                 self._S = self._empty(self.p) if self._Z is None else self._Z
             count_passes(self.n if again else 0)
-            for rows in self._blocks():
+            for rows in self._rows:
                 if self._signs:
                     self._write_slopes(rows)
                 else:
@@ -170,7 +169,7 @@ class RandomFeaturesLift(Lift):
     def _block_of(self, rows):
         """An n × rows array to write to: the same memory each time, since a new one costs its page faults."""
         if self._scratch is None:
-            self._scratch = self._empty(min(self.block, self.p))
+            self._scratch = self._empty(self._rows[0].stop)
         return self._scratch[:, : rows.stop - rows.start]
 
     def _slopes(self, Z, weights):
@@ -189,7 +188,7 @@ class RandomFeaturesLift(Lift):
     def jvp(self, delta):
         count_passes(self.n)
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
-        for rows in self._blocks():
+        for rows in self._rows:
             T = self._times_V(delta, rows, out=self._block_of(rows))
             if self._S is not None:
                 torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
@@ -203,7 +202,7 @@ class RandomFeaturesLift(Lift):
     def vjp(self, R):
         count_passes(self.n)
         out = torch.empty(self.n, self.features.d, dtype=self.dtype, device=R.device)
-        for rows in self._blocks():
+        for rows in self._rows:
             S, V = self._cotangents(rows, R[:, rows]), self._V(rows)
             with shared(len(S) * V.numel()):
                 out.addmm_(S, V, beta=1 if rows.start else 0)  # 0: whatever was there, NaN too, is left out
@@ -218,7 +217,7 @@ class RandomFeaturesLift(Lift):
         if self._S is not None:
             return self._S @ self._S.T / self.features.d
         derivative, total = self._derivative, self.alpha.new_zeros(())
-        for rows in self._blocks():
+        for rows in self._rows:
             Z = self._pre_activations(rows)
             D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
             weighted = D @ D.T * (self.alpha @ self.alpha.T)
