@@ -36,6 +36,8 @@ class Change:
         V_after: (T, p, Q) those after.
         bias: whether m = d + 1, the last column a bias.
         rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
+        offsets: biases (p,) before and after where their change does not belong beside that of the weights, since
+            weight decay spared them; m = d then, and ``bias`` is False. They tell a sample's side of a neuron.
     """
 
     before: torch.Tensor
@@ -44,6 +46,7 @@ class Change:
     V_after: torch.Tensor
     bias: bool
     rounding: float
+    offsets: tuple[torch.Tensor, torch.Tensor] | None = None
 
     @property
     def D(self) -> torch.Tensor:

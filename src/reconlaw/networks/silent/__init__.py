@@ -11,8 +11,8 @@ the change at which x_i was silent lie in the hyperplane spanned by the other sa
 rounding, and r normals give r samples (``faces``). What is asked of them before they are called recovered is in
 ``result``: no label, loss, read-out or truth is needed.
 
-Weight decay shrinks the old weights beside that, all by one factor, biases too, which is read off and taken out
-(``decay``). Not for optimisers that step by more than a combination of gradients, as Adam does.
+Weight decay shrinks the old weights beside that, all by one factor, which is read off and taken out; biases too, or
+they are spared (``decay``). Not for optimisers that step by more than a combination of gradients, as Adam does.
 """
 
 from __future__ import annotations

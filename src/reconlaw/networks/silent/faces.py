@@ -48,6 +48,7 @@ class Rows:
         before: (q, r) those of the rows before training.
         after: (q, r) those after it.
         noise: size of the error in an entry of Y, from what the change holds outside the span.
+        offsets: biases (p,) before and after in units of those directions, where they are no coordinate; else None.
     """
 
     def __init__(self, change: Change, rank: int):
@@ -59,7 +60,12 @@ class Rows:
         Y = change.D @ self.basis.T
         self.moved, self.still = Y.norm(dim=1) > _LOOSE * self.noise, Y.norm(dim=1) < _TIGHT * self.noise
         self.Y, self.scales = Y[self.moved], s[:rank] / p**0.5
-        self.weights = tuple(unit(W @ self.basis.T) for W in (change.before, change.after))
+        weights = [W @ self.basis.T for W in (change.before, change.after)]
+        self.weights = tuple(unit(W) for W in weights)
+        self.offsets = None
+        if change.offsets is not None:
+            lengths = [W.norm(dim=1).clamp_min(1e-300) for W in weights]
+            self.offsets = tuple(b / length for b, length in zip(change.offsets, lengths, strict=True))
         self.before, self.after = (W[self.moved] for W in self.weights)
         self.whitened = unit(self.Y / self.scales)
 

@@ -37,6 +37,7 @@ _BITS = 32.0  # a sample's neurons must speak so much for it
 _ONE_SIDED = 0.9  # of its neurons are turned away; some that wake do so between its batches, or at the very end
 _AWAKE = 0.01  # of them face it at both ends: those would have been moved by it
 _COMPLETE = 0.5
+_LENGTHS = 256  # that are tried where the bias does not tell them
 _SINGULAR = 1e10  # condition of normals that do not give samples
 _SAFE = 4.0  # errors stated are so many standard errors
 
@@ -46,7 +47,7 @@ class SilentNeurons(Result):
     r"""How a reconstruction from silent neurons ended: a :class:`~reconlaw.attack.result.Result`, and its evidence.
 
     Attributes:
-        X: (n, d) samples, or patches of a convolution; of norm √d where the layer has no bias, which tells no norms.
+        X: (n, d) samples, or patches of a convolution; of norm √d where ``lengths`` are not known.
             Where hyperplanes are missing, one rough row for each that was found: the half-space its neurons lie in.
         coefficients: (n, p), β with Δw_j = Σ_i β_ij x_i.
         loss: share of the change that is not so.
@@ -55,6 +56,8 @@ class SilentNeurons(Result):
         complete: (n,) share of the neurons turned away at both ends that are in its hyperplane.
         bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
+        lengths: whether those of X are the samples'. A layer without bias does not tell them, nor does a bias that
+            weight decay spared.
         decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
             was added to κ times the old weights.
     """
@@ -64,6 +67,7 @@ class SilentNeurons(Result):
     complete: torch.Tensor | None = None
     bits: torch.Tensor | None = None
     rank: int = 0
+    lengths: bool = True
     decay_factor: float = 1.0
 
 
@@ -85,10 +89,10 @@ def result_of(
         T = search.normals.T
         E = torch.linalg.inv(T) if whole else -(held.to(T) - held.to(T).mean(0)).T @ rows.before
         silent = rows.silent(held)
-        before, after = (W @ E.T for W in rows.weights)
-        side = torch.where((silent * before).sum(0) <= 0, 1.0, -1.0).to(E)
+        side = torch.where((silent * (rows.weights[0] @ E.T)).sum(0) <= 0, 1.0, -1.0).to(E)
         E, asked = unit(E * side[:, None]), (rows.moved | rows.still)[:, None]
-        away = (before * side <= 0) & (after * side <= 0) & asked
+        before, after = _values(rows, E, silent, asked)
+        away = (before <= 0) & (after <= 0) & asked
         count = silent.sum(0)
         one_sided = (silent & away).sum(0) / count.clamp_min(1)  # a sample that all neurons passed is silent to none
         complete = (silent & away).sum(0) / away.sum(0).clamp_min(1)
@@ -98,12 +102,13 @@ def result_of(
             "complete": complete,
             "bits": torch.tensor(
                 [_bits(int(c), round(int(c) * float(s)), rank) for c, s in zip(count, one_sided, strict=True)]
-            ).to(E),
+            ).to(E)
+            - (0.0 if rows.offsets is None else math.log2(_LENGTHS)),
         }
         U = E @ rows.basis
         if whole:
             errors = _SAFE * _errors(search, E)
-            awake = (silent & (before * side > 0) & (after * side > 0)).sum(0) / count.clamp_min(1)
+            awake = (silent & (before > 0) & (after > 0)).sum(0) / count.clamp_min(1)
             holds = (
                 (one_sided >= _ONE_SIDED) & (complete >= _COMPLETE) & (evidence["bits"] >= _BITS) & (awake <= _AWAKE)
             )
@@ -140,9 +145,35 @@ def result_of(
         flags=flags,
         standard_errors=errors if found else None,
         rank=rank,
+        lengths=change.bias,
         decay_factor=decay_factor,
         **evidence,
     )
+
+
+def _values(rows, E, silent, asked):
+    """Two (p, n), what neurons give for samples of directions E before and after, each of the length that fits best.
+
+    A bias that is no coordinate leaves lengths unknown: of some, that one is taken at which most neurons that are
+    silent are turned away, and most others are not, at one end at least.
+    """
+    turned = [W @ E.T for W in rows.weights]
+    if rows.offsets is None:
+        return turned
+    crossed = (-rows.offsets[0][:, None] / turned[0]).flatten()
+    crossed = crossed[(crossed > 0) & crossed.isfinite()]
+    if not len(crossed):
+        return turned
+    at = torch.linspace(0, len(crossed) - 1, _LENGTHS).long().to(crossed.device)
+    best, made = torch.full_like(E[:, 0], -1), [torch.empty_like(W) for W in turned]
+    for length in crossed.sort().values[at]:
+        values = [length * W + b[:, None] for W, b in zip(turned, rows.offsets, strict=True)]
+        away = (values[0] <= 0) & (values[1] <= 0)
+        fits = ((silent == away) & asked).sum(0).to(best)
+        better = fits > best
+        best = torch.where(better, fits, best)
+        made = [torch.where(better, value, old) for value, old in zip(values, made, strict=True)]
+    return made
 
 
 def _errors(search: Search, E):
@@ -183,7 +214,8 @@ def _message(status, change, rank, n, found, every, evidence, run) -> str:
             f"{float(evidence['bits'].min()):.0f} bits){why}{remarks}"
         )
     least = int(evidence["silent"].sum(0).min())
-    norms = "" if change.bias else "; a layer without bias tells no norms, so rows have norm √d"
+    without = "a layer without bias" if change.offsets is None else "a bias that weight decay spared"
+    norms = "" if change.bias else f"; {without} tells no norms, so rows have norm √d"
     return (
         f"{status.value}: {rank} samples, each silent to {least} neurons or more and turned away from all but "
         f"{1 - float(evidence['one_sided'].min()):.1%} of them, after {run.steps:.0f} steps{norms}{remarks}"
