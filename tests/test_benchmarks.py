@@ -50,6 +50,7 @@ SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "seg
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
 SHOWN["adapters"] = {"what", "n", "sets", "samples", "whole", "held_wrong", "worst_error", "least_digits"}
 SHOWN["first_layer"] = {"case", "data", "n", "width", "sets", "samples_below_1e-2", "claimed", "wrong", "worst_error"}
+SHOWN["first_layer"] |= {"by_silence"}
 SHOWN["recipes"] = {
     "recipe",
     "n",
