@@ -107,6 +107,37 @@ def test_without_a_bias_directions_come_back():
     assert float(torch.cdist(directions, truth).amin(0).max()) < 1e-3
 
 
+def test_a_bias_that_decay_spared_tells_no_lengths():
+    """Recipes often give the weights decay and the biases none: directions come back, and the report says so."""
+    before, model, X = tuned(steps=0)
+    X = X - 0.5
+    decayed = [p for p in model.parameters() if p.ndim == 2]
+    spared = [p for p in model.parameters() if p.ndim == 1]
+    stepper = torch.optim.SGD([{"params": decayed, "weight_decay": 1e-2}, {"params": spared}], lr=0.05)
+    for _ in range(100):
+        stepper.zero_grad()
+        functional.cross_entropy(model(X), torch.arange(N) % 4).backward()
+        stepper.step()
+    done = audit(before, model, max_steps=4_000)
+    assert done.verdict == "recovered" and "only directions are known" in done.summary
+    truth = (X / X.norm(dim=1, keepdim=True)).to(done.X)
+    assert float(torch.cdist(done.X / done.X.norm(dim=1, keepdim=True), truth).amin(0).max()) < 1e-3
+
+
+def test_dropout_before_the_layer_is_not_passed_over():
+    """One step with dropout on the inputs moves the layer along what was left of them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = nn.Sequential(nn.Dropout(0.3), nn.Linear(D, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 4))
+        after, X = copy.deepcopy(before).train(), torch.rand(N, D)
+        stepper = torch.optim.SGD(after.parameters(), lr=0.05)
+        functional.cross_entropy(after(X), torch.arange(N) % 4).backward()
+        stepper.step()
+    done = audit(before, after, head="3")
+    assert done.first_layer is None and done.verdict != "recovered"
+    assert "In training mode it is given something else" in answer(done)
+
+
 def answer(done):
     (check,) = (check for check in done.checks if check.question == "Does the first layer hold inputs?")
     return check.answer

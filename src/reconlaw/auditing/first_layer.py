@@ -112,6 +112,8 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
     Raises:
         KeyboardInterrupt: Ctrl-C before the search was over.
     """
+    if not pair.sees_inputs(first.name, training=True):
+        return "In training mode it is given something else, what dropout leaves of inputs, say, and is not read."
     if not first.gated:
         return "No ReLU takes its values as they are, so that they are not told apart here."
     old, new = (
@@ -144,7 +146,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         called += Flag.RECOVERED in null.flags
     again = second if Flag.RECOVERED in second.flags else None
     said = tuple(_findings(found, again, called))
-    candidates = found.X * (1.0 if len(old) == 2 else pair.scale)
+    candidates = found.X * (1.0 if found.lengths else pair.scale)
     held = torch.tensor([one.recovered for one in said], device=candidates.device)
     made = {
         "first_layer": first.name,
@@ -156,7 +158,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         "second_loss": second.loss,
         "checks": (replace(first, rank=found.rank).check("Neurons that were silent to them tell them apart."),),
     }
-    summary = _summary(first, found, said, what, len(old) == 2)
+    summary = _summary(first, found, said, what, found.lengths)
     if not bool(held.any()):
         return made | _fields(Verdict("close", summary, said))
     return made | _fields(Verdict("recovered", summary, said, candidates[held]))
@@ -207,7 +209,7 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: boo
     worst = max(one.standard_error for one in said if one.recovered)
     which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
     which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
-    lengths = "" if bias else " It has no bias, which would tell their lengths: only directions are known."
+    lengths = "" if bias else " It has no bias that tells their lengths: only directions are known."
     others = "" if held == len(said) else f" Something speaks against {len(said) - held} others; see there."
     return (
         f"{which} read out of the change of {first.name!r}, the model's first layer: each was silent to {least:,} "

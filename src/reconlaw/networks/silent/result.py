@@ -164,7 +164,7 @@ def _values(rows, E, silent, asked):
     crossed = crossed[(crossed > 0) & crossed.isfinite()]
     if not len(crossed):
         return turned
-    at = torch.linspace(0, len(crossed) - 1, _LENGTHS).long().to(crossed.device)
+    at = torch.linspace(0, len(crossed) - 1, _LENGTHS, device="cpu").long().to(crossed.device)
     best, made = torch.full_like(E[:, 0], -1), [torch.empty_like(W) for W in turned]
     for length in crossed.sort().values[at]:
         values = [length * W + b[:, None] for W, b in zip(turned, rows.offsets, strict=True)]
