@@ -25,7 +25,7 @@ class Finding:
         recovered: whether everything that was asked of it, and of the attack as a whole, was answered well.
         loss: its own loss (:mod:`reconlaw.auditing.nulls`); NaN where none was computed.
         p_value: of that, by wrong releases; of a first layer the chance that so many neurons lie on one side of its
-            candidate (:mod:`reconlaw.networks.silent.result`). NaN where there was none.
+            candidate (:func:`reconlaw.silent_neurons`). NaN where there was none.
         standard_error: relative to its norm; infinite where it is loose, NaN where none was computed. Where the body
             moved, the error that nine in ten candidates of like own loss keep on simulated heads
             (:mod:`reconlaw.auditing.simulation`).
