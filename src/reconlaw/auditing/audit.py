@@ -49,7 +49,7 @@ from .first_layer import find_first_layer, read_first_layer
 from .given import candidates_from
 from .head import changed_tensors, chosen_layer, find_head, head_layer
 from .judgement import judge, not_determined
-from .outcome import Audit, Verdict
+from .outcome import Audit, Verdict, parts_of
 from .output import is_json, write_json
 from .pool import identify, nobody_named, pool_check, pool_summary
 from .pretrained import saved_by_transformers
@@ -261,11 +261,6 @@ class _Asked:
             print(text, file=sys.stderr, flush=True)
 
 
-def _parts(made) -> dict:
-    """The fields of a dataclass as arguments."""
-    return {field.name: getattr(made, field.name) for field in dataclasses.fields(made)}
-
-
 def _answer(asked: _Asked) -> dict:
     """What came out, as arguments of :class:`Audit`."""
     pair, changed = asked.pair, asked.changed
@@ -275,7 +270,7 @@ def _answer(asked: _Asked) -> dict:
             "out of their difference."
         )
         same = Check("Did any tensor change?", "No, not in one digit.", "shut")
-        return {**_parts(Verdict("unchanged", said)), "checks": (same,)}
+        return {**parts_of(Verdict("unchanged", said)), "checks": (same,)}
     first, told = find_first_layer(pair, asked.module, asked.states), None
     if first is not None:
         how = (asked.n, asked.spending, asked.seed, asked.what, asked.say)
@@ -297,7 +292,7 @@ def _answer(asked: _Asked) -> dict:
         said = too_far(pair, asked.module, changed, told)
     else:
         return _searched(asked, checks)
-    return {**_parts(Verdict("inconclusive", said)), "checks": tuple(checks)}
+    return {**parts_of(Verdict("inconclusive", said)), "checks": tuple(checks)}
 
 
 def _searched(asked: _Asked, checks) -> dict:
@@ -313,7 +308,7 @@ def _searched(asked: _Asked, checks) -> dict:
         return {**made, **answer, "summary": f"{nobody_named(found)} {answer['summary']}"}
     moved = bool(asked.pair.changed)
     verdict = Verdict("close" if moved else "recovered", pool_summary(found), X=None if moved else X[found.named])
-    return {**made, **_parts(verdict)}
+    return {**made, **parts_of(verdict)}
 
 
 def _attacked(asked: _Asked, checks) -> dict:
@@ -329,12 +324,12 @@ def _attacked(asked: _Asked, checks) -> dict:
     room = pair.features.p > n * pair.features.positions
     determined = counted.enough and room
     if not determined and not (pair.bounded and room):
-        return {**made, **_parts(not_determined(pair, n, counted))}
+        return {**made, **parts_of(not_determined(pair, n, counted))}
     how = (asked.spending, asked.references, asked.seed, asked.progress, asked.say)
     examined = examine(pair, n, result, *how)
     verdict = judge(examined, pair, n, asked.what)
     if not determined and verdict.verdict != "recovered":
         verdict = dataclasses.replace(not_determined(pair, n, counted), findings=verdict.findings)
-    parts = _parts(examined)
+    parts = parts_of(examined)
     second = parts.pop("second")
-    return {**made, **parts, "second_loss": None if second is None else second.loss, **_parts(verdict)}
+    return {**made, **parts, "second_loss": None if second is None else second.loss, **parts_of(verdict)}

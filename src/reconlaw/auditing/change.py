@@ -165,7 +165,7 @@ class HeadChange:
     def sees_inputs(self, name: str, training: bool = False) -> bool:
         """Whether the linear layer of that name is given the model's inputs, flattened; in ``training`` mode, too."""
         body = copied(self.body).train() if training else self.body
-        layer, seen = body.model.get_submodule(name), []
+        layer, seen = body.get_submodule(f"model.{name}"), []
         hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
         try:
             X = self.features.probes(2, "first layer")

@@ -23,7 +23,7 @@ from .checks import Check, as_percent, as_power
 from .examination import OTHER_SEED, distances
 from .head import linear_layers
 from .judgement import same_place
-from .outcome import Finding, Verdict
+from .outcome import Finding, Verdict, parts_of
 from .precision import FULL
 
 # Shares of the budget, and the most steps of the search; the others may take four times as many as it took, or so many.
@@ -160,12 +160,8 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
     }
     summary = _summary(first, found, said, what, found.lengths)
     if not bool(held.any()):
-        return made | _fields(Verdict("close", summary, said))
-    return made | _fields(Verdict("recovered", summary, said, candidates[held]))
-
-
-def _fields(verdict: Verdict) -> dict:
-    return {name: getattr(verdict, name) for name in ("verdict", "summary", "findings", "X")}
+        return made | parts_of(Verdict("close", summary, said))
+    return made | parts_of(Verdict("recovered", summary, said, candidates[held]))
 
 
 def _reordered(old, new, kept, seed):

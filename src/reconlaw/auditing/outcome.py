@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
@@ -70,6 +70,11 @@ class Verdict:
     summary: str
     findings: tuple[Finding, ...] = ()
     X: torch.Tensor | None = None
+
+
+def parts_of(made: Examined | Verdict) -> dict:
+    """Its fields, as arguments of :class:`Audit`."""
+    return {one.name: getattr(made, one.name) for one in fields(made)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -184,9 +184,8 @@ def _errors(search: Search, E):
         _, s, Vh = torch.linalg.svd(rows.Y[search.held[:, i]], full_matrices=False)
         along = (E @ Vh[:-1].T) / s[:-1]
         total += (rows.noise * lengths[i]) ** 2 * along.square().sum(1)
-    (p, _), r = rows.silent(search.held).shape, len(E)
-    out_of_span = rows.noise * (E / (rows.scales * p**0.5)).norm(dim=1) * (rows.basis.shape[1] - r) ** 0.5
-    total += out_of_span.square()
+    values, (r, m) = rows.scales * len(rows.moved) ** 0.5, rows.basis.shape  # singular values of the change
+    total += (m - r) * rows.noise**2 * (E / values).square().sum(1)
     return total.sqrt() + torch.finfo(E.dtype).eps * torch.linalg.cond(search.normals)
 
 
