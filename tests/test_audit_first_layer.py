@@ -87,6 +87,25 @@ def test_inputs_come_back_from_a_model_trained_as_a_whole(how):
         assert error <= 2 * finding.standard_error < 0.02 and finding.p_value < 1e-9 and finding.distance < 1e-3
 
 
+@pytest.mark.parametrize("named", ["layer", "head"])
+def test_a_first_layer_that_is_named_is_read_as_well(whole, named):
+    """Whether a ReLU takes its values is asked of what the model gives, since nothing is fed to it."""
+    before, after, X = whole
+    wrap = {"layer": lambda out: out, "head": lambda out: {"ids": torch.arange(3), "logits": (out, out.detach())}}
+    hooks = [model.register_forward_hook(lambda _, __, out: wrap[named](out)) for model in (before, after)]
+    done = audit(before, after, **{named: "fc1"})
+    for hook in hooks:
+        hook.remove()
+    assert (done.verdict, done.first_layer) == ("recovered", "fc1") and float(off(done, X).max()) < 1e-3
+
+
+@pytest.mark.parametrize("activation", ["leaky", "normed"])
+def test_a_first_layer_that_is_named_is_not_read_where_no_relu_is(activation):
+    done = audit(*tuned(activation=activation)[:2], layer="fc1")
+    assert done.first_layer is None and done.verdict == "not determined"
+    assert "No ReLU takes its values as they are" in answer(done)
+
+
 def test_n_need_not_be_known_and_the_report_says_what_was_done(tmp_path):
     before, after, X = tuned(momentum=0.9)
     done = audit(before, after, None, report=tmp_path / "audit.html", json=tmp_path / "audit.json")

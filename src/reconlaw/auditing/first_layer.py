@@ -61,13 +61,13 @@ class FirstLayer:
 
 
 def find_first_layer(pair, module: nn.Module, states) -> FirstLayer | None:
-    """The trained linear layer that is given the model's inputs, or None where there is none but the one audited."""
+    """The trained linear layer that is given the model's inputs, be it the one audited; None where there is none."""
     for name, layer in linear_layers(module).items():
         key = f"{name}.weight"
         if key not in states[0]:
             continue
         change = states[1][key].double() - states[0][key].double()
-        if layer.in_features != pair.features.d or not bool(change.any()) or name == pair.head:
+        if layer.in_features != pair.features.d or not bool(change.any()):
             continue
         if not pair.sees_inputs(name):
             continue
@@ -92,12 +92,14 @@ def _gated(pair, name: str) -> bool:
     try:
         X = pair.features.probes(_PROBES, "first layer").requires_grad_(True)
         with torch.enable_grad():
-            fed = pair.body.to(X.device)(X.reshape(len(X), *pair.shape))
+            inputs = X.reshape(len(X), *pair.shape)
+            body = pair.body.to(X.device)
+            fed = body.outputs(inputs) if name == pair.head else body(inputs)
             weights = torch.randn(
                 fed.shape, generator=seeded_generator("first layer", 0), dtype=torch.float64, device="cpu"
             )
             (back,) = torch.autograd.grad((fed * weights.to(fed)).sum(), seen)
-    except RuntimeError:  # nothing of what the head is fed depends on the layer
+    except RuntimeError:  # nothing of what the head is fed, or of what the model gives, depends on the layer
         return False
     finally:
         hook.remove()

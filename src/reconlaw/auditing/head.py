@@ -3,6 +3,7 @@ r"""The head of a model, a linear layer, and the body that feeds it: the feature
 from __future__ import annotations
 
 import importlib
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -135,3 +136,27 @@ class HeadInput(LayerInput):
             return super().forward(X)
         except LayerError as error:
             raise BodyError(str(error)) from error
+
+    def outputs(self, X):
+        """(m,) all floating numbers that the model gives of inputs X, in one row, whatever holds them.
+
+        Raises:
+            RuntimeError: the model fails above the layer, or gives none.
+        """
+        seen: list[torch.Tensor] = []
+        hook = self.model.register_forward_hook(lambda _, __, out: seen.extend(_floating(out)))
+        try:
+            self(X)
+        finally:
+            hook.remove()
+        if not seen:
+            raise RuntimeError("the model gives no floating numbers")
+        return torch.cat([one.flatten() for one in seen])
+
+
+def _floating(out):
+    """The floating tensors in what a model gives: a tensor, or a dictionary, tuple or list of such."""
+    if isinstance(out, torch.Tensor):
+        return [out] if out.is_floating_point() else []
+    parts = out.values() if isinstance(out, Mapping) else out if isinstance(out, tuple | list) else ()
+    return [one for part in parts for one in _floating(part)]
