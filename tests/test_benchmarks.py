@@ -19,6 +19,7 @@ import reconlaw as rl
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
 SCRIPTS += ("audits", "nulls", "precision", "state_evolution", "zoo", "honesty_inputs", "recipes", "batches")
+SCRIPTS += ("simudy",)
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -64,6 +65,7 @@ SHOWN["recipes"] = {
     "worst_error",
 }
 SHOWN["batches"] = {"case", "n", "p", "sets", "samples", "below_1e-6", "claimed", "wrong", "worst_error", "starts"}
+SHOWN["simudy"] = {"activation", "road", "n", "p", "sets", "samples", "below_1e-6", "claimed", "wrong", "worst_error"}
 SHOWN["honesty"] = {"kind", "problems", "samples_called", "samples_wrong", "sets_called", "sets_wrong", "sets_right"}
 SHOWN["audits"] = {"told", "recipe", "inputs", "audits", "samples", "called", "false", "returned", "whole"}
 SHOWN["nulls"] = {"case"}
