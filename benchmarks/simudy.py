@@ -14,8 +14,8 @@ features halfway between the weights, and rl.retrace goes on. "SimuDy, recipe": 
 and then rl.retrace.
 
 "steps_made" counts Adam's steps and Gauss–Newton steps (each one derivative by all unknowns), those that look for other
-sets of samples included; the head's passes are not among them. Labels tell the order of the samples. "claimed" counts samples flagged "recovered", "wrong" those of them
-that are off by more than 1e-2: it must be zero.
+sets of samples included; the head's passes are not among them. Labels tell the order of the samples. "claimed" counts
+samples flagged "recovered", "wrong" those of them that are off by more than 1e-2: it must be zero.
 
     python benchmarks/simudy.py
 """
