@@ -52,7 +52,7 @@ def task(s: dict):
 
     def weights(X):
         at = start
-        for _ in range(STEPS):
+        for _ in range(s.get("training_steps", STEPS)):
             slope = grad(loss)(at, X)
             at = {name: at[name] - s["rate"] * slope[name] for name in at}
         return at
@@ -180,14 +180,14 @@ def main() -> None:
     args = common.parse(options)
     size = {"n": 3, "width": 4, "rate": RATE, "adam_rate": 0.1, "head_steps": 6_000, "starts": 2}
     if args.tiny:
-        size |= {"n": 2, "width": 2, "head_steps": 50, "starts": 1}
+        size |= {"n": 2, "width": 2, "head_steps": 20, "starts": 1, "training_steps": 1}
     cells = []
     for activation in args.activations[: 1 if args.tiny else None]:
         for seed in args.seeds or range(1 if args.tiny else 3):
             for road in args.roads:
                 cell = {"activation": activation, "road": road, "seed": seed, "attack_seed": 50 + seed, **size}
-                adam = 10 if args.tiny else 300 if road == "SimuDy, recipe" else 500
-                newton = 2 if args.tiny else 20 if road == "recipe" else 10
+                adam = 2 if args.tiny else 300 if road == "SimuDy, recipe" else 500
+                newton = 1 if args.tiny else 20 if road == "recipe" else 10
                 cell["adam_steps"] = adam if "SimuDy" in road else 0
                 cell["recipe_steps"] = newton if "recipe" in road else 0
                 cells.append(cell)
