@@ -12,6 +12,7 @@ from torch.nn import functional
 
 import reconlaw as rl
 from reconlaw.attack.result import Flag, Status
+from reconlaw.auditing.pool import SEEN
 
 FIRST = importlib.import_module("reconlaw.auditing.first_layer")
 N, D, WIDTH = 5, 24, 300
@@ -106,6 +107,60 @@ def test_a_first_layer_that_is_named_is_not_read_where_no_relu_is(activation):
     assert "No ReLU takes its values as they are" in answer(done)
 
 
+POOL = torch.rand(60, D, generator=torch.Generator().manual_seed(9))
+
+
+@pytest.mark.parametrize("named", [{}, {"layer": "fc1"}], ids=str)
+@pytest.mark.parametrize("how", [{"activation": "gelu"}, {"activation": "leaky", "weight_decay": 1e-2}], ids=str)
+def test_a_pool_is_asked_of_a_first_layer_whatever_its_activation(how, named, tmp_path):
+    """Beside what is no sample and lies near them: nothing, a multiple of a sample, and two samples halfway."""
+    before, after, X = tuned(**how)
+    wrong = torch.stack([0 * X[0], 2 * X[0], X[0] - X[1]])
+    done = audit(before, after, candidates=torch.cat([POOL, wrong, X]), json=tmp_path / "audit.json", **named)
+    assert (done.verdict, done.pool.layer, done.pool.lengths) == ("recovered", "fc1", True)
+    assert done.pool.named.tolist() == [False] * 63 + [True] * N and torch.equal(done.X.float(), X)
+    assert "span of the change of 'fc1', the model's first layer" in done.summary
+    assert json.loads((tmp_path / "audit.json").read_text())["pool"]["layer"] == "fc1"
+    done = audit(before, after, candidates=POOL, **named)
+    assert done.verdict != "recovered" and not done.pool.named.any() and "None of the 60 candidates" in done.summary
+
+
+def test_a_pool_is_asked_beside_what_silent_neurons_give(whole, monkeypatch, tmp_path):
+    before, after, X = whole
+    done = audit(before, after, candidates=torch.cat([POOL, X]), report=tmp_path / "audit.html")
+    assert (done.verdict, done.first_layer) == ("recovered", "fc1") and float(off(done, X).max()) < 1e-3
+    assert done.pool.named.tolist() == [False] * 60 + [True] * N
+    page = (tmp_path / "audit.html").read_text()
+    assert "numbers that lies outside the span of the change of &#x27;fc1&#x27;" in page and "What came back" in page
+    # Candidates that are not confirmed do not stand against names that are.
+    monkeypatch.setattr(
+        FIRST, "_findings", lambda found, *_: (FIRST.Finding(False, 0.1, None, ("-",)) for _ in found.X)
+    )
+    done = audit(before, after, candidates=torch.cat([POOL, X]))
+    assert done.verdict == "recovered" and done.candidates is None and torch.equal(done.X.float(), X)
+    assert "none is confirmed" in answer(done)
+
+
+@pytest.mark.parametrize(
+    "how, pool, why",
+    [
+        ({"optimiser": torch.optim.Adam, "lr": 1e-3}, POOL, "its change fills its space"),
+        ({"momentum": 0.9}, POOL[:7], "candidates holds 7, and p-values need"),
+    ],
+    ids=["adam", "too few"],
+)
+def test_why_a_pool_is_not_asked_is_said(how, pool, why):
+    done = audit(*tuned(**how)[:2], candidates=pool, layer="fc1", max_steps=300)
+    assert answer(done, SEEN).startswith(f"They were not asked of 'fc1': {why}") and done.pool is None
+
+
+def test_without_a_bias_multiples_of_samples_are_named_and_that_is_said():
+    before, after, X = tuned(activation="gelu", bias=False)
+    done = audit(before, after, candidates=torch.cat([POOL, 2 * X]))
+    assert done.pool.named.tolist() == [False] * 60 + [True] * N and not done.pool.lengths
+    assert "a multiple of a sample is named as well" in answer(done, SEEN)
+
+
 def test_n_need_not_be_known_and_the_report_says_what_was_done(tmp_path):
     before, after, X = tuned(momentum=0.9)
     done = audit(before, after, None, report=tmp_path / "audit.html", json=tmp_path / "audit.json")
@@ -157,8 +212,8 @@ def test_dropout_before_the_layer_is_not_passed_over():
     assert "In training mode it is given something else" in answer(done)
 
 
-def answer(done):
-    (check,) = (check for check in done.checks if check.question == "Does the first layer hold inputs?")
+def answer(done, question="Does the first layer hold inputs?"):
+    (check,) = (check for check in done.checks if check.question == question)
     return check.answer
 
 

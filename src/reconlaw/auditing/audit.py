@@ -45,13 +45,13 @@ from .checks import (
 )
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
-from .first_layer import find_first_layer, read_first_layer
+from .first_layer import ask_first_layer, find_first_layer, read_first_layer
 from .given import candidates_from
 from .head import changed_tensors, chosen_layer, find_head, head_layer
 from .judgement import judge, not_determined
 from .outcome import Audit, Verdict, parts_of
 from .output import is_json, write_json
-from .pool import identify, nobody_named, pool_check, pool_summary
+from .pool import SEEN, identify, nobody_named, pool_check, pool_summary
 from .pretrained import saved_by_transformers
 from .report import is_report, write
 from .spending import Spending
@@ -271,14 +271,22 @@ def _answer(asked: _Asked) -> dict:
         )
         same = Check("Did any tensor change?", "No, not in one digit.", "shut")
         return {**parts_of(Verdict("unchanged", said)), "checks": (same,)}
-    first, told = find_first_layer(pair, asked.module, asked.states), None
+    first, told, pool = find_first_layer(pair, asked.module, asked.states), None, None
+    saw: tuple[Check, ...] = ()
     if first is not None:
+        pool, saw = _first_layers_pool(asked, first)
         how = (asked.n, asked.spending, asked.seed, asked.what, asked.say)
         read = read_first_layer(first, pair, asked.states, *how)
-        if isinstance(read, dict):
-            return read | {"checks": tuple(check_body(pair, changed, *read["checks"]))}
-        told = first.check(read)
-    checks = check_body(pair, changed, told)
+        named = None if pool is None or asked.pool is None or not bool(pool.named.any()) else asked.pool[0][pool.named]
+        if isinstance(read, dict) and (read["verdict"] == "recovered" or named is None):
+            every = (*check_body(pair, changed, *read["checks"]), *saw)
+            beside = {} if pool is None else {"pool": pool, "summary": _with_pool(read["summary"], pool)}
+            return read | beside | {"checks": every}
+        told = first.check(read if isinstance(read, str) else read["summary"])
+        if named is not None:
+            made = Verdict("recovered", pool_summary(pool), X=named)
+            return {**parts_of(made), "pool": pool, "checks": (*check_body(pair, changed, told), *saw)}
+    checks = [*check_body(pair, changed, told), *saw]
     if pair.rank:
         checks = [*checks, *check_change(pair), *check_layer(pair, asked.low_rank), *check_optimiser(pair)]
     if not pair.size:
@@ -291,8 +299,32 @@ def _answer(asked: _Asked) -> dict:
     elif pair.too_far:
         said = too_far(pair, asked.module, changed, told)
     else:
+        if first is not None and first.name == pair.head:
+            asked = dataclasses.replace(asked, pool=None)  # it was asked of that layer, or cannot be
+            answer = _attacked(asked, checks)
+            said = answer["summary"] if pool is None else f"{nobody_named(pool)} {answer['summary']}"
+            return {**answer, "pool": pool, "summary": said}
         return _searched(asked, checks)
-    return {**parts_of(Verdict("inconclusive", said)), "checks": tuple(checks)}
+    if pool is not None:
+        said = _with_pool(said, pool)
+    return {**parts_of(Verdict("inconclusive", said)), "pool": pool, "checks": tuple(checks)}
+
+
+def _first_layers_pool(asked: _Asked, first):
+    """Which candidates the first layer saw, where it can be told, and the line of the audit on it."""
+    if asked.pool is None:
+        return None, ()
+    asked.say(f"candidates: which of them lie in the span of the change of {first.name!r}?")
+    try:
+        found = ask_first_layer(first, asked.pair, asked.states, asked.n, asked.pool, asked.seed)
+    except AuditError as error:
+        return None, (Check(SEEN, f"They were not asked of {first.name!r}: {error}."),)
+    return found, (pool_check(found),)
+
+
+def _with_pool(summary: str, pool) -> str:
+    """The summary, and what became of the pool."""
+    return f"{pool_summary(pool)} {summary}" if bool(pool.named.any()) else f"{summary} {nobody_named(pool)}"
 
 
 def _searched(asked: _Asked, checks) -> dict:

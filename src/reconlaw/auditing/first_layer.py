@@ -18,12 +18,16 @@ from torch import nn
 from .._random import seeded_generator
 from ..attack.count import independent_rows
 from ..attack.result import Flag, Status
+from ..networks.first_layer.change import read_change, read_rank
 from ..networks.silent import SilentNeurons, silent_neurons
+from ..networks.silent.decay import without_decay
 from .checks import Check, as_percent, as_power
+from .errors import AuditError
 from .examination import OTHER_SEED, distances
 from .head import linear_layers
 from .judgement import same_place
 from .outcome import Finding, Verdict, parts_of
+from .pool import Identified, identify
 from .precision import FULL
 
 # Shares of the budget, and the most steps of the search; the others may take four times as many as it took, or so many.
@@ -34,6 +38,7 @@ _DIRECTIONS = 100
 _PROBES, _REACHED = 8, 0.5
 # In how many orders of its columns the change must give nothing.
 _ORDERS = 2
+_OTHERWISE = "In training mode it is given something else, what dropout leaves of inputs, say"
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +54,11 @@ class FirstLayer:
     name: str
     rank: int
     gated: bool
+
+    def tensors(self, states) -> list[tuple[torch.Tensor, ...]]:
+        """(W,) or (W, b) of each state, as they are stored."""
+        keys = (f"{self.name}.weight", f"{self.name}.bias")
+        return [tuple(state[key] for key in keys if key in state) for state in states]
 
     def check(self, said: str) -> Check:
         """The line of the audit on it, and what a search ``said``."""
@@ -115,13 +125,10 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         KeyboardInterrupt: Ctrl-C before the search was over.
     """
     if not pair.sees_inputs(first.name, training=True):
-        return "In training mode it is given something else, what dropout leaves of inputs, say, and is not read."
+        return f"{_OTHERWISE}, and is not read."
     if not first.gated:
         return "No ReLU takes its values as they are, so that they are not told apart here."
-    old, new = (
-        tuple(state[key].double() for key in (f"{first.name}.weight", f"{first.name}.bias") if key in state)
-        for state in states
-    )
+    old, new = (tuple(one.double() for one in state) for state in first.tensors(states))
     stored = max((state[f"{first.name}.weight"].dtype for state in states), key=lambda dtype: torch.finfo(dtype).eps)
     if torch.finfo(stored).eps > FULL:
         return f"In {str(stored).removeprefix('torch.')} its change has too few digits to tell them apart."
@@ -164,6 +171,49 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
     if not bool(held.any()):
         return made | parts_of(Verdict("close", summary, said))
     return made | parts_of(Verdict("recovered", summary, said, candidates[held]))
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """A layer's change, decay taken out, for :func:`~reconlaw.auditing.pool.identify`: its features are the inputs."""
+
+    change: torch.Tensor
+    bias: bool
+    scale: float = 1.0
+    moved: float = 0.0
+    positions: int = 1
+
+    @property
+    def features(self):
+        return self
+
+    @property
+    def p(self) -> int:
+        return self.change.shape[1]
+
+    def __call__(self, X: torch.Tensor) -> torch.Tensor:
+        return torch.cat([X, torch.ones_like(X[:, :1])], 1) if self.bias else X
+
+
+def ask_first_layer(first: FirstLayer, pair, states, n, pool, seed: int) -> Identified:
+    """Which candidates (X, names) of a pool the layer saw: all that it saw lies in the span of its change.
+
+    Whatever the activation, and whatever was trained above. Weight decay is taken out as for silent neurons.
+
+    Raises:
+        AuditError: the change fills its space, in training mode the layer saw something else, or the pool is too small.
+    """
+    if not pair.sees_inputs(first.name, training=True):
+        raise AuditError(f"{_OTHERWISE[0].lower()}{_OTHERWISE[1:]}")
+    old, new = first.tensors(states)
+    change, _ = without_decay(read_change(old, new, read_out=False))
+    rank, _ = read_rank(change, n)
+    if not rank:
+        raise AuditError("its change fills its space, so that every input lies in the span of it")
+    D, told = change.D, change.bias and bool(change.D[:, -1].any())
+    D = D if told or not change.bias else D[:, :-1]  # a bias that was not trained knows nothing of lengths
+    X, names = pool
+    return replace(identify(_Inputs(D, told), X, names, rank, seed), layer=first.name, lengths=told)
 
 
 def _reordered(old, new, kept, seed):

@@ -8,9 +8,10 @@ The JSON is one object. Keys that do not apply are null.
 ``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``, ``bias_mismatch``; ``training``,
 ``{dtype, foretold}``, the precision of training and the loss it foretells;
 ``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}`` with ``x`` the d
-numbers of the input as the model sees it; ``pool``, ``{rank, nulls, named, candidates}`` with ``named`` a list of names
-and ``candidates`` a list of ``{name, residual, p_value, named, alike}``; ``checks``, each ``{question, answer, kind}``;
-``settings``; ``interrupted``.
+numbers of the input as the model sees it; ``pool``, ``{rank, nulls, layer, named, candidates}`` with ``layer`` the
+first layer whose change they were asked of, or null for the head's, ``named`` a list of names and ``candidates`` a list
+of ``{name, residual, p_value, named, alike}``; ``checks``, each ``{question, answer, kind}``; ``settings``;
+``interrupted``.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def _number(value) -> float | None:
 
 def as_dict(made: Audit) -> dict:
     """The audit as JSON holds it; see the module for the schema."""
-    pool = None
+    pool: dict[str, object] | None = None
     if made.pool is not None:
         columns = (made.pool.names, made.pool.residuals, made.pool.p_values, made.pool.named, made.pool.alike)
         rows = [
@@ -50,7 +51,8 @@ def as_dict(made: Audit) -> dict:
             for name, l, p, t, a in zip(*columns, strict=True)
         ]
         named = [row["name"] for row in rows if row["named"]]
-        pool = {"rank": made.pool.rank, "nulls": made.pool.nulls, "named": named, "candidates": rows}
+        pool = {"rank": made.pool.rank, "nulls": made.pool.nulls, "layer": made.pool.layer}
+        pool |= {"named": named, "candidates": rows}
     findings = [
         {
             "recovered": one.recovered,

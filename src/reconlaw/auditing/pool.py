@@ -3,7 +3,7 @@ r"""Which of these candidates were trained on? One projection each, whatever p a
 The rows of θ lie in the span of the samples' features, and where θ has as many independent rows as there are samples
 they *are* that span. With Q (r × p) an orthonormal basis of it, a sample leaves ℓ(x) = ‖(I − QᵀQ)φ(x)‖²/‖φ(x)‖² = 0,
 and any other input leaves what it does not share with the samples. The count for it is p > r: no coordinate of x is
-unknown.
+unknown. Where the model's own first layer was trained, φ(x) = x for any activation above it, and (x, 1) with a bias.
 
 How small is small? *Wrong releases* answer it: spans of the same rank made from other members of the pool, with the
 same body. What candidates that made no part of such a span leave is what lookalikes leave, and a candidate's p-value is
@@ -15,6 +15,9 @@ Measured on GELU features of scikit-learn's digits, six samples, float32, pools 
 p = 8, 12, 16, 24 and 64 all members were named and nothing else, with 20 pools each; in pools without a member the rule
 alone passed somebody in about one of twenty, as it should, and none was named. At p = 64, of 60,000 candidates in 1,000
 pools without a member none was named.
+
+And on first layers that were trained with all above them (3 to 40 digits, ReLU and GELU, momentum, mini-batches, some
+decay): of 1,120 pools of 100 without a member none named anybody, and in 56 pools with all members those were named.
 
 The rule and its p-values are those of :mod:`reconlaw.auditing.nulls`, which says what they answer.
 """
@@ -40,6 +43,9 @@ _EXACT, _NOISES = 1e-4, 100.0
 # And it leaves less than this share of what one in a thousand lookalikes leaves.
 _BELOW, _RAREST = 0.01, 1e-3
 _BATCH = 256
+_HEADS = "span of the head's change"
+# What is asked where the first layer is.
+SEEN = "Which of the candidates did the first layer see?"
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +60,8 @@ class Identified:
         names: of the candidates.
         nulls: how many nulls the p-values rest on.
         rank: r, of the span.
+        layer: the first layer whose change spans it, φ(x) = x or (x, 1); None where it is the head's.
+        lengths: False where multiples of a sample lie in the span as well, for lack of a bias that was trained.
     """
 
     residuals: torch.Tensor
@@ -63,19 +71,32 @@ class Identified:
     names: tuple[str, ...]
     nulls: int
     rank: int
+    layer: str | None = None
+    lengths: bool = True
+
+    @property
+    def span(self) -> str:
+        """What it is that members lie in, in words."""
+        return f"span of the change of {self.layer!r}, the model's first layer," if self.layer else _HEADS
+
+    @property
+    def whose(self) -> str:
+        """What of an input is asked for, in words."""
+        return "numbers" if self.layer else "features"
 
 
 def _residuals(F, Q):
     """(m,): share of the rows of F (m, p) outside the span of Q (r, p)."""
-    rest = F - (F @ Q.T) @ Q
-    return rest.square().sum(1) / F.square().sum(1).clamp_min(torch.finfo(F.dtype).tiny)
+    rest, size = (F - (F @ Q.T) @ Q).square().sum(1), F.square().sum(1)
+    return torch.where(size > 0, rest / size.clamp_min(torch.finfo(F.dtype).tiny), 1.0)  # nothing is no sample
 
 
 def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identified:
     r"""Which rows of X were trained on.
 
     Args:
-        pair: the :class:`~reconlaw.auditing.change.HeadChange`.
+        pair: the :class:`~reconlaw.auditing.change.HeadChange`, or what of another layer has its ``change``,
+            ``features``, ``scale`` and ``moved``.
         X: (m, d) candidates as the model sees them.
         names: of the rows.
         n: number of samples; the rank of θ where None.
@@ -95,7 +116,7 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
     if pair.features.positions > 1:
         raise AuditError("candidates are asked of layers that see one column a sample; this one sees several positions")
     if pair.features.p <= r:
-        raise AuditError(f"the head's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
+        raise AuditError(f"the layer's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
     F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).cpu().double()
     residuals = _residuals(F, space.Q[:r].to(F))
     generator, nulls = seeded_generator("wrong releases", seed), []
@@ -122,13 +143,17 @@ def pool_check(found: Identified) -> Check:
     rest = found.residuals[~found.named]
     text = f"{many} of {len(found.residuals):,}" if many else f"None of {len(found.residuals):,} can be named"
     if many:
-        text += f", whose features lie in the span of θ to {as_power(float(found.residuals[found.named].max()))}"
+        within = "θ" if found.layer is None else f"the change of {found.layer!r}"
+        text += f", whose {found.whose} lie in the span of {within} to "
+        text += as_power(float(found.residuals[found.named].max()))
     text += f"; the next leaves {as_power(float(rest.min()))}." if len(rest) else "."
     if bool(found.alike.any()):
         which = ", ".join(name for name, like in zip(found.names, found.alike.tolist(), strict=True) if like)
         text += f" Like a sample, but not one to rounding: {which}."
+    if not found.lengths:
+        text += " No bias tells lengths, so that a multiple of a sample is named as well."
     return Check(
-        "Which of the candidates were trained on?",
+        "Which of the candidates were trained on?" if found.layer is None else SEEN,
         f"{text} p-values from {found.nulls:,} nulls in wrong releases; false discovery rate aimed at {FDR:g}.",
         "open" if many else "note",
     )
@@ -139,8 +164,8 @@ def pool_summary(found: Identified) -> str:
     which = [name for name, named in zip(found.names, found.named.tolist(), strict=True) if named]
     rest = found.residuals[~found.named]
     return (
-        f"{len(which)} of the {len(found.residuals):,} candidates were trained on: {', '.join(which)}. Their features "
-        f"lie in the span of the head's change to {as_power(float(found.residuals[found.named].max()))}"
+        f"{len(which)} of the {len(found.residuals):,} candidates were trained on: {', '.join(which)}. Their "
+        f"{found.whose} lie in the {found.span} to {as_power(float(found.residuals[found.named].max()))}"
         + (f"; the next candidate leaves {as_power(float(rest.min()))}" if len(rest) else "")
         + f". The largest p-value among them is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
         f"same rank made from other candidates, and the rule aims at a false discovery rate of {FDR:g}."
@@ -151,6 +176,7 @@ def nobody_named(found: Identified) -> str:
     """What is said before the verdict where none is named."""
     return (
         f"None of the {len(found.residuals):,} candidates given can be named: the nearest leaves "
-        f"{as_power(float(found.residuals.min()))} of its features outside the span of the head's change. Pass them as "
-        "the model sees them, because in another range or normalisation a sample's features lie outside, too."
+        f"{as_power(float(found.residuals.min()))} of its {found.whose} outside the {found.span.rstrip(',')}. Pass "
+        f"them as the model sees them, because in another range or normalisation a sample's {found.whose} lie outside, "
+        "too."
     )

@@ -320,7 +320,8 @@ def _pool(pool: Identified) -> str:
             f"<td>{as_power(float(pool.p_values[i]))}</td><td>{told}</td></tr>"
         )
     return (
-        "<p>The share of each candidate's features that lies outside the span of the head's change. p-values are the "
+        f"<p>The share of each candidate's {pool.whose} that lies outside the "
+        f"{html.escape(pool.span.rstrip(','))}. p-values are the "
         "share of candidates that leave no more outside of spans of the same rank made from others of the pool.</p>"
         "<table class='names'><thead><tr><th>Candidate</th><th>Outside the span</th><th>p-value</th><th></th></tr>"
         f"</thead><tbody>{''.join(rows)}</tbody></table>"
