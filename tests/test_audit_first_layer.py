@@ -161,6 +161,43 @@ def test_without_a_bias_multiples_of_samples_are_named_and_that_is_said():
     assert "a multiple of a sample is named as well" in answer(done, SEEN)
 
 
+def unnamed(activation=nn.ReLU, below=()):
+    """A Sequential, whose layers have numbers for names, before and after, and the inputs."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        above = (activation(), nn.Linear(WIDTH, 16), nn.ReLU(), nn.Linear(16, 4))
+        before, X = nn.Sequential(*below, nn.Linear(D, WIDTH), *above), torch.rand(N, D)
+        after = copy.deepcopy(before)
+        stepper = torch.optim.SGD(after.parameters(), lr=0.05, momentum=0.9)
+        for _ in range(60):
+            stepper.zero_grad()
+            functional.cross_entropy(after(X), torch.arange(N) % 4).backward()
+            stepper.step()
+    return before, after, X
+
+
+def test_of_layers_without_names_the_first_is_read():
+    before, after, X = unnamed(below=(nn.Flatten(),))
+    done = audit(before, after)
+    assert (done.verdict, done.first_layer, done.settings["head"]) == ("recovered", "1", "1")
+    assert float(off(done, X).max()) < 1e-3
+    said = answer(done, "Which layer was audited?")
+    assert "'1', the model's first" in said and "(1, 3, 5)" in said and "head='5' audits the last" in said
+
+
+@pytest.mark.parametrize(
+    "how", [{"activation": nn.GELU}, {"below": (nn.Linear(D, D), nn.ReLU())}], ids=["gelu", "deep"]
+)
+def test_of_layers_without_names_none_is_taken_where_the_first_is_not_read(how):
+    """Each is asked whether it sees inputs, whatever its width."""
+    before, after, _ = unnamed(**how)
+    if "below" in how:
+        after[0] = before[0]
+    names = "0, 2, 4" if "activation" in how else "2, 4, 6"
+    with pytest.raises(rl.AuditError, match=f"changed: {names}, and none .* head='{names[-1]}' .* layer='{names[0]}'"):
+        audit(before, after)
+
+
 def test_n_need_not_be_known_and_the_report_says_what_was_done(tmp_path):
     before, after, X = tuned(momentum=0.9)
     done = audit(before, after, None, report=tmp_path / "audit.html", json=tmp_path / "audit.json")

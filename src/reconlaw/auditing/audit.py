@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 
-from .._checks import check_count, check_positive, listed
+from .._checks import check_count, check_input_shape, check_positive, listed
 from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
@@ -47,7 +47,7 @@ from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
 from .first_layer import ask_first_layer, find_first_layer, read_first_layer
 from .given import candidates_from
-from .head import changed_tensors, chosen_layer, find_head, head_layer
+from .head import SeveralLayers, changed_tensors, chosen_layer, find_head, head_layer, linear_layers
 from .judgement import judge, not_determined
 from .outcome import Audit, Verdict, parts_of
 from .output import is_json, write_json
@@ -94,7 +94,8 @@ def audit(
             an index of shards, or a folder), a state dictionary, or a module.
         after: the one from after it; what it lacks, as a file of the head alone does, is taken to be as before.
         head: name of the fine-tuned ``torch.nn.Linear``; None for the linear layer that changed, or of several the
-            usual last one ("fc", "classifier", "head", …).
+            usual last one ("fc", "classifier", "head", …), or where none is called so the model's first layer, if that
+            changed and a ReLU takes its values.
         input_shape: of one input of the model, such as (3, 32, 32).
         n: number of samples it was fine-tuned on; None to have it estimated, where that works.
         module: the architecture, a ``torch.nn.Module``; not needed where ``before`` is one.
@@ -162,11 +163,15 @@ def audit(
             raise AuditError(f"layer={named!r} is not adapted; the adapters are of {some(adapted)}")
     states = matched_pair(old, new, module)
     changed = changed_tensors(*states)
+    undecided: SeveralLayers | None = None
     if layer is not None:
         chosen_layer(module, layer)
         head = layer
     else:
-        head = find_head(module, changed) if head is None else head
+        try:
+            head = find_head(module, changed) if head is None else head
+        except SeveralLayers as error:  # it is decided where one of them is the model's first layer
+            undecided, head = error, error.names[0]
         head_layer(module, head)
     if isinstance(report, str | os.PathLike):  # anything else is refused below
         if os.path.splitext(os.fsdecode(report))[1].lower() in (".json", ".sarif"):
@@ -179,11 +184,19 @@ def audit(
     }
     low_rank = adapted.get(head)
     factor = None if low_rank is None else low_rank.A
-    pair = HeadChange(*states, module, head, input_shape, norm, device, inputs, weight_decay, factor)
+
+    def pair_of(name):
+        return HeadChange(*states, module, name, input_shape, norm, device, inputs, weight_decay, factor)
+
+    if undecided is None:
+        pair = pair_of(head)
+    else:
+        pair = _first_layers_pair(undecided, module, states, math.prod(check_input_shape(input_shape)), pair_of)
+        head = pair.head
     features, picture = pair.features, _picture_shape(image_shape, pair)
     pool = None if candidates is None else candidates_from(candidates, input_shape, inputs)
     how = (n, spending, references, seed, progress, "inputs" if picture is None else "pictures")
-    asked = _Asked(pair, module, states, changed, pool, *how, low_rank=low_rank)
+    asked = _Asked(pair, module, states, changed, pool, *how, low_rank=low_rank, undecided=undecided)
     facts = {
         "d": features.d,
         "p": features.p,
@@ -222,6 +235,21 @@ def audit(
     return made
 
 
+def _first_layers_pair(undecided: SeveralLayers, module, states, d: int, pair_of) -> HeadChange:
+    """The pair of the one of several layers that is the model's first, and that a ReLU follows.
+
+    Raises:
+        SeveralLayers: none of them is.
+    """
+    for name in undecided.names:
+        if linear_layers(module)[name].in_features == d:
+            pair = pair_of(name)
+            first = find_first_layer(pair, module, states)
+            if first is not None and first.name == name and first.gated:
+                return pair
+    raise undecided
+
+
 def _picture_shape(image_shape, pair):
     """(H, W) or (H, W, 3) or (3, H, W) to draw an input by, or None."""
     shape = pair.input_shape
@@ -254,6 +282,7 @@ class _Asked:
     progress: bool
     what: str
     low_rank: LowRank | None = None
+    undecided: SeveralLayers | None = None
 
     def say(self, text: str) -> None:
         """Tell people at the keyboard what is being done."""
@@ -273,8 +302,11 @@ def _answer(asked: _Asked) -> dict:
         return {**parts_of(Verdict("unchanged", said)), "checks": (same,)}
     first, told, pool = find_first_layer(pair, asked.module, asked.states), None, None
     saw: tuple[Check, ...] = ()
+    if asked.undecided is not None:
+        saw = (_which_layer(pair.head, asked.undecided.names),)
     if first is not None:
-        pool, saw = _first_layers_pool(asked, first)
+        pool, told_of_pool = _first_layers_pool(asked, first)
+        saw += told_of_pool
         how = (asked.n, asked.spending, asked.seed, asked.what, asked.say)
         read = read_first_layer(first, pair, asked.states, *how)
         named = None if pool is None or asked.pool is None or not bool(pool.named.any()) else asked.pool[0][pool.named]
@@ -308,6 +340,15 @@ def _answer(asked: _Asked) -> dict:
     if pool is not None:
         said = _with_pool(said, pool)
     return {**parts_of(Verdict("inconclusive", said)), "pool": pool, "checks": tuple(checks)}
+
+
+def _which_layer(head: str, names: list[str]) -> Check:
+    """Which of several layers was audited, and what to pass for another."""
+    answer = (
+        f"{head!r}, the model's first. Several linear layers changed ({some(names)}), and none has a usual name; "
+        f"head={names[-1]!r} audits the last of them."
+    )
+    return Check("Which layer was audited?", answer)
 
 
 def _first_layers_pool(asked: _Asked, first):

@@ -92,6 +92,18 @@ def changed_tensors(before: dict, after: dict) -> dict[str, float]:
     return found
 
 
+class SeveralLayers(AuditError):
+    """Several linear layers changed, ``names`` in the order of the modules, and which to audit is not told."""
+
+    def __init__(self, names: list[str]):
+        self.names = names
+        super().__init__(
+            f"several linear layers changed: {', '.join(names)}, and none has a usual name ({', '.join(_USUAL)}). Pass "
+            f"head={names[-1]!r} to audit the last of them, or layer={names[0]!r} for the first, whose inputs did not "
+            "move if nothing below it was trained"
+        )
+
+
 def find_head(module: nn.Module, changed) -> str:
     """The trained linear layer to audit: the only one that changed, of several the usual last one, of none the last.
 
@@ -100,7 +112,8 @@ def find_head(module: nn.Module, changed) -> str:
         changed: names of the tensors that changed.
 
     Raises:
-        AuditError: other tensors changed and no linear layer, or several did and none has a usual name.
+        SeveralLayers: several linear layers changed, and none has a usual name.
+        AuditError: other tensors changed and no linear layer.
     """
     if not linear_layers(module):
         raise AuditError("the model has no torch.nn.Linear, and only such a layer can be audited")
@@ -113,7 +126,7 @@ def find_head(module: nn.Module, changed) -> str:
         if len(fitting) == 1:
             return fitting[0]
     if moved:
-        raise AuditError(f"several linear layers changed: {some(moved)}; pass head=, the name of the one to audit")
+        raise SeveralLayers(moved)
     if changed:
         others = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
         others = [name for name in others if f"{name}.weight" in changed]
