@@ -33,6 +33,20 @@ def along_the_inputs(body, X, delta):
     return torch.autograd.grad(pulled, X, delta)[0]
 
 
+def differences(body, X, delta, step=1e-6, both=True):
+    back = X - step * delta if both else X
+    return (body(X + step * delta) - body(back)) / ((1 + both) * step)
+
+
+def by_jvp(body, X, delta):
+    return torch.func.jvp(body, (X,), (delta,))[1]
+
+
+def by_rows(body, X, delta):
+    J = torch.stack([torch.autograd.functional.jacobian(body, x) for x in X])
+    return torch.einsum("npd,nd->np", J, delta)
+
+
 def off(T, Phi):
     return T - torch.linalg.lstsq(Phi.T, T.T).solution.T @ Phi
 
@@ -58,6 +72,7 @@ def with_radial_columns(J, X, a, Phi):
 
 
 RIGHT = [(WIDTH, width), (TANGENTS, tangents), (CORRECTED, corrected), (WEAKEST, weakest)]
+RIGHT += [(TANGENTS, by_jvp), (TANGENTS, by_rows)]
 WRONG = [
     (WIDTH, lambda *case: width(*case, padding=0), "forget the padding"),
     (WIDTH, lambda *case: width(*case, padding=1), "on each of two sides"),
@@ -79,6 +94,10 @@ WRONG = [
     (TANGENTS, lambda body, X, delta: first_pass(body, X), "first backward pass"),
     (TANGENTS, along_the_inputs, "along c, not along X"),
     (TANGENTS, lambda *case: -tangents(*case), "sign"),
+    (TANGENTS, differences, "finite differences"),
+    (TANGENTS, lambda *case: differences(*case, step=1e-4), "finite differences"),
+    (TANGENTS, lambda *case: differences(*case, step=1e-8, both=False), "finite differences"),
+    (TANGENTS, lambda *case: 1.001 * tangents(*case), "off by"),
     (TANGENTS, lambda *case: None, "None"),
     (CORRECTED, lambda t, s, Phi: t - (s - off(s[None], Phi)[0]), r"\*off\* the span"),
     (CORRECTED, lambda t, s, Phi: t - s, "only the part off"),

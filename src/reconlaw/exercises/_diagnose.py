@@ -122,6 +122,14 @@ def _tensor(value) -> torch.Tensor:
     return torch.as_tensor(value).detach().cpu().double()
 
 
+def close(left, right, tolerance: float) -> bool:
+    """Whether two answers agree to ``tolerance``, as in `diagnose`. What is no tensor or number agrees with nothing."""
+    try:
+        return _equal(_tensor(left), _tensor(right), tolerance)
+    except (TypeError, ValueError, RuntimeError):
+        return False
+
+
 def _equal(left: torch.Tensor, right: torch.Tensor, tolerance: float) -> bool:
     if left.shape != right.shape or not bool(torch.isfinite(left).all()):
         return False
