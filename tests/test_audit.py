@@ -800,6 +800,35 @@ def test_a_pool_without_members_names_nothing():
         assert done.checks and any("None of" in check.answer for check in done.checks)
 
 
+@pytest.mark.parametrize("how", ["all twice", "blank ones", "n too small"])
+def test_copies_in_a_pool_and_an_n_below_the_rank_hide_no_member(how):
+    before, after, module = head_of_many_outputs(40)
+    X, members = known_pool()
+    given, at = {"all twice": torch.cat([X, X]), "blank ones": torch.cat([X, torch.zeros(20, 64)])}.get(how, X), []
+    for start in range(members.start, len(given) if how == "all twice" else len(X), len(X)):
+        at += range(start, start + N)
+    done = run(before, after, module=module, candidates=given, n=N - (how == "n too small"))
+    assert done.verdict == "recovered" and done.pool.named.nonzero()[:, 0].tolist() == at
+
+
+def test_copies_alone_are_no_pool():
+    before, after, module = head_of_many_outputs(40)
+    with pytest.raises(rl.AuditError, match="copies of a few inputs"):
+        run(before, after, module=module, candidates=torch.zeros(20, 64))
+
+
+def test_a_pool_says_where_samples_do_not_lie_in_the_span_and_what_is_near_them():
+    before, after, module = head_of_many_outputs(40)
+    X, members = known_pool()
+    noise = torch.randn(X.shape, generator=torch.Generator().manual_seed(0), dtype=X.dtype)
+    near = torch.where(torch.arange(len(X))[:, None] == members.start, X + 0.05 * noise, X + 2 * noise)
+    done = run(before, after, module=module, candidates=near)
+    assert done.verdict == "not determined" and not done.pool.named.any() and done.pool.alike[members.start]
+    assert f"Like a sample, but not one to rounding: number {members.start}." in done.summary
+    done = run(before, after, module=module, candidates=X[members.stop :], n=N + 2)
+    assert f"{N + 2} samples that need more do not lie in it" in done.summary
+
+
 def test_a_pool_in_another_range_is_told_in_the_summary():
     before, after, module = head_of_many_outputs(40)
     X, _ = known_pool()

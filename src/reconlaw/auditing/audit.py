@@ -48,7 +48,7 @@ from .examination import AFTER, estimate, examine, needed
 from .first_layer import ask_first_layer, find_first_layer, read_first_layer
 from .given import candidates_from
 from .head import SeveralLayers, changed_tensors, chosen_layer, find_head, head_layer, linear_layers
-from .judgement import judge, not_determined
+from .judgement import judge, not_determined, unexplained_rank
 from .outcome import Audit, Verdict, parts_of
 from .output import is_json, write_json
 from .pool import SEEN, identify, nobody_named, pool_check, pool_summary
@@ -374,7 +374,8 @@ def _searched(asked: _Asked, checks) -> dict:
         return _attacked(asked, checks)
     asked.say("candidates: which of them lie in the span of the head's change?")
     X, names = asked.pool
-    found = identify(asked.pair, X, names, asked.n, asked.seed)
+    few = asked.n is not None and not asked.pair.moved and unexplained_rank(asked.pair, asked.n)
+    found = identify(asked.pair, X, names, None if few else asked.n, asked.seed)
     made = {"pool": found, "checks": (*checks, pool_check(found))}
     if not bool(found.named.any()):
         answer = _attacked(asked, made["checks"])

@@ -10,6 +10,7 @@ same body. What candidates that made no part of such a span leave is what lookal
 the share of them that leave no more. The false discovery rate over the pool is held by Benjamini and Hochberg's rule.
 A candidate is *named* where it passes that rule and leaves no more than the rounding of θ explains. One that passes the
 rule alone is called like a sample: candidates of one release depend on one another, and the rule alone is not enough.
+Copies of one input in a pool, blank pictures for example, are one input: no copy of a member is a null.
 
 Measured on GELU features of scikit-learn's digits, six samples, float32, pools of 60 (``benchmarks/nulls.py``): at
 p = 8, 12, 16, 24 and 64 all members were named and nothing else, with 20 pools each; in pools without a member the rule
@@ -24,8 +25,7 @@ The rule and its p-values are those of :mod:`reconlaw.auditing.nulls`, which say
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -42,6 +42,8 @@ _NULLS, _LEAST = 2 * LEAST, 20
 _EXACT, _NOISES = 1e-4, 100.0
 # And it leaves less than this share of what one in a thousand lookalikes leaves.
 _BELOW, _RAREST = 0.01, 1e-3
+# Candidates that differ by no more than this share of their length are copies of one another.
+_COPY = 1e-6
 _BATCH = 256
 _HEADS = "span of the head's change"
 # What is asked where the first layer is.
@@ -62,6 +64,8 @@ class Identified:
         rank: r, of the span.
         layer: the first layer whose change spans it, φ(x) = x or (x, 1); None where it is the head's.
         lengths: False where multiples of a sample lie in the span as well, for lack of a bias that was trained.
+        samples: how many inputs a wrong release was made of; more than r where n is.
+        rounding: the residual that rounding explains; a named candidate that leaves more may be near a sample.
     """
 
     residuals: torch.Tensor
@@ -73,6 +77,8 @@ class Identified:
     rank: int
     layer: str | None = None
     lengths: bool = True
+    samples: int = 0
+    rounding: float = 1.0
 
     @property
     def span(self) -> str:
@@ -119,22 +125,28 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
         raise AuditError(f"the layer's change has rank {r}, and its input p = {pair.features.p}: it spans everything")
     F = torch.cat([pair.features(part / pair.scale) for part in X.split(_BATCH)]).cpu().double()
     residuals = _residuals(F, space.Q[:r].to(F))
-    generator, nulls = seeded_generator("wrong releases", seed), []
-    for _ in range(max(_LEAST, math.ceil(_NULLS * m / (m - samples)))):
+    generator = seeded_generator("wrong releases", seed)
+    nulls: list[torch.Tensor] = []
+    X, longest = X.cpu().double(), _COPY * X.cpu().double().norm(dim=1, keepdim=True)
+    while len(nulls) < _LEAST or sum(len(one) for one in nulls) < _NULLS * m:
         members = torch.randperm(m, generator=generator, device="cpu")[:samples]
         mix = torch.randn(r, samples, generator=generator, dtype=torch.float64, device="cpu")
         wrong = svd(F[members] if r == samples else mix @ F[members])[2][:r]
-        others = torch.ones(m, dtype=torch.bool, device="cpu")
+        others = (torch.cdist(X, X[members]) > longest).all(1)  # a copy of a member is no lookalike
         others[members] = False
+        if not bool(others.any()):
+            raise AuditError("candidates holds copies of a few inputs; p-values need others of the same kind")
         nulls.append(_residuals(F[others], wrong))
     null = torch.cat(nulls)
     chances = p_values(residuals, null)
     found = benjamini_hochberg(chances)
     noise = (space.floor / float(space.s[r - 1])) ** 2
-    exact = residuals <= max(_EXACT, _NOISES * noise, pair.moved**2)
+    rounding = _NOISES * noise
+    exact = residuals <= max(_EXACT, rounding, pair.moved**2)
     # Where p is hardly above r, lookalikes too may leave next to nothing: a sample leaves far less than they do.
     exact &= residuals < _BELOW * float(null.quantile(_RAREST))
-    return Identified(residuals, chances, found & exact, found & ~exact, tuple(names), len(null), r)
+    made = Identified(residuals, chances, found & exact, found & ~exact, tuple(names), len(null), r)
+    return replace(made, samples=samples, rounding=rounding)
 
 
 def pool_check(found: Identified) -> Check:
@@ -147,9 +159,7 @@ def pool_check(found: Identified) -> Check:
         text += f", whose {found.whose} lie in the span of {within} to "
         text += as_power(float(found.residuals[found.named].max()))
     text += f"; the next leaves {as_power(float(rest.min()))}." if len(rest) else "."
-    if bool(found.alike.any()):
-        which = ", ".join(name for name, like in zip(found.names, found.alike.tolist(), strict=True) if like)
-        text += f" Like a sample, but not one to rounding: {which}."
+    text += _alike(found)
     if not found.lengths:
         text += " No bias tells lengths, so that a multiple of a sample is named as well."
     return Check(
@@ -159,12 +169,19 @@ def pool_check(found: Identified) -> Check:
     )
 
 
+def _alike(found: Identified) -> str:
+    which = ", ".join(name for name, like in zip(found.names, found.alike.tolist(), strict=True) if like)
+    return f" Like a sample, but not one to rounding: {which}." if which else ""
+
+
 def pool_summary(found: Identified) -> str:
     """The verdict in words, where some are named."""
     which = [name for name, named in zip(found.names, found.named.tolist(), strict=True) if named]
     rest = found.residuals[~found.named]
+    near = bool((found.residuals[found.named] > found.rounding).any())
+    doubt = f", or inputs whose {found.whose} are as near to theirs as is said here" if near else ""
     return (
-        f"{len(which)} of the {len(found.residuals):,} candidates were trained on: {', '.join(which)}. Their "
+        f"{len(which)} of the {len(found.residuals):,} candidates were trained on{doubt}: {', '.join(which)}. Their "
         f"{found.whose} lie in the {found.span} to {as_power(float(found.residuals[found.named].max()))}"
         + (f"; the next candidate leaves {as_power(float(rest.min()))}" if len(rest) else "")
         + f". The largest p-value among them is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
@@ -174,9 +191,18 @@ def pool_summary(found: Identified) -> str:
 
 def nobody_named(found: Identified) -> str:
     """What is said before the verdict where none is named."""
+    if found.samples > found.rank:
+        why = (
+            f"That span has {found.rank} dimensions, and {found.samples} samples that need more do not lie in it, so "
+            "that this does not say that none was trained on."
+        )
+    else:
+        why = (
+            f"Pass them as the model sees them, because in another range or normalisation a sample's {found.whose} lie "
+            "outside, too."
+        )
     return (
         f"None of the {len(found.residuals):,} candidates given can be named: the nearest leaves "
-        f"{as_power(float(found.residuals.min()))} of its {found.whose} outside the {found.span.rstrip(',')}. Pass "
-        f"them as the model sees them, because in another range or normalisation a sample's {found.whose} lie outside, "
-        "too."
+        f"{as_power(float(found.residuals.min()))} of its {found.whose} outside the {found.span.rstrip(',')}."
+        f"{_alike(found)} {why}"
     )
