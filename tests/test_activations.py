@@ -200,11 +200,18 @@ def test_written_pairs_are_the_values_at_both_signs_bit_for_bit(name, dtype):
     alone = torch.empty_like(z)
     phi.write(z, alone)
     assert torch.equal(alone, phi(z))
-    if name == "relu":  # z may be where φ(−z) goes, and comes back of the two bit for bit
+    assert phi.tell == (name in ("relu", "relu+tanh"))
+    if phi.tell:  # z may be where φ(−z) goes, and φ' comes back of the two; of ReLU z does as well, bit for bit
         pair[7:] = z
-        phi.write(pair[7:], pair[:7], pair[7:])
+        phi.write(pair[7:], pair[:7], pair[7:], torch.empty_like(z))
         assert torch.equal(pair[:7], phi(z)) and torch.equal(pair[7:], phi(-z))
-        assert torch.equal(pair[:7] - pair[7:], z)
+        assert name != "relu" or torch.equal(pair[:7] - pair[7:], z)
+        slopes, a, b = phi.told(pair[:7], pair[7:]), torch.rand(7, 1, dtype=dtype), torch.rand(7, 1, dtype=dtype)
+        for slope, at in zip(slopes, (z, -z), strict=True):
+            torch.testing.assert_close(slope, phi.derivative(at), rtol=0, atol=2 * torch.finfo(dtype).eps)
+        out, expected = torch.empty_like(z), a * phi.derivative(z) - b * phi.derivative(-z)
+        phi.write_slopes(pair[:7], pair[7:], a, b, out, torch.empty_like(z))
+        torch.testing.assert_close(out, expected, rtol=0, atol=8 * torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("activation", [*rl.ACTIVATIONS, lambda z: z**3 - torch.sin(z) + z**2])

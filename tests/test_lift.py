@@ -153,10 +153,15 @@ def test_nothing_of_the_size_of_V_is_made(monkeypatch, K, V_dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_lifted_relus_slopes_by_the_signs_of_its_columns_are_those_of_its_derivative(blocks, dtype):
-    features = rl.RandomFeatures(6, 1300, "relu", seed=0, dtype=dtype, device="cpu")
+@pytest.mark.parametrize("name", ["relu", "relu+tanh"])
+def test_slopes_that_the_columns_tell_are_those_of_the_derivative(blocks, name, dtype):
+    features = rl.RandomFeatures(6, 1300, name, seed=0, dtype=dtype, device="cpu")
     U, alpha = normal(4, 6, seed=1).to(dtype), normal(8, 1, seed=2).to(dtype)
     U[2] = 0  # no neuron takes a side
-    made = features.lift(U, True)
+    made, Z = features.lift(U, True), U @ features.V.T
     made.linearise(alpha)
-    assert torch.equal(made._S, made._slopes(U @ features.V.T, alpha)) and not made._S[2].any()
+    assert made._tell and made._Z is None
+    expected = alpha[:4] * features.activation.derivative(Z) - alpha[4:] * features.activation.derivative(-Z)
+    off = 0.0 if name == "relu" else 4 * torch.finfo(dtype).eps * float(alpha.abs().max())
+    torch.testing.assert_close(made._S, expected, rtol=0, atol=off)
+    assert name != "relu" or not made._S[2].any()

@@ -55,14 +55,24 @@ class Activation:
         """Whether this is the activation of its name: a function of one's own may be called "relu" as well."""
         return BUILT_IN.get(self.name) == (self.f, self.derivative)
 
-    def write(self, z: torch.Tensor, plus: torch.Tensor, minus: torch.Tensor | None = None) -> None:
-        """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given; of ReLU z may be ``minus`` itself."""
+    def write(
+        self,
+        z: torch.Tensor,
+        plus: torch.Tensor,
+        minus: torch.Tensor | None = None,
+        scratch: torch.Tensor | None = None,
+    ) -> None:
+        """Write φ(z) to ``plus``, and φ(−z) to ``minus`` where given, which z may be where these :attr:`tell` φ'.
+
+        ``scratch``, of the shape of z, is written to in the place of new memory.
+        """
         if self.f in (F.relu, relu_and_tanh):  # without temporaries: z⁻ = z⁺ − z, exactly
+            # It is odd, and costs more than the product with V.
+            tanh = torch.tanh(z, out=scratch) if self.f is relu_and_tanh else None
             torch.clamp_min(z, 0, out=plus)
             if minus is not None:
                 torch.sub(plus, z, out=minus)
-            if self.f is relu_and_tanh:  # which is odd, and costs more than the product with V
-                tanh = torch.tanh(z)
+            if tanh is not None:
                 plus.add_(tanh)
                 if minus is not None:
                     minus.sub_(tanh)
@@ -70,6 +80,37 @@ class Activation:
         plus.copy_(self.f(z))
         if minus is not None:
             minus.copy_(self.f(-z))
+
+    @property
+    def tell(self) -> bool:
+        """Whether φ(z) and φ(−z) tell φ'(z) and φ'(−z): of ReLU by their signs, and less of them gives tanh |z|."""
+        return self.f in (F.relu, relu_and_tanh) and self.built_in
+
+    def told(self, plus: torch.Tensor, minus: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """φ'(z) and φ'(−z), new tensors, of φ(z) and φ(−z), where these :attr:`tell` them."""
+        if self.f is F.relu:
+            return plus.sign(), minus.sign()
+        sech2 = torch.minimum(plus, minus).square_().neg_().add_(1)  # min(φ(z), φ(−z)) = −tanh |z|, exactly
+        return plus.clamp_min(0).sign_().add_(sech2), minus.clamp_min(0).sign_().add_(sech2)
+
+    def write_slopes(
+        self,
+        plus: torch.Tensor,
+        minus: torch.Tensor,
+        a: torch.Tensor,
+        b: torch.Tensor,
+        out: torch.Tensor,
+        scratch: torch.Tensor,
+    ) -> None:
+        """Write a φ'(z) − b φ'(−z) to ``out``, as :meth:`told` and without temporaries; ``scratch`` is written to."""
+        if self.f is F.relu:
+            torch.sign(plus, out=out).mul_(a)
+            torch.sign(minus, out=scratch)
+        else:
+            torch.minimum(plus, minus, out=out).square_().sub_(1).mul_(b - a)
+            out.addcmul_(torch.clamp_min(plus, 0, out=scratch).sign_(), a)
+            torch.clamp_min(minus, 0, out=scratch).sign_()
+        out.addcmul_(scratch, b, value=-1)
 
     def even(self, z: torch.Tensor) -> torch.Tensor:
         """φ_e(z) = (φ(z) + φ(−z))/2, a new tensor."""

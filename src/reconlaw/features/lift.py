@@ -18,6 +18,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from .built_in import relu_and_tanh
 from .memory import empty
 from .passes import count_passes
 from .threads import shared
@@ -89,9 +90,9 @@ class Lift(ABC):
 class RandomFeaturesLift(Lift):
     """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
 
-    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations, but for
-    lifted ReLU, whose B tells them), a block to write to, and never a p × d array beside V; V is read in blocks, cast
-    to ``dtype`` as it is read.
+    Holds B (2n × p) and one n × p array (K = 1: S_i = α⁺_i φ'(Vu_i) − α⁻_i φ'(−Vu_i); else the pre-activations, unless
+    φ is one whose B tells φ'), a block to write to, and never a p × d array beside V; V is read in blocks, cast to
+    ``dtype`` as it is read.
 
     Args:
         features: the feature map.
@@ -110,13 +111,15 @@ class RandomFeaturesLift(Lift):
         self._rows = [slice(start, min(start + block, self.p)) for start in range(0, self.p, block)]
         self.columns = empty((2 if lifted else 1) * self.n, self.p, dtype, U.device)
         phi = features.activation
-        self._Z = None if lifted and phi.f is F.relu else self._empty(self.p)
+        # Whether the columns tell φ': then z need not be kept.
+        self._tell = lifted and phi.tell and self._derivative is phi.derivative
+        self._Z = None if self._tell or lifted and phi.f is F.relu else self._empty(self.p)
         self._S = self._scratch = None
         count_passes(self.n)
         for rows in self._rows:
             minus = self.columns[self.n :, rows] if lifted else None
             Z = self._times_V(U, rows, out=minus if self._Z is None else self._Z[:, rows])
-            phi.write(Z, self.columns[: self.n, rows], minus)
+            phi.write(Z, self.columns[: self.n, rows], minus, self._block_of(rows) if phi.f is relu_and_tanh else None)
 
     def _empty(self, width):
         return empty(self.n, width, self.dtype, self.U.device)
@@ -143,26 +146,16 @@ class RandomFeaturesLift(Lift):
                 self._S = self._empty(self.p) if self._Z is None else self._Z
             count_passes(self.n if again else 0)
             for rows in self._rows:
-                if self._signs:
-                    self._write_slopes(rows)
+                if self._tell:
+                    n, made, scratch = self.n, self.columns[:, rows], self._block_of(rows)
+                    write = self.features.activation.write_slopes
+                    write(made[:n], made[n:], alpha[:n], alpha[n:], self._S[:, rows], scratch)
                 else:
                     Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
-                    self._S[:, rows] = self._slopes(Z, alpha)
-
-    @property
-    def _signs(self):
-        """Whether the columns tell φ' by their signs alone: lifted ReLU, with its own slope."""
-        return self._Z is None and self._derivative is self.features.activation.derivative
-
-    def _write_slopes(self, rows):
-        """S on a block, of lifted ReLU, without a temporary: φ'(z) = sign φ(z)."""
-        S, minus = self._S[:, rows], self._block_of(rows)
-        torch.sign(self.columns[: self.n, rows], out=S).mul_(self.alpha[: self.n])
-        torch.sign(self.columns[self.n :, rows], out=minus)
-        S.addcmul_(minus, self.alpha[self.n :], value=-1)
+                    self._S[:, rows] = self._combined(self._slopes(Z), alpha)
 
     def _pre_activations(self, rows):
-        if self._Z is None:  # z = max(z, 0) − max(−z, 0), exactly
+        if self._Z is None:  # of lifted ReLU, z = max(z, 0) − max(−z, 0), exactly
             return self.columns[: self.n, rows] - self.columns[self.n :, rows]
         return self._Z[:, rows]
 
@@ -172,18 +165,28 @@ class RandomFeaturesLift(Lift):
             self._scratch = self._empty(self._rows[0].stop)
         return self._scratch[:, : rows.stop - rows.start]
 
-    def _slopes(self, Z, weights):
+    def _slopes(self, Z):
+        """φ'(Z), and φ'(−Z) where lifted."""
+        return (self._derivative(Z), self._derivative(-Z)) if self.lifted else (self._derivative(Z),)
+
+    def _slopes_of(self, rows):
+        """:meth:`_slopes` on a block."""
+        if self._tell:
+            return self.features.activation.told(self.columns[: self.n, rows], self.columns[self.n :, rows])
+        return self._slopes(self._pre_activations(rows))
+
+    def _combined(self, slopes, weights):
         """weights⁺ φ'(Z) − weights⁻ φ'(−Z): S for weights = α (2n, 1), Σ_k S^k ∘ R_k for weights = αR (2n, block)."""
-        out = weights[: self.n] * self._derivative(Z)
+        out = weights[: self.n] * slopes[0]
         if self.lifted:
-            out -= weights[self.n :] * self._derivative(-Z)
+            out -= weights[self.n :] * slopes[1]
         return out
 
     def _cotangents(self, rows, R):
         """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
         if self._S is not None:
             return torch.mul(self._S[:, rows], R, out=self._block_of(rows))
-        return self._slopes(self._pre_activations(rows), self.alpha @ R)
+        return self._combined(self._slopes_of(rows), self.alpha @ R)
 
     def jvp(self, delta):
         count_passes(self.n)
@@ -193,10 +196,10 @@ class RandomFeaturesLift(Lift):
             if self._S is not None:
                 torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
             else:
-                derivative, Z = self._derivative, self._pre_activations(rows)
-                out[:, rows] = self.alpha[: self.n].T @ (derivative(Z) * T)
+                slopes = self._slopes_of(rows)
+                out[:, rows] = self.alpha[: self.n].T @ (slopes[0] * T)
                 if self.lifted:
-                    out[:, rows] -= self.alpha[self.n :].T @ (derivative(-Z) * T)
+                    out[:, rows] -= self.alpha[self.n :].T @ (slopes[1] * T)
         return out
 
     def vjp(self, R):
@@ -216,10 +219,10 @@ class RandomFeaturesLift(Lift):
         """
         if self._S is not None:
             return self._S @ self._S.T / self.features.d
-        derivative, total = self._derivative, self.alpha.new_zeros(())
+        total = self.alpha.new_zeros(())
         for rows in self._rows:
-            Z = self._pre_activations(rows)
-            D = torch.cat([derivative(Z), -derivative(-Z)]) if self.lifted else derivative(Z)
+            slopes = self._slopes_of(rows)
+            D = torch.cat([slopes[0], -slopes[1]]) if self.lifted else slopes[0]
             weighted = D @ D.T * (self.alpha @ self.alpha.T)
             total = total + weighted
         if self.lifted:
