@@ -290,6 +290,43 @@ def test_inputs_that_cannot_be_looked_for_are_named(kind, said):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm, nn.utils.parametrizations.weight_norm])
+def test_a_head_whose_weight_is_computed_is_refused(norm):
+    model, tuned = Net(), Net()
+    for one in (model, tuned):
+        norm(one.fc)
+        one(torch.randn(2, 4))
+    with pytest.raises(rl.AuditError, match="the weight of 'fc' is computed from .*weight"):
+        rl.audit(model, tuned.state_dict(), head="fc", input_shape=4, report=None)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_and_pickled_modules_say_what_to_pass(model, tmp_path):
+    scripted = torch.jit.trace(model, torch.randn(2, 4))
+    with pytest.raises(rl.AuditError, match="module is scripted.*pass the module it was made from"):
+        rl.audit(model.state_dict(), after_of(model), module=scripted, input_shape=4, report=None)
+    torch.save(model, tmp_path / "whole.pt")
+    with pytest.raises(rl.AuditError, match=r"a whole module, it seems. Save model.state_dict\(\)"):
+        read_state(tmp_path / "whole.pt", "before")
+
+
+def test_an_averaged_model_is_the_model():
+    model = Net()
+    averaged = torch.optim.swa_utils.AveragedModel(model).state_dict()
+    assert "n_averaged" in averaged
+    before, after = matched_pair(model.state_dict(), averaged, model)
+    agree(before, after)
+
+
+def test_a_convolution_that_changed_is_pointed_at_where_the_head_that_was_named_did_not():
+    model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.GELU(), nn.Flatten(), nn.Linear(8, 3))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    model[0].weight.data += 0.1
+    done = rl.audit(before, model, head="3", input_shape=(1, 4, 4), report=None)
+    assert done.verdict == "inconclusive" and "layer='0' audits it" in done.summary
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.parametrize("norm", [nn.utils.weight_norm, nn.utils.spectral_norm])
 def test_old_norms_of_weights_after_a_forward_pass(norm):
     model = Net()

@@ -123,8 +123,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--norm",
         type=_positive(float),
-        help="Euclidean norm of an input as the model sees it (default: the root of its dimension); it matters if the "
-        "model has biases",
+        help="Euclidean norm of an input as the model sees it, where all have one and it is known (default: none is "
+        "assumed); it matters if the model has biases",
     )
     made.add_argument(
         "--inputs",

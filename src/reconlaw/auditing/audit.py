@@ -148,6 +148,8 @@ def audit(
         module = next((one for one in (before, after) if isinstance(one, torch.nn.Module)), None)
     if not isinstance(module, torch.nn.Module):
         raise AuditError("a state_dict holds no architecture: pass module=, a torch.nn.Module that the keys belong to")
+    if isinstance(module, torch.jit.ScriptModule):
+        raise AuditError("module is scripted, and its layers cannot be observed: pass the module it was made from")
     if input_shape is None:
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
     if head is not None and layer is not None:

@@ -23,6 +23,8 @@ MEAN = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "pa
 # Words that wrappers put into keys, and names under which trainers hold the whole model.
 _WRAPPERS = ("module", "_orig_mod", "_module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "modules_to_save")
 _HOLDERS = ("base_model", "model", "net", "network")
+# What torch.optim.swa_utils.AveragedModel counts beside the model.
+_COUNT = "n_averaged"
 _SHOWN = 12
 
 
@@ -94,6 +96,11 @@ def _content(source: Source, name: str) -> Mapping:
         content = load_tensors(Path(source).expanduser(), name)
     else:
         raise AuditError(f"{name} is a {type(source).__name__}; pass a path, a state_dict or a torch.nn.Module")
+    if isinstance(content, Unread):
+        raise AuditError(
+            f"{name} holds an object that is not built, because that could run code: a whole module, it seems. Save "
+            "model.state_dict() in its place"
+        )
     if not isinstance(content, Mapping):
         raise AuditError(f"{name} holds a {type(content).__name__}; expected a state_dict, names with tensors")
     return content
@@ -162,6 +169,8 @@ def fit_to(state: dict, module: nn.Module, name: str) -> dict[str, torch.Tensor]
     fitted: dict[str, torch.Tensor] = {}
     for key, value in state.items():
         plain = _plain(key, own)
+        if plain is None and key == _COUNT:
+            continue
         target = key if plain is None else own[plain]
         if target in fitted and not torch.equal(fitted[target], value):
             raise AuditError(f"{name} has two values for {target!r}: it seems to hold two copies of the model")

@@ -45,7 +45,17 @@ def elsewhere(pair, module, changed) -> str:
     )
     if layers:
         return f"{text} Linear layers that changed: {some(layers)}; pass one of them as head=."
-    return f"{text} No other linear layer changed; the audit attacks only those."
+    return text + (_lowest(pair, module, changed) or " The audit attacks linear layers and convolutions, and none did.")
+
+
+def _lowest(pair, module, changed) -> str:
+    layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
+    layers = [name for name in layers if f"{name}.weight" in changed]
+    if not layers:
+        return ""
+    return (
+        f" The lowest layer that changed is {layers[0]!r}, and what it saw never moved: layer={layers[0]!r} audits it."
+    )
 
 
 def too_far(pair, module, changed, first: Check | None) -> str:
@@ -55,14 +65,7 @@ def too_far(pair, module, changed, first: Check | None) -> str:
         f"nearly the same throughout, so it was not run. What changed: {_listed(changed)}. These layers may hold "
         "training data themselves; this is no proof of safety."
     )
-    layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
-    layers = [name for name in layers if f"{name}.weight" in changed]
-    lowest = (
-        f" The lowest layer that changed is {layers[0]!r}, and what it saw never moved: layer={layers[0]!r} audits it."
-        if layers
-        else ""
-    )
-    return text + (f" First layer: {first.answer}" if first else lowest)
+    return text + (f" First layer: {first.answer}" if first else _lowest(pair, module, changed))
 
 
 def check_body(pair, changed, first: Check | None) -> list[Check]:

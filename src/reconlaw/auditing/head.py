@@ -39,12 +39,19 @@ def chosen_layer(module: nn.Module, name: str) -> nn.Module:
     """The linear or convolutional layer of that name.
 
     Raises:
-        AuditError: no such layer, or one of another kind.
+        AuditError: no such layer, one of another kind, or one whose weight is computed from other tensors.
     """
     try:
-        return layer_of(module, name)
+        layer = layer_of(module, name)
     except LayerError as error:
         raise AuditError(str(error)) from error
+    stored = [key.removeprefix(f"{name}.") for key in module.state_dict() if key.startswith(f"{name}.")]
+    if "weight" not in stored:
+        raise AuditError(
+            f"the weight of {name!r} is computed from {some(stored)}, as weight_norm and spectral_norm do it. Its "
+            "change does not lie in the span of what it saw, so it is not supported; below an audited layer they are"
+        )
+    return layer
 
 
 def import_module(address: str) -> nn.Module:
