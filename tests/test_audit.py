@@ -258,6 +258,9 @@ def test_each_thing_that_speaks_against_a_sample_makes_it_close(recovered, given
     made = judged(recovered, given, **changes)
     assert (made.verdict, made.exit_code, made.X) == ("close", 3, None) and not made.held.any()
     assert all(reason in " ".join(finding.against) for finding in made.findings) and reason in made.summary
+    assert ("is not known: some may be close to training data, or none" in made.summary) == (
+        "standard_errors" in changes and changes["standard_errors"] is None or "moved" in given
+    )
     text, parsed = page(write(made, tmp_path / "close.html"))
     assert "not confirmed" in text and "came back" not in text and len(parsed.images) == N
 

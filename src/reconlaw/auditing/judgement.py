@@ -206,10 +206,13 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (_CHANCE,)) for one in said)
         shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
         reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
+        near = "Some may be close to training data."
+        if all(math.isnan(one.standard_error) for one in said):
+            near = "How far off they are is not known: some may be close to training data, or none."
         summary = (
             f"The head's change is explained to a loss of {as_power(loss)}, {'far' if usable else 'clearly'} better "
             f"than where there is nothing to find ({as_power(lowest)}), but none of the {len(said)} candidates is "
-            f"confirmed: {reasons}. Some may be close to training data. Treat the head as leaking."
+            f"confirmed: {reasons}. {near} Treat the head as leaking."
         )
     elif loss <= pair.tolerance and not made.references:
         verdict = "close"
