@@ -235,6 +235,18 @@ def test_search_puts_the_page_of_that_name_first(open_page, query, wanted):
     assert any(link.startswith(wanted) for link in found[:3]), found
 
 
+HEADING = """() => {
+  const h1 = document.querySelector(".bd-article h1, .bd-search-container h1"), { fontSize, fontWeight, fontFamily } = getComputedStyle(h1);
+  return [h1.getBoundingClientRect().x, fontSize, fontWeight, fontFamily];
+}"""
+
+
+@pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
+def test_search_page_is_headed_like_any_other(open_page, viewport):
+    headings = [open_page(name, viewport=viewport).evaluate(HEADING) for name in ("search", "glossary")]
+    assert headings[0] == headings[1]
+
+
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("name, part", [("index", "hero"), ("playground", "playground")])
 def test_what_comes_late_has_its_room_kept(site, browser, name, part, viewport):
