@@ -1049,6 +1049,13 @@ def test_the_exit_status_of_several_is_the_most_serious_and_that_of_the_verdicts
     assert parsed.more == ["c", "d"] and parsed.fail_on == ("close", "not determined")
 
 
+def test_a_shortened_name_is_refused_and_not_passed_over(capsys):
+    files = ["audit", "a.pt", "b.pt", "--model", "m:f", "--input-shape", "8"]
+    with pytest.raises(SystemExit, match="2"):
+        command.main([*files, "--conf", "audit.yaml"])
+    assert "unrecognized arguments: --conf" in capsys.readouterr().err
+
+
 def test_the_command_line_goes_before_the_file(tmp_path):
     (tmp_path / "a.json").write_text('{"n": 3, "seed": 5, "before": "x", "after": "y"}')
     words = command.with_config(["audit", "--config", str(tmp_path / "a.json"), "--n", "7", "--model", "m:f"])

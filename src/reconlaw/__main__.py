@@ -81,6 +81,7 @@ def parser() -> argparse.ArgumentParser:
         description=_AUDIT,
         epilog=_STATUS,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --conf would be taken for --config, and its file not be read
     )
     made.add_argument("before", help="checkpoint before fine-tuning")
     made.add_argument("after", help="checkpoint after fine-tuning")
