@@ -236,7 +236,8 @@ def test_search_puts_the_page_of_that_name_first(open_page, query, wanted):
 
 
 HEADING = """() => {
-  const h1 = document.querySelector(".bd-article h1, .bd-search-container h1"), { fontSize, fontWeight, fontFamily } = getComputedStyle(h1);
+  const h1 = document.querySelector(".bd-article h1, .bd-search-container h1");
+  const { fontSize, fontWeight, fontFamily } = getComputedStyle(h1);
   return [h1.getBoundingClientRect().x, fontSize, fontWeight, fontFamily];
 }"""
 
