@@ -119,7 +119,7 @@ def test_a_pool_is_asked_of_a_first_layer_whatever_its_activation(how, named, tm
     done = audit(before, after, candidates=torch.cat([POOL, wrong, X]), json=tmp_path / "audit.json", **named)
     assert (done.verdict, done.pool.layer, done.pool.lengths) == ("recovered", "fc1", True)
     assert done.pool.named.tolist() == [False] * 63 + [True] * N and torch.equal(done.X.float(), X)
-    assert "span of the change of 'fc1', the model's first layer" in done.summary
+    assert "span of the change of 'fc1', the first trained layer" in done.summary
     assert json.loads((tmp_path / "audit.json").read_text())["pool"]["layer"] == "fc1"
     done = audit(before, after, candidates=POOL, **named)
     assert done.verdict != "recovered" and not done.pool.named.any() and "None of the 60 candidates" in done.summary

@@ -247,7 +247,7 @@ def _first_layers_pair(undecided: SeveralLayers, module, states, d: int, pair_of
         if linear_layers(module)[name].in_features == d:
             pair = pair_of(name)
             first = find_first_layer(pair, module, states)
-            if first is not None and first.name == name and first.gated:
+            if first is not None and first.name == name and first.gated and first.transform.nothing:
                 return pair
     raise undecided
 
@@ -308,7 +308,7 @@ def _answer(asked: _Asked) -> dict:
         saw = (_which_layer(pair.head, asked.undecided.names),)
     if first is not None:
         pool, told_of_pool = _first_layers_pool(asked, first)
-        saw += told_of_pool
+        saw += (*first.seen(), *told_of_pool)
         how = (asked.n, asked.spending, asked.seed, asked.what, asked.say)
         read = read_first_layer(first, pair, asked.states, *how)
         named = None if pool is None or asked.pool is None or not bool(pool.named.any()) else asked.pool[0][pool.named]

@@ -12,7 +12,7 @@ from ..attack.coordinates import decoded, through
 from ..attack.count import Count, count, independent_rows
 from ..features.apart import Rows, apart
 from ..features.below import change_of
-from ..features.module_features import ModuleFeatures, copied, unlike_in_training
+from ..features.module_features import ModuleFeatures, unlike_in_training
 from ..inputs import Free, Sphere
 from .decay import find_decay
 from .errors import AuditError
@@ -161,19 +161,6 @@ class HeadChange:
         Z = self.features.probes(4, "length")
         one, two = self.features(Z), self.features(2 * Z)
         return bool((torch.nn.functional.cosine_similarity(one, two) > 1 - 1e-9).all())
-
-    def sees_inputs(self, name: str, training: bool = False) -> bool:
-        """Whether the linear layer of that name is given the model's inputs, flattened; in ``training`` mode, too."""
-        body = copied(self.body).train() if training else self.body
-        layer, seen = body.get_submodule(f"model.{name}"), []
-        hook = layer.register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
-        try:
-            X = self.features.probes(2, "first layer")
-            with torch.no_grad():
-                body.to(X.device)(X.reshape(2, *self.shape).to(X))
-        finally:
-            hook.remove()
-        return len(seen) == 1 and seen[0].shape == X.shape and torch.allclose(seen[0].to(X), X * self.scale)
 
     def draws(self, count, generator):
         """(count, d) inputs as they are drawn to start from, as :attr:`features` take them."""

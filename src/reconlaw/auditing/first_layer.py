@@ -17,10 +17,12 @@ from torch import nn
 
 from .._random import seeded_generator
 from ..attack.count import independent_rows
+from ..attack.examine import flag_of
 from ..attack.result import Flag, Status
 from ..networks.first_layer.change import read_change, read_rank
 from ..networks.silent import SilentNeurons, silent_neurons
 from ..networks.silent.decay import without_decay
+from .change import HeadChange
 from .checks import Check, as_percent, as_power
 from .errors import AuditError
 from .examination import OTHER_SEED, distances
@@ -29,6 +31,7 @@ from .judgement import same_place
 from .outcome import Finding, Verdict, parts_of
 from .pool import Identified, identify
 from .precision import FULL
+from .transform import Transform, as_in_training, find_transforms, given_to
 
 # Shares of the budget, and the most steps of the search; the others may take four times as many as it took, or so many.
 _SEARCH, _AGAIN, _REFERENCES, _MOST, _LEAST = 0.2, 0.1, 0.1, 200_000, 2_000
@@ -38,22 +41,47 @@ _DIRECTIONS = 100
 _PROBES, _REACHED = 8, 0.5
 # In how many orders of its columns the change must give nothing.
 _ORDERS = 2
-_OTHERWISE = "In training mode it is given something else, what dropout leaves of inputs, say"
+_OTHERWISE = "In training mode it is given something else, as below dropout or batch norm"
 
 
 @dataclass(frozen=True, eq=False)
 class FirstLayer:
-    """A linear layer that sees the model's inputs and was trained.
+    """The first linear layer that was trained: what it sees of the model's inputs never moved.
 
     Attributes:
         name: of the layer.
-        rank: of its change; each row of that is a combination of inputs.
+        rank: of its change; each row of that is a combination of what it sees.
         gated: whether a ReLU takes its values as they are.
+        transform: what it sees of an input.
     """
 
     name: str
     rank: int
     gated: bool
+    transform: Transform
+
+    @property
+    def called(self) -> str:
+        """The layer in words."""
+        which = "model's first layer" if self.transform.nothing else "first layer that was trained"
+        return f"{self.name!r}, the {which},"
+
+    def seen(self) -> tuple[Check, ...]:
+        """The line of the audit on what stands before the layer, where something does."""
+        if self.transform.nothing:
+            return ()
+        if self.transform.why:
+            answer = (
+                f"Not the input itself, but {self.transform.width:,} numbers that the layers below make of it, which "
+                f"were not trained; {self.transform.why}. What is read off {self.name!r} are inputs of that layer, and "
+                "not of the model."
+            )
+        else:
+            answer = (
+                f"The input through what was not trained: {self.transform.words}. What is read off {self.name!r} are "
+                "inputs of that layer. Where their lengths are known, the map can be undone."
+            )
+        return (Check("What does the first trained layer see of an input?", answer),)
 
     def tensors(self, states) -> list[tuple[torch.Tensor, ...]]:
         """(W,) or (W, b) of each state, as they are stored."""
@@ -62,29 +90,38 @@ class FirstLayer:
 
     def check(self, said: str) -> Check:
         """The line of the audit on it, and what a search ``said``."""
-        told = f"Yes. {self.name!r} sees the inputs themselves, and "
+        what = "the inputs themselves"
+        if not self.transform.nothing:
+            what = "what layers that were not trained make of the inputs"
+        told = f"Yes. {self.name!r} sees {what}, and "
         if self.rank == 1:
             told += "its change has rank 1: if one input made it, every row of it is that input, up to a factor."
+            told = told if self.transform.nothing else told.replace("that input", "what it saw of that input")
         else:
             told += f"each row of its change is a combination of them; the change has rank {self.rank}."
         return Check("Does the first layer hold inputs?", f"{told} {said}", "open")
 
 
 def find_first_layer(pair, module: nn.Module, states) -> FirstLayer | None:
-    """The trained linear layer that is given the model's inputs, be it the one audited; None where there is none."""
-    for name, layer in linear_layers(module).items():
-        key = f"{name}.weight"
-        if key not in states[0]:
-            continue
+    """The first trained linear layer, be it the one audited: nothing that was trained is below it.
+
+    None where there is none, or only the one audited, which no ReLU follows and no affine map of the inputs feeds.
+    """
+    linear, other = linear_layers(module), None
+    keys = {name: f"{name}.weight" for name in linear if f"{name}.weight" in states[0]}
+    moved = [name for name, key in keys.items() if not torch.equal(states[0][key], states[1][key])]
+    for name, transform in find_transforms(pair, states, moved).items() if moved else ():
+        layer, key = linear[name], keys[name]
         change = states[1][key].double() - states[0][key].double()
-        if layer.in_features != pair.features.d or not bool(change.any()):
-            continue
-        if not pair.sees_inputs(name):
-            continue
         rounding = torch.finfo(states[0][key].dtype).eps * float(states[1][key].double().norm()) / 3
         shared = sum(one is layer.weight for _, one in module.named_parameters(remove_duplicate=False)) > 1
-        return FirstLayer(name, len(independent_rows(change, rounding)[0]), not shared and _gated(pair, name))
-    return None
+        rank = len(independent_rows(change, rounding)[0])
+        made = FirstLayer(name, rank, not shared and _gated(pair, name), transform)
+        if made.gated:
+            return made
+        if other is None and (name != pair.head or not transform.why):
+            other = made
+    return other
 
 
 def _gated(pair, name: str) -> bool:
@@ -124,7 +161,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
     Raises:
         KeyboardInterrupt: Ctrl-C before the search was over.
     """
-    if not pair.sees_inputs(first.name, training=True):
+    if not as_in_training(pair, first.name):
         return f"{_OTHERWISE}, and is not read."
     if not first.gated:
         return "No ReLU takes its values as they are, so that they are not told apart here."
@@ -154,8 +191,15 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         null = search(_reordered(old, new, found.decay_factor, seed + k), _REFERENCES / _ORDERS, most, seed)
         called += Flag.RECOVERED in null.flags
     again = second if Flag.RECOVERED in second.flags else None
-    said = tuple(_findings(found, again, called))
-    candidates = found.X * (1.0 if found.lengths else pair.scale)
+    why = first.transform.why
+    if not found.lengths and not first.transform.linear:
+        why = "without a bias their lengths are not known, and the map before it cannot be undone without"
+    if why:
+        return _of_the_layer(first, tuple(_findings(found, again, called)), why)
+    eps = torch.finfo(stored).eps
+    shown, again = _undone(found, first.transform, eps), again and _undone(again, first.transform, eps)
+    said = tuple(_findings(shown, again, called))
+    candidates = shown.X * (1.0 if found.lengths else pair.scale)
     held = torch.tensor([one.recovered for one in said], device=candidates.device)
     made = {
         "first_layer": first.name,
@@ -163,7 +207,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         "parity": "mixed",
         "candidates": candidates,
         "result": found,
-        "standard_errors": found.standard_errors,
+        "standard_errors": shown.standard_errors,
         "second_loss": second.loss,
         "checks": (replace(first, rank=found.rank).check("Neurons that were silent to them tell them apart."),),
     }
@@ -173,12 +217,48 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
     return made | parts_of(Verdict("recovered", summary, said, candidates[held]))
 
 
+def _undone(found: SilentNeurons, transform: Transform, eps: float) -> SilentNeurons:
+    """The same of the model's inputs: the layer's, with what stands before it undone, and their errors.
+
+    In training T was computed in numbers of relative rounding ``eps``, and that is not undone.
+    """
+    if transform.nothing:
+        return found
+    assert found.standard_errors is not None
+    X = transform.back(found.X)
+    if not found.lengths:
+        X = X / X.norm(dim=1, keepdim=True) * X.shape[1] ** 0.5
+    lengths = transform.back(found.X).norm(dim=1)
+    errors = (found.standard_errors + eps) * transform.amplifies * found.X.norm(dim=1) / lengths
+    flags = [
+        flag_of(float(error)) if flag is Flag.RECOVERED else flag
+        for flag, error in zip(found.flags, errors, strict=True)
+    ]
+    return replace(found, X=X, standard_errors=errors, flags=tuple(flags))
+
+
+def _of_the_layer(first: FirstLayer, said, why: str) -> str:
+    """What is said where inputs of the layer were read, and cannot be given as the model sees them."""
+    held = [one for one in said if one.recovered]
+    if len(held) < len(said):
+        reasons = dict.fromkeys(reason for one in said for reason in one.against)
+        return f"{len(said)} candidates for what {first.name!r} sees are not confirmed: {'; '.join(reasons)}."
+    worst = as_power(max(one.standard_error for one in held))
+    return (
+        f"Neurons that were silent to them tell apart all {len(held)} that {first.name!r} was given, each of them "
+        f"{first.transform.width:,} numbers, off by about {worst} of its length or less. These are inputs of that "
+        f"layer, and not of the model: {why}. From each of them an input may be sought by itself."
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Inputs:
-    """A layer's change, decay taken out, for :func:`~reconlaw.auditing.pool.identify`: its features are the inputs."""
+    """A layer's change, decay taken out, for :func:`~reconlaw.auditing.pool.identify`, and what the layer is given."""
 
     change: torch.Tensor
     bias: bool
+    pair: HeadChange
+    name: str
     scale: float = 1.0
     moved: float = 0.0
     positions: int = 1
@@ -192,7 +272,9 @@ class _Inputs:
         return self.change.shape[1]
 
     def __call__(self, X: torch.Tensor) -> torch.Tensor:
-        return torch.cat([X, torch.ones_like(X[:, :1])], 1) if self.bias else X
+        X = self.pair.features._to(X) / self.pair.scale
+        H = given_to(self.pair.body, [self.name], X, self.pair.shape)[self.name]
+        return torch.cat([H, torch.ones_like(H[:, :1])], 1) if self.bias else H
 
 
 def ask_first_layer(first: FirstLayer, pair, states, n, pool, seed: int) -> Identified:
@@ -203,7 +285,7 @@ def ask_first_layer(first: FirstLayer, pair, states, n, pool, seed: int) -> Iden
     Raises:
         AuditError: the change fills its space, in training mode the layer saw something else, or the pool is too small.
     """
-    if not pair.sees_inputs(first.name, training=True):
+    if not as_in_training(pair, first.name):
         raise AuditError(f"{_OTHERWISE[0].lower()}{_OTHERWISE[1:]}")
     old, new = first.tensors(states)
     change, _ = without_decay(read_change(old, new, read_out=False))
@@ -213,7 +295,7 @@ def ask_first_layer(first: FirstLayer, pair, states, n, pool, seed: int) -> Iden
     D, told = change.D, change.bias and bool(change.D[:, -1].any())
     D = D if told or not change.bias else D[:, :-1]  # a bias that was not trained knows nothing of lengths
     X, names = pool
-    return replace(identify(_Inputs(D, told), X, names, rank, seed), layer=first.name, lengths=told)
+    return replace(identify(_Inputs(D, told, pair, first.name), X, names, rank, seed), layer=first.name, lengths=told)
 
 
 def _reordered(old, new, kept, seed):
@@ -251,16 +333,21 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: boo
         shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
         reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         return (
-            f"The change of {first.name!r}, the model's first layer, holds {len(said)} candidates, and none is "
+            f"The change of {first.called} holds {len(said)} candidates, and none is "
             f"confirmed: {reasons}. Some may be close to training data. Treat the layer as leaking."
         )
     worst = max(one.standard_error for one in said if one.recovered)
     which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
     which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
     lengths = "" if bias else " It has no bias that tells their lengths: only directions are known."
+    if not first.transform.nothing:
+        lengths += (
+            f" What was read are inputs of that layer. Before it the model changes an input, {first.transform.words}; "
+            "that is undone, and they are given as the model sees them."
+        )
     others = "" if held == len(said) else f" Something speaks against {len(said) - held} others; see there."
     return (
-        f"{which} read out of the change of {first.name!r}, the model's first layer: each was silent to {least:,} "
+        f"{which} read out of the change of {first.called.rstrip(',')}: each was silent to {least:,} "
         "neurons or more, none of which training moved along it. Each is off by about "
         f"{as_power(worst)} of its length, or less. A second search from other starts found the same, and nothing was "
         f"called in changes whose columns stand in another order.{lengths}{others}"

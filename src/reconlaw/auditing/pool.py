@@ -3,7 +3,7 @@ r"""Which of these candidates were trained on? One projection each, whatever p a
 The rows of θ lie in the span of the samples' features, and where θ has as many independent rows as there are samples
 they *are* that span. With Q (r × p) an orthonormal basis of it, a sample leaves ℓ(x) = ‖(I − QᵀQ)φ(x)‖²/‖φ(x)‖² = 0,
 and any other input leaves what it does not share with the samples. The count for it is p > r: no coordinate of x is
-unknown. Where the model's own first layer was trained, φ(x) = x for any activation above it, and (x, 1) with a bias.
+unknown. Where another layer is the first that was trained, φ(x) is what that one sees, with 1 for a bias beside.
 
 How small is small? *Wrong releases* answer it: spans of the same rank made from other members of the pool, with the
 same body. What candidates that made no part of such a span leave is what lookalikes leave, and a candidate's p-value is
@@ -62,7 +62,8 @@ class Identified:
         names: of the candidates.
         nulls: how many nulls the p-values rest on.
         rank: r, of the span.
-        layer: the first layer whose change spans it, φ(x) = x or (x, 1); None where it is the head's.
+        layer: the first trained layer, whose change spans it; φ(x) is then what that sees of x, and 1 for a bias. None
+            where it is the head's.
         lengths: False where multiples of a sample lie in the span as well, for lack of a bias that was trained.
         samples: how many inputs a wrong release was made of; more than r where n is.
         rounding: the residual that rounding explains; a named candidate that leaves more may be near a sample.
@@ -83,7 +84,7 @@ class Identified:
     @property
     def span(self) -> str:
         """What it is that members lie in, in words."""
-        return f"span of the change of {self.layer!r}, the model's first layer," if self.layer else _HEADS
+        return f"span of the change of {self.layer!r}, the first trained layer," if self.layer else _HEADS
 
     @property
     def whose(self) -> str:
