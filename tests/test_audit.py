@@ -310,6 +310,8 @@ def test_a_search_that_ended_with_its_budget_is_said_to_have(recovered):
 def test_a_layer_that_acts_otherwise_in_training_is_named_as_a_cause(recovered):
     made = judged(recovered, {"tolerance": 1e-30})
     assert "training mode (the body holds BatchNorm2d), Adam" in made.summary
+    found = judged(recovered, references=(2 * recovered.result.loss,))
+    assert found.verdict == "inconclusive" and "The body holds BatchNorm2d: a head that was" in found.summary
 
 
 def test_without_a_second_attack_nothing_is_recovered(recovered):

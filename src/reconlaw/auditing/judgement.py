@@ -241,6 +241,11 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
                 " Where it ended is shown, unconfirmed: batch norm or dropout in training mode, or training in low "
                 "precision, may leave the samples nearby."
             )
+        elif pair.random_layers:
+            summary += (
+                f" The body holds {', '.join(pair.random_layers)}: a head that was trained in training mode saw other "
+                "features than this attack, and where it ends near the samples the loss may be as large."
+            )
     if made.interrupted:
         summary += " (Interrupted: this is the best so far.)"
     return Verdict(verdict, summary, said, X)
