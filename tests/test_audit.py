@@ -197,7 +197,7 @@ def test_a_report_on_a_layer_speaks_of_the_layer(recovered):
 def test_with_n_too_large_the_others_come_back_and_none_that_is_called_so_is_wrong(pair):
     """One more sample than there are lets some of the right ones move, and the audit says so."""
     for options, least in (({"norm": 8.0}, 3), ({}, N)):
-        done = run(*pair, n=N + 1, references=1, **options)
+        done = run(*pair, n=N + 1, references=1, max_steps=6_000, **options)
         assert done.verdict in ("recovered", "close") and "probably" not in done.summary
         near = torch.cdist(done.candidates, data().X.to(done.candidates)).amin(1) < 1e-3 * 8
         assert int(near.sum()) >= least and near[done.held].all()

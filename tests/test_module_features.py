@@ -533,22 +533,22 @@ def test_the_rank_is_measured_at_no_more_inputs_than_time_allows(monkeypatch):
     assert features.rank(50) == features.p and sum(seen) == 11
 
 
-@pytest.mark.slow(reason="searches through bodies of 3,200 features")
+@pytest.mark.slow(reason="searches through bodies of 1,920 features")
 @pytest.mark.parametrize("name", ["mlp", "cnn"])
 def test_digits_from_bodies_of_a_users_own(name):
     bodies = {
         "mlp": lambda: nn.Sequential(
-            nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 3200), nn.GELU()
+            nn.Linear(64, 256), nn.GELU(), nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 1920), nn.GELU()
         ),
         "cnn": lambda: nn.Sequential(
             nn.Unflatten(1, (1, 8, 8)),
             nn.Conv2d(1, 32, 3, padding=1),
             nn.GELU(),
-            nn.Conv2d(32, 50, 3, padding=1),
+            nn.Conv2d(32, 30, 3, padding=1),
             nn.GELU(),
         ),
     }
     features = rl.ModuleFeatures(seeded(bodies[name]), 64, device="cpu")
-    data = rl.data.digits(5, seed=0)
-    result = rl.reconstruct(features.fit(data.X, data.y), features, 5, max_seconds=None)
+    data = rl.data.digits(3, seed=0)
+    result = rl.reconstruct(features.fit(data.X, data.y), features, 3, max_seconds=None)
     assert rl.match(result.X, data.X).error.max() < 1e-4
