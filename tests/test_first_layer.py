@@ -200,20 +200,39 @@ def test_what_is_no_relu_is_refused_or_never_called_recovered(between):
     assert result.status is not Status.RECOVERED and Flag.RECOVERED not in result.flags
 
 
+def descended(network, X, y, optimiser, steps):
+    after = copy.deepcopy(network)
+    stepper = optimiser(after.parameters())
+    for _ in range(steps):
+        stepper.zero_grad()
+        nn.functional.cross_entropy(after(X), y).backward()
+        stepper.step()
+    return after
+
+
 @pytest.mark.parametrize("n", [None, 6])
-@pytest.mark.parametrize("decay", [0.0, 1e-2])
-def test_adam_and_decay_are_never_called_recovered(decay, n):
+def test_adam_is_never_called_recovered(n):
     _, X, y = digits()
     network = dense()
-    after = copy.deepcopy(network)
-    kind = torch.optim.SGD if decay else torch.optim.Adam
-    optimiser = kind(after.parameters(), lr=1e-2, weight_decay=decay)
-    for _ in range(10):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(after(X), y).backward()
-        optimiser.step()
+    after = descended(network, X, y, lambda parameters: torch.optim.Adam(parameters, lr=1e-2), 10)
     result = rl.first_layer(network, after, n=n)
     assert result.status is not Status.RECOVERED and Flag.RECOVERED not in result.flags
+
+
+@pytest.mark.parametrize("n", [None, 6])
+@pytest.mark.parametrize("decay", [5e-4, 1e-2])
+def test_weight_decay_is_taken_out(decay, n):
+    """The factor by which SGD with decay shrinks weights is (1 - rate·decay)^steps, for any loss."""
+    for seed in range(3):
+        _, X, y = digits(seed=seed)
+        network, steps = dense(seed=seed), 50
+        made = lambda parameters: torch.optim.SGD(parameters, lr=1e-2, weight_decay=decay)  # noqa: E731
+        result = rl.first_layer(network, descended(network, X, y, made, steps), n=n, max_steps=100_000)
+        report = rl.match(result.X, X)
+        assert result.converged and result.flags == (Flag.RECOVERED,) * 6 and float(report.error.max()) < 1e-9
+        assert bool((report.error[report.order.argsort()] <= result.standard_errors.cpu()).all())
+        assert result.decay_factor == pytest.approx((1 - 1e-2 * decay) ** steps, abs=1e-9)
+        assert "weight decay left" in result.message and result.road == "silent neurons"
 
 
 def test_as_many_samples_as_dimensions_are_not_determined():

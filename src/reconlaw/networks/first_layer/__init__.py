@@ -9,7 +9,8 @@ its edges by a linear fit (``fit``), and a certificate that needs no truth
 Exact for one gradient of any batch and any loss, as in a round of federated learning, and for networks trained lazily.
 Where training moved more, the rows are no vertices. Then the neurons to which each sample was silent are asked
 (:func:`reconlaw.silent_neurons`), which is exact as well. Where that fails, the fit takes the movement of the read-out
-into account, and neurons that samples crossed are left out. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for
+into account, and neurons that samples crossed are left out. What weight decay shrank of the old weights is taken out
+before all that (:mod:`reconlaw.networks.silent.decay`). Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for
 gradients, which samples rows of the gradient until a direction vanishes on enough of them, and takes exponentially long
 in n; here the neurons' own weights lead.
 """
@@ -27,6 +28,7 @@ from ..._random import seeded_generator
 from ...attack.result import Status
 from ...attack.run import Run, wall_clock
 from ..silent import faces
+from ..silent.decay import without_decay
 from ..silent.result import SilentNeurons
 from ..silent.result import result_of as told_by_silence
 from .change import read_change, read_rank
@@ -76,7 +78,7 @@ def first_layer(
     Raises:
         TypeError, ValueError: what is wrong with an argument; an activation that is no ReLU.
     """
-    change = read_change(before, after, layer, head)
+    change, factor = without_decay(read_change(before, after, layer, head))
     n = None if n is None else check_count("n", n)
     if lazy not in (None, True, False):
         raise ValueError(f"lazy={lazy!r} must be True, False, or None to try both")
@@ -86,12 +88,14 @@ def first_layer(
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
+    if factor != 1.0:
+        run.remark(f"weight decay left {factor:.6g} of the old weights")
     outcome, silent = None, None
     try:
         with run.working():
             for way in (True, False) if lazy is None else (lazy,):
                 if not way and rank and not run.expired and not (outcome and outcome.complete):
-                    silent = _by_silence(change, rank, n, run, seeded_generator("attack", seed))
+                    silent = _by_silence(change, rank, n, run, seeded_generator("attack", seed), factor)
                     if silent.converged:
                         break
                 if rank and not run.expired and not (outcome and outcome.complete):
@@ -106,12 +110,12 @@ def first_layer(
         run.close()
     if silent is not None and silent.converged:
         return result_by_silence(change, silent)
-    made = result_of(change, rank, n, outcome, run)
+    made = result_of(change, rank, n, outcome, run, factor)
     rough = silent is not None and silent.status is Status.IN_PART and made.status is not Status.RECOVERED
     return result_by_silence(change, silent) if rough else made
 
 
-def _by_silence(change, rank, n, run, generator) -> SilentNeurons:
+def _by_silence(change, rank, n, run, generator, factor) -> SilentNeurons:
     search = faces.Search(faces.Rows(change, rank), run, generator)
     search.search()
-    return told_by_silence(change, rank, n, search, run)
+    return told_by_silence(change, rank, n, search, run, factor)

@@ -30,6 +30,8 @@ class FirstLayer(Result):
         silent: where X came by silent neurons, their result, and in it what speaks for the samples; None else.
         lazy: whether the change is that of frozen masks and read-out (exact), or of training that moved them.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
+        decay_factor: share of the old weights that weight decay left, 1 where none shows; the change is what was added
+            to that.
     """
 
     edges: torch.Tensor | None = None
@@ -39,6 +41,7 @@ class FirstLayer(Result):
     silent: Result | None = None
     lazy: bool | None = None
     rank: int = 0
+    decay_factor: float = 1.0
 
     @property
     def road(self) -> str:
@@ -48,7 +51,7 @@ class FirstLayer(Result):
         return "" if self.lazy is None else "masks frozen" if self.lazy else "read-out trained along"
 
 
-def result_of(change, rank, n, outcome, run) -> FirstLayer:
+def result_of(change, rank, n, outcome, run, decay_factor: float = 1.0) -> FirstLayer:
     """What came of a search, in the words of the package."""
     p, m = change.D.shape
     d = m - change.bias
@@ -105,6 +108,7 @@ def result_of(change, rank, n, outcome, run) -> FirstLayer:
         certificate=certificate,
         lazy=None if outcome is None else outcome.problem.lazy,
         rank=rank,
+        decay_factor=decay_factor,
     )
 
 
@@ -130,6 +134,7 @@ def result_by_silence(change, told) -> FirstLayer:
         silent=told,
         lazy=False,
         rank=told.rank,
+        decay_factor=told.decay_factor,
     )
 
 
@@ -155,7 +160,8 @@ def nothing_stands_out(change) -> str:
     return (
         f"not determined: the change of the first layer fills its {min(change.D.shape)} dimensions, so no samples "
         "stand out. Either there are as many inputs (or patches) as dimensions, or something else moved it: Adam, "
-        "weight decay (which rl.silent_neurons takes out), noise. Pass n= where noise is small beside the samples"
+        "weight decay where samples fill more than half of the dimensions, noise. Pass n= where noise is small beside "
+        "the samples"
     )
 
 
