@@ -7,6 +7,7 @@ const LARGEST = 1.4; // and no slide enlarged beyond,
 const LARGEST_WORDS = 1.6; // nor one that holds a few sentences alone
 const LOWEST = 290; // pixels of a figure's height that make room for the words above it
 const HALF = BOTTOM / 2; // what ends above it leaves half a slide empty
+const FEW = BOTTOM * 0.32; // what ends above it is a sentence or two
 
 window.MathJax = {
   tex: { inlineMath: [["\\(", "\\)"]], displayMath: [["\\[", "\\]"]] },
@@ -90,6 +91,12 @@ function squeeze(page, block) {
   return fits(page);
 }
 
+/** More of the same, for a sentence or two that would stand alone: type stays as large as a proof's, or a computation's. */
+function yieldRoom(page, block) {
+  if (block.matches(".computation")) return shrink(page, block, 0.75);
+  return block.matches(".statement") && shrink(page, block, 0.9);
+}
+
 const blocks = (page) => [...body(page).children];
 const words = (page) => blocks(page).every((one) => one.matches(".prose, .small, .subheading"));
 const told = (page) => words(page) && bottom(page) > 0.7 * HALF; // enlarged, its words fill the slide
@@ -121,12 +128,14 @@ function join(before, page) {
   const moved = blocks(page);
   const closed = blocks(before).some((one) => one.matches(".exercise, .cover"));
   const apart = closed || moved.some((one) => "page" in one.dataset);
-  const empty = moved.length && blocks(before).length && Math.min(bottom(before), bottom(page)) <= HALF;
-  if (apart || !empty) return false;
+  const least = Math.min(bottom(before), bottom(page));
+  if (apart || !moved.length || !blocks(before).length || least > HALF) return false;
+  const few = least <= FEW;
   const both = [...blocks(before), ...moved];
   const styles = both.map((one) => one.getAttribute("style"));
   body(before).append(...moved);
   for (const block of both) if (!fits(before)) squeeze(before, block);
+  if (few) for (const block of both) if (!fits(before)) yieldRoom(before, block);
   if (fits(before)) {
     for (const note of page.querySelectorAll(".notes")) before.append(note);
     page.remove();
