@@ -445,6 +445,24 @@ def test_what_the_site_folds_is_open_on_paper_and_slides():
     ]
 
 
+def test_a_fold_that_is_no_proof_keeps_its_title():
+    source = ":::{dropdown} The six vectors\nThey sum to zero.\n:::"
+    assert [block.body for block in blocks(source)] == ["**The six vectors**\n\nThey sum to zero."]
+
+
+@each_chapter
+def test_what_is_to_be_predicted_is_asked_before_it_is_answered(chapter, tmp_path):
+    asked = [item for item in chapter.items if isinstance(item, Block) and item.kind == "predict"]
+    told = "\n".join(cell.source for cell in notebooks.write(chapter, solved=False).cells)
+    deck = slides.Deck(chapter, tmp_path)
+    shown = re.sub(r"<aside class=.notes.>.*?</aside>", "", deck.page(), flags=re.DOTALL)
+    for block in asked:
+        question, answer = chapter.plain(block.argument), chapter.plain(block.body)
+        assert told.index(question) < told.index(answer)
+        assert deck.render(f"**{question}**") in shown and deck.render(answer) not in shown
+    assert asked or "Predict:" not in "".join(cell.source for cell in chapter.notebook.cells)
+
+
 def test_hints_are_kept_apart():
     source = "What?\n\n:::{dropdown} Hint 1\nLook.\n:::\n:::{dropdown} Hint 2\nSee.\n:::"
     kept = [(block.kind, block.argument, block.body) for block in blocks(source)]

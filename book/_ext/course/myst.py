@@ -42,7 +42,11 @@ def blocks(source: str) -> Iterator[Block]:
             if any(line.strip() for line in text):
                 yield Block("text", "\n".join(text).strip("\n"))
             text = []
-            yield from blocks("\n".join(inside))
+            if directive["argument"].startswith("Predict"):  # a question, and its answer for later
+                yield Block("predict", "\n".join(inside).strip("\n"), directive["argument"].strip())
+            else:
+                own = next(filter(str.strip, inside), "").lstrip(":").startswith("{prf:proof}")  # names itself
+                yield from blocks("\n".join(inside if own else [f"**{directive['argument'].strip()}**", "", *inside]))
         elif directive is None:
             text += lines[k : end + 1]
         else:

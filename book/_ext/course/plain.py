@@ -152,6 +152,8 @@ class Chapter:
         """A directive in plain Markdown: a heading in bold, then the body."""
         kind, body = block.kind.removeprefix("prf:"), self.plain(block.body, link)
         title = self.plain(block.argument, link)
+        if block.kind == "predict":
+            return f"**{title}**\n\n<details><summary>Answer</summary>\n\n{body}\n\n</details>"
         if block.kind == "math":
             return f"$$\n{body}\n$$"
         if block.kind in ("code-block", "code"):

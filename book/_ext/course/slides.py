@@ -154,6 +154,10 @@ class Deck:
 
     def directive(self, block: Block) -> None:
         kind = block.kind.removeprefix("prf:")
+        if kind == "predict":  # asked on the slide, answered by whoever speaks
+            self.add(self.render(f"**{self.chapter.plain(block.argument, self.link)}**"), "prose")
+            self.note(self.render(self.chapter.plain(block.body, self.link)))
+            return
         content = self.render(self.chapter.statement(block, self.link))
         if kind == "proof":
             self.add(content, "proof")
