@@ -118,6 +118,19 @@ def test_a_layer_above_what_was_trained_is_none():
     assert first.name == "0" and first.transform.nothing and first.seen() == ()
 
 
+def test_a_first_convolution_is_said_not_to_be_read():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        before = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 4))
+        after = copy.deepcopy(before)
+        with torch.no_grad():
+            after[0].weight += 1.0
+            after[3].weight += 0.1
+    done = audit(before, after, (1, 6, 6))
+    said = answer(done, "Does the first layer hold inputs?")
+    assert "'0' is a convolution" in said and "a patch has 9 numbers" in said and "not looked for" in said
+
+
 def test_a_head_alone_is_no_first_layer_on_a_body():
     shape, below, _ = IN_THE_WAY["convolved"]
     before = nn.Sequential(*below, nn.Linear(64, 4))

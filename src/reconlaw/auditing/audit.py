@@ -45,7 +45,7 @@ from .checks import (
 )
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
-from .first_layer import ask_first_layer, find_first_layer, read_first_layer
+from .first_layer import ask_first_layer, convolution_not_read, find_first_layer, read_first_layer
 from .given import candidates_from
 from .head import SeveralLayers, changed_tensors, chosen_layer, find_head, head_layer, linear_layers
 from .judgement import judge, not_determined, unexplained_rank
@@ -320,6 +320,8 @@ def _answer(asked: _Asked) -> dict:
         if named is not None:
             made = Verdict("recovered", pool_summary(pool), X=named)
             return {**parts_of(made), "pool": pool, "checks": (*check_body(pair, changed, told), *saw)}
+    else:
+        saw += convolution_not_read(asked.module, changed)
     checks = [*check_body(pair, changed, told), *saw]
     if pair.rank:
         checks = [*checks, *check_change(pair), *check_layer(pair, asked.low_rank), *check_optimiser(pair)]

@@ -124,6 +124,24 @@ def find_first_layer(pair, module: nn.Module, states) -> FirstLayer | None:
     return other
 
 
+def convolution_not_read(module: nn.Module, changed) -> tuple[Check, ...]:
+    """The line of the audit on the first convolution that was trained, whose patches it does not look for.
+
+    Measured on small networks: of 3 × 3 pixels patches fill their space, averages over positions make those of one
+    picture silent together, and of 64 filters none came back where of 256 and more, flattened, all eight did.
+    """
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d) and f"{name}.weight" in changed:
+            numbers = layer.weight[0].numel()
+            answer = (
+                f"{name!r} is a convolution, and neurons that were silent to its patches are not looked for: a patch "
+                f"has {numbers:,} numbers, so that as many patches fill the space, and to tell fewer apart takes "
+                "hundreds of filters and positions that are not averaged. reconlaw.silent_neurons tries it."
+            )
+            return (Check("Does the first layer hold inputs?", answer),)
+    return ()
+
+
 def _gated(pair, name: str) -> bool:
     """Whether a ReLU takes what the layer gives: no gradient comes back where that is negative, and else mostly one.
 
