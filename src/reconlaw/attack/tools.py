@@ -177,12 +177,17 @@ class Tools:
         """
         if not read_off(coarse, _READ):
             return None
-        U, options = U * read_signs(coarse).to(U)[:, None], {"patience": (4, 0.5), "on_step": on_step}
-        try:
-            end = descend(self.features, self.theta, U, False, self.target, 50, **options)
-        except StepError:
-            return None
-        return end.point if end.reason == "converged" else None
+        U = U * read_signs(coarse).to(U)[:, None]
+        for solver in (self.coarse, None):  # where float32 is too coarse to solve steps in, float64 goes on
+            options = {"patience": (4, 0.5), "on_step": on_step, "coarse": solver}
+            try:
+                end = descend(self.features, self.theta, U, False, self.target, 50, **options)
+            except StepError:
+                continue
+            if end.reason in ("converged", "stopped"):
+                return end.point if end.reason == "converged" else None
+            U = end.point.U
+        return None
 
     def _told(self, descent):
         if descent.reason == "failed":

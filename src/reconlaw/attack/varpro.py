@@ -40,6 +40,8 @@ _MOST_DAMPING = 1e12
 _AHEAD = 8
 # What float32 leaves unknown of a preconditioner, of its scale.
 _HALF = 1e-6
+# Damping of a descent that begins close to a solution, and the loosest and the tightest tolerance of its solves.
+_CLOSE_DAMPING, _CLOSE, _CLOSEST = 1e-6, 1e-2, 1e-4
 _SPHERE = Sphere()
 
 
@@ -234,6 +236,22 @@ def _model(point: Projection, last=None, inputs: Inputs = _SPHERE) -> _Step | Bo
         return _Step(point, inputs)
 
 
+def _coarse_model(point: Projection, coarse, last=None) -> tuple[_Step | BoundedStep, torch.Tensor]:
+    """The linear model of these atoms in another precision, with the gradient that is known here, made of norm 1.
+
+    Returns:
+        The model, and the norm.
+    """
+    with as_step():
+        features, theta = coarse
+        model = _model(Projection(features, theta, point.U.to(theta), point.lift.lifted), last)
+        point.lift.linearise(point.alpha)
+        gradient = _SPHERE.tangent(point.U, point.lift.vjp(point.residual))
+        norm = gradient.norm().clamp_min(torch.finfo(gradient.dtype).tiny)
+        model.gradient = _SPHERE.tangent(model.point.U, (gradient / norm).to(model.gradient))
+    return model, norm
+
+
 @dataclass
 class Descent:
     """Where a descent ended: the point, why ("converged", "stalled", "stopped", "steps", "failed"), and what failed."""
@@ -255,6 +273,7 @@ def descend(
     on_step=None,
     penalty=None,
     inputs=_SPHERE,
+    coarse=None,
 ) -> Descent:
     """Levenberg–Marquardt from ``U``; every accepted step lowers the loss.
 
@@ -269,6 +288,8 @@ def descend(
         on_step: called with the point after every accepted step; true ends the descent.
         penalty: linear penalty on the coefficients, see :class:`~reconlaw.attack.projection.Projection`.
         inputs: the domain of the atoms, :mod:`reconlaw.inputs`; the sphere of radius √d where none is given.
+        coarse: features and theta in a precision that steps are solved in, close to a solution and on the sphere. What
+            each step leaves is known in full, so that the end is as exact (iterative refinement).
 
     Returns:
         :class:`Descent`, at a point whose loss is at most that of ``U``.
@@ -280,15 +301,20 @@ def descend(
     """
     window, factor = patience
     point = Projection(features, theta, U, lifted, penalty=penalty)
-    losses, mu, growth, model = [point.loss], _FIRST_DAMPING, 2.0, None
+    losses, mu, growth, model = [point.loss], _FIRST_DAMPING if coarse is None else _CLOSE_DAMPING, 2.0, None
+    norm = None
     while point.loss > target:
         if len(losses) > max_steps:
             return Descent(point, "steps")
         if len(losses) > window and losses[-1] > factor * losses[-1 - window]:
             return Descent(point, "stalled")
         try:
-            last, model = model, _model(point, model, inputs)
-            model.ahead = _AHEAD if last is None else last.ahead
+            ahead = _AHEAD if model is None else model.ahead
+            if coarse is None:
+                model = _model(point, model, inputs)
+            else:
+                model, norm = _coarse_model(point, coarse, model)
+            model.ahead = ahead
         except Spent:
             return Descent(point, "stopped")
         except StepError as error:
@@ -297,11 +323,15 @@ def descend(
         # the error, and these keep the convergence superlinear for a few products each.
         rate = max(0.0, losses[-1] / losses[-2]) if len(losses) > 1 else 1.0
         tolerance = min(0.3, max(1e-4, 0.5 * math.sqrt(rate)))
+        if coarse is not None:  # no tighter than the target asks for
+            tolerance = max(0.1 * math.sqrt(target / point.loss), min(_CLOSE, max(_CLOSEST, rate)))
         while True:
             failure = None
             try:
                 with as_step():
                     delta, fall = model.solve(mu, tolerance, limit=100)
+                if norm is not None:
+                    delta, fall = delta.to(theta) * norm, fall.to(theta) * norm**2
                 moved = inputs.retract(U + delta)
                 trial = Projection(features, theta, moved, lifted, penalty=penalty, beside=[fall])
                 promised = trial.beside[0] / point.scale
