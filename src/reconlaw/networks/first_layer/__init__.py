@@ -10,7 +10,7 @@ Exact for one gradient of any batch and any loss, as in a round of federated lea
 Where training moved more, the rows are no vertices. Then the neurons to which each sample was silent are asked
 (:func:`reconlaw.silent_neurons`), which is exact as well. Where that fails, the fit takes the movement of the read-out
 into account, and neurons that samples crossed are left out. What weight decay shrank of the old weights is taken out
-before all that (:mod:`reconlaw.networks.silent.decay`). Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for
+before all that, as there. Relative: SPEAR (Dimitrov et al., arXiv 2403.03945), for
 gradients, which samples rows of the gradient until a direction vanishes on enough of them, and takes exponentially long
 in n; here the neurons' own weights lead.
 """
