@@ -23,6 +23,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
+PATIENCE = 120_000  # milliseconds: a busy machine with one core takes thirty times the second of a laptop
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
@@ -82,8 +83,9 @@ def site():
 @pytest.fixture(scope="module")
 def browser():
     skip_unless_there_is_a_site()
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield browser
@@ -97,6 +99,7 @@ def open_page(site, browser):
 
     def open_page(name, **options):
         context = browser.new_context(**options)
+        context.set_default_timeout(PATIENCE)
         contexts.append(context)
         context.route("**/*", lambda r: r.continue_() if r.request.url.startswith(site) else r.abort())
         page = context.new_page()

@@ -331,6 +331,9 @@ def test_a_link_shows_where_it_leads_and_escape_takes_it_away(open_page, name, t
     assert preview.locator("mjx-container").count() >= preview.locator(".math").count()
     page.keyboard.press("Escape")
     expect(preview).to_have_count(0)
+    page.wait_for_function("() => [...document.images].every(i => i.complete || i.loading === 'lazy')")
+    page.wait_for_load_state("networkidle")  # a page that still grows slides from under the pointer
+    page.mouse.move(0, 0)
     link.hover()
     expect(preview).to_contain_text(shown)
     assert page.complaints == []
