@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -188,6 +189,27 @@ def test_a_bias_that_decay_spared_leaves_all_but_the_lengths(seed):
     assert 0.5 < result.decay_factor < 0.9 and "a bias that weight decay spared tells no norms" in result.message
     assert not result.lengths
     checked(result, to_sphere(X), 1e-9)
+
+
+@pytest.mark.parametrize("zero, rate", [(False, 1.0), (True, 1.0), (True, 2.0), (False, 0.8), (False, 1.2)])
+def test_lengths_that_rest_on_the_rate_of_biases_say_so(zero, rate):
+    """Biases of twice the rate make Δb twice as large, and the samples read from it half as long."""
+    X, y = digits(5)
+    before = dense(width=1000)
+    before[0].bias.data.mul_(0.0 if zero else 1.0)
+    after = copy.deepcopy(before)
+    rest = [p for name, p in after.named_parameters() if name != "0.bias"]
+    stepper = torch.optim.SGD([{"params": rest}, {"params": [after[0].bias], "lr": 0.05 * rate}], lr=0.05)
+    for _ in range(40):
+        stepper.zero_grad()
+        nn.functional.cross_entropy(after(X), y).backward()
+        stepper.step()
+    result = rl.silent_neurons(before, after)
+    if not zero and rate != 1.0:  # some neurons stand on the wrong side of where the bias puts a sample
+        assert result.assumed or result.status is not Status.RECOVERED
+        return
+    assert result.assumed == zero == ("rate of the weights" in result.message)
+    checked(dataclasses.replace(result, X=result.X * rate), X, 1e-9)
 
 
 def test_lengths_are_not_lost_where_samples_depend_on_each_other_and_the_bias_decayed_along():

@@ -358,6 +358,11 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: boo
     which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
     which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
     lengths = "" if bias else " It has no bias that tells their lengths: only directions are known."
+    if found.assumed:
+        lengths = (
+            " Their lengths rest on one assumption, that the bias was trained at the same rate as the weights: here "
+            "other lengths would explain the change as well. Their directions do not rest on it."
+        )
     if not first.transform.nothing:
         lengths += (
             f" What was read are inputs of that layer. Before it the model changes an input, {first.transform.words}; "

@@ -40,6 +40,9 @@ _COMPLETE = 0.5
 _LENGTHS = 256  # that are tried where the bias does not tell them
 _SINGULAR = 1e10  # condition of normals that do not give samples
 _SAFE = 4.0  # errors stated are so many standard errors
+# Other lengths that are tried where the bias tells them, and how many neurons more have to speak for these.
+_FACTORS, _MORE = (0.5, 0.8, 0.9, 1.1, 1.25, 2.0), 8
+_ASSUMED = "; too few neurons tell other lengths from these, which take biases to be trained at the rate of the weights"
 
 
 @dataclass(eq=False, repr=False)
@@ -58,6 +61,8 @@ class SilentNeurons(Result):
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
         lengths: whether those of X are the samples'. A layer without bias does not tell them, nor does a bias that
             weight decay spared.
+        assumed: whether ``lengths`` rest on biases that were trained at the rate of the weights, since neurons turn
+            away from longer or shorter samples about as well. So it is where biases began at zero.
         decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
             was added to κ times the old weights.
     """
@@ -68,6 +73,7 @@ class SilentNeurons(Result):
     bits: torch.Tensor | None = None
     rank: int = 0
     lengths: bool = True
+    assumed: bool = False
     decay_factor: float = 1.0
 
 
@@ -126,6 +132,7 @@ def result_of(
     every = bool(holds.all()) and whole
     flags = tuple(flag_of(float(e)) if every else Flag.UNRESOLVED for e in errors)
     status = status_of(rank, flags, run)
+    assumed = every and change.bias and not _tell_lengths(change, U, silent, asked)
     V = torch.cat([X, torch.ones_like(X[:, :1])], 1) if change.bias else X
     beta = torch.linalg.lstsq(V.T, change.D.T).solution if found and bool(V.isfinite().all()) else V.new_zeros(found, p)
     rest = change.D - beta.T @ V if found else change.D
@@ -137,7 +144,7 @@ def result_of(
         converged=status is Status.RECOVERED,
         determined=False if not rank else True if status is Status.RECOVERED else None,
         sign_identifiable=True if found else None,
-        message=_message(status, change, rank, n, found, every, evidence, run),
+        message=_message(status, change, rank, n, found, every, evidence, run) + _ASSUMED * assumed,
         seconds=run.seconds,
         steps=run.steps,
         method="silent neurons",
@@ -146,6 +153,7 @@ def result_of(
         standard_errors=errors if found else None,
         rank=rank,
         lengths=change.bias,
+        assumed=assumed,
         decay_factor=decay_factor,
         **evidence,
     )
@@ -174,6 +182,17 @@ def _values(rows, E, silent, asked):
         best = torch.where(better, fits, best)
         made = [torch.where(better, value, old) for value, old in zip(values, made, strict=True)]
     return made
+
+
+def _tell_lengths(change: Change, U, silent, asked) -> bool:
+    """Whether more neurons are turned away from those samples, and no others, than if all were longer or shorter."""
+
+    def fits(factor):
+        longer = torch.cat([U[:, :-1] * factor, U[:, -1:]], 1)
+        away = (change.before @ longer.T <= 0) & (change.after @ longer.T <= 0)
+        return int(((silent == away) & asked).sum())
+
+    return fits(1.0) >= max(map(fits, _FACTORS)) + _MORE
 
 
 def _errors(search: Search, E):
