@@ -44,7 +44,7 @@ lint: $(ENV)
 	.venv/bin/zizmor --quiet --offline .github/workflows
 
 unit: $(ENV) # COVER="--cov=reconlaw" prints how much of the package the tests reach
-	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope $(COVER)
+	.venv/bin/python -m pytest tests -rs -n 2 --dist loadscope --no-loadscope-reorder $(COVER)  # few tests may be long
 
 quick: $(ENV) ## style, and a fast part of the tests, under a minute: what to run while writing
 	.venv/bin/ruff check .
