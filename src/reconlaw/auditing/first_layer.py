@@ -64,7 +64,7 @@ class FirstLayer:
     def called(self) -> str:
         """The layer in words."""
         which = "model's first layer" if self.transform.nothing else "first layer that was trained"
-        return f"{self.name!r}, the {which},"
+        return f"{self.name!r}, the {which}"
 
     def seen(self) -> tuple[Check, ...]:
         """The line of the audit on what stands before the layer, where something does."""
@@ -229,7 +229,7 @@ def read_first_layer(first: FirstLayer, pair, states, n, spending, seed: int, wh
         "second_loss": second.loss,
         "checks": (replace(first, rank=found.rank).check("Neurons that were silent to them tell them apart."),),
     }
-    summary = _summary(first, found, said, what, found.lengths)
+    summary = _summary(first, found, said, what)
     if not bool(held.any()):
         return made | parts_of(Verdict("close", summary, said))
     return made | parts_of(Verdict("recovered", summary, said, candidates[held]))
@@ -244,9 +244,9 @@ def _undone(found: SilentNeurons, transform: Transform, eps: float) -> SilentNeu
         return found
     assert found.standard_errors is not None
     X = transform.back(found.X)
+    lengths = X.norm(dim=1)
     if not found.lengths:
-        X = X / X.norm(dim=1, keepdim=True) * X.shape[1] ** 0.5
-    lengths = transform.back(found.X).norm(dim=1)
+        X = X / lengths[:, None] * X.shape[1] ** 0.5
     errors = (found.standard_errors + eps) * transform.amplifies * found.X.norm(dim=1) / lengths
     flags = [
         flag_of(float(error)) if flag is Flag.RECOVERED else flag
@@ -343,7 +343,7 @@ def _findings(found: SilentNeurons, again: SilentNeurons | None, called: int):
         yield Finding(not against, error, off, tuple(against), p_value=2.0 ** -min(bits, 1000.0))
 
 
-def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: bool) -> str:
+def _summary(first: FirstLayer, found: SilentNeurons, said, what: str) -> str:
     held = sum(one.recovered for one in said)
     assert found.silent is not None
     least = int(found.silent.sum(0).min())
@@ -351,13 +351,13 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: boo
         shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
         reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         return (
-            f"The change of {first.called} holds {len(said)} candidates, and none is "
+            f"The change of {first.called}, holds {len(said)} candidates, and none is "
             f"confirmed: {reasons}. Some may be close to training data. Treat the layer as leaking."
         )
     worst = max(one.standard_error for one in said if one.recovered)
     which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
     which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
-    lengths = "" if bias else " It has no bias that tells their lengths: only directions are known."
+    lengths = "" if found.lengths else " It has no bias that tells their lengths: only directions are known."
     if found.assumed:
         lengths = (
             " Their lengths rest on one assumption, that the bias was trained at the same rate as the weights: here "
@@ -370,7 +370,7 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str, bias: boo
         )
     others = "" if held == len(said) else f" Something speaks against {len(said) - held} others; see there."
     return (
-        f"{which} read out of the change of {first.called.rstrip(',')}: each was silent to {least:,} "
+        f"{which} read out of the change of {first.called}: each was silent to {least:,} "
         "neurons or more, none of which training moved along it. Each is off by about "
         f"{as_power(worst)} of its length, or less. A second search from other starts found the same, and nothing was "
         f"called in changes whose columns stand in another order.{lengths}{others}"

@@ -17,15 +17,12 @@ p = 8, 12, 16, 24 and 64 all members were named and nothing else, with 20 pools 
 alone passed somebody in about one of twenty, as it should, and none was named. At p = 64, of 60,000 candidates in 1,000
 pools without a member none was named.
 
-And on first layers that were trained with all above them (3 to 40 digits, ReLU and GELU, momentum, mini-batches, some
-decay): of 1,120 pools of 100 without a member none named anybody, and in 56 pools with all members those were named.
-
 The rule and its p-values are those of :mod:`reconlaw.auditing.nulls`, which says what they answer.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -146,8 +143,9 @@ def identify(pair, X: torch.Tensor, names, n: int | None, seed: int) -> Identifi
     exact = residuals <= max(_EXACT, rounding, pair.moved**2)
     # Where p is hardly above r, lookalikes too may leave next to nothing: a sample leaves far less than they do.
     exact &= residuals < _BELOW * float(null.quantile(_RAREST))
-    made = Identified(residuals, chances, found & exact, found & ~exact, tuple(names), len(null), r)
-    return replace(made, samples=samples, rounding=rounding)
+    named, alike = found & exact, found & ~exact
+    made = (residuals, chances, named, alike, tuple(names), len(null), r)
+    return Identified(*made, samples=samples, rounding=rounding)
 
 
 def pool_check(found: Identified) -> Check:

@@ -28,7 +28,7 @@ from ..._random import seeded_generator
 from ...attack.result import Status
 from ...attack.run import Run, wall_clock
 from ..silent import faces
-from ..silent.decay import without_decay
+from ..silent.decay import remark_decay, without_decay
 from ..silent.result import SilentNeurons
 from ..silent.result import result_of as told_by_silence
 from .change import read_change, read_rank
@@ -88,8 +88,7 @@ def first_layer(
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
-    if factor != 1.0:
-        run.remark(f"weight decay left {factor:.6g} of the old weights")
+    remark_decay(run, factor)
     outcome, silent = None, None
     try:
         with run.working():

@@ -27,7 +27,7 @@ from ..._precision import full_precision
 from ..._random import seeded_generator
 from ...attack.run import Run, wall_clock
 from ..first_layer.change import read_change, read_rank
-from .decay import without_decay
+from .decay import remark_decay, without_decay
 from .faces import Rows, Search
 from .result import SilentNeurons, result_of
 
@@ -81,8 +81,7 @@ def silent_neurons(
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
-    if factor != 1.0:
-        run.remark(f"weight decay left {factor:.6g} of the old weights")
+    remark_decay(run, factor)
     search = None
     try:
         with run.working():

@@ -47,6 +47,12 @@ def without_decay(change: Change) -> tuple[Change, float]:
     return (made, kappa) if made.spectrum[2] <= some // 2 else (change, 1.0)
 
 
+def remark_decay(run, factor: float) -> None:
+    """Add to the run's message what weight decay left of the old weights, where it took some."""
+    if factor != 1.0:
+        run.remark(f"weight decay left {factor:.6g} of the old weights")
+
+
 def _without_spared_bias(made: Change, bias: torch.Tensor) -> Change:
     """The change as it is where its biases decayed along, and else that of the weights alone; ``bias`` before."""
     weights = dataclasses.replace(
@@ -67,4 +73,4 @@ def _without_spared_bias(made: Change, bias: torch.Tensor) -> Change:
     return weights if bool(spared) else made
 
 
-__all__ = ["without_decay"]
+__all__ = ["remark_decay", "without_decay"]
