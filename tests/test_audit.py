@@ -697,6 +697,9 @@ def test_command_line_errors_are_one_line_and_status_2(folder, monkeypatch, caps
         with pytest.raises(SystemExit) as ended:
             command.main(["audit", "before.pt", "after.pt", "--model", "auditedmodel:build", *wrong])
         assert ended.value.code == 2
+    with pytest.raises(SystemExit):
+        command.main(["audit", "before.pt", *COMMON])
+    assert capsys.readouterr().err.endswith("are required: after\n")
 
 
 def test_a_failure_is_never_the_status_of_data_that_came_back(folder, monkeypatch, capsys):

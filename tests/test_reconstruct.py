@@ -63,6 +63,16 @@ def test_single_precision(problem, name):
     assert result.X.dtype == torch.float32
 
 
+@pytest.mark.parametrize("scale", [1.0, 2.0**-660])
+@pytest.mark.parametrize("inputs", [None, rl.inputs.Free()])
+def test_theta_tells_what_rounding_leaves_of_it(problem, inputs, scale):
+    """A change of single precision, in features of double, ends at the floor of its rounding, whatever its size."""
+    case = problem(d=6, n=2, p=60)
+    result = rl.reconstruct(case.theta.float().double() * scale, case.features, 2, inputs=inputs, max_seconds=None)
+    check(result, case, 1e-5)
+    assert result.loss > 1e-20
+
+
 def test_labels_theta0_and_form_of_theta_do_not_matter(problem):
     case = problem()
     theta0 = torch.randn(1000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)

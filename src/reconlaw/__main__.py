@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "more",
         nargs="*",
+        default=[],  # without it an error names this one as missing, too
         help="further pairs, before and after in turn; reports are numbered, budgets are of each",
     )
     made.add_argument(

@@ -133,6 +133,13 @@ def check_real(name: str, value) -> float:
         raise ValueError(f"{name}={_shown(value)} must be a finite number") from error
 
 
+def check_clock(clock):
+    """A function that gives seconds, or None."""
+    if clock is not None and not callable(clock):
+        raise TypeError(f"clock={_shown(clock)} is no function; pass one that gives seconds, such as time.process_time")
+    return clock
+
+
 def check_finite(name: str, tensor: torch.Tensor) -> torch.Tensor:
     if not bool(torch.isfinite(tensor).all()):
         bad = int((~torch.isfinite(tensor)).sum())

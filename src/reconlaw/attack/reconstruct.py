@@ -74,7 +74,9 @@ def reconstruct(
         seed: of the attacker's random draws; its stream is never that of the data or of V.
         max_seconds: budget of this call, looked at within long steps too; what was best so far comes back when it is
             spent. None for no limit: then the outcome does not depend on the speed of the machine.
-        tol: loss at which the run has converged; 1e-20 in float64 and 1e-10 in float32 for "varpro", 1e-7 for "sgd".
+        tol: loss at which the run has converged; None for 1e-20 in float64 and 1e-10 in float32, 1e-7 for "sgd", or for
+            what rounding leaves of a θ whose entries show a lower precision, where that is more; on the sphere 1e-10 at
+            most.
         progress: show a progress bar on stderr.
         checkpoint: a file to resume from where it exists, and to write to every few seconds and at the end; a symbolic
             link is followed, and a file that is no checkpoint is refused, never replaced.
@@ -138,23 +140,22 @@ def reconstruct(
             "take method='varpro' on the sphere"
         )
     over = through(features, inputs)
-    max_seconds = None if max_seconds is None else check_positive("max_seconds", max_seconds)
     max_steps = None if max_steps is None else check_count("max_steps", max_steps, minimum=0)
-    if tol is None:
-        tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
-        if not isinstance(inputs, Sphere):
-            tol = max(tol, rounding_loss(theta))
-    tol = check_positive("tol", tol)
     how = method if type(inputs) is Sphere else f"{method} in {inputs!r}"
     problem = {} if checkpoint is None else fingerprint(theta, over, n, how, seed)
     theta, unit = in_range(theta)
+    if tol is None:
+        tol = 1e-7 if method == "sgd" else _TOLERANCE[theta.dtype]
+        # On the sphere no looser than of features in float32: at coarser roundings few equations tell wrong samples.
+        most = _TOLERANCE[torch.float32] if isinstance(inputs, Sphere) else math.inf
+        tol = max(tol, min(rounding_loss(theta), most))
+    tol = check_positive("tol", tol)
     with as_step():
         rows, turn = independent_rows(theta)
     compressed = len(rows) < len(theta)
     theta = features.here(rows if compressed else theta)
-    clock = clock or wall_clock
     if features.divided and (max_seconds is not None or checkpoint is not None):  # else no decision rests on it
-        clock = partial(features.once, clock)
+        clock = partial(features.once, clock or wall_clock)
     run = Run(
         max_seconds,
         progress,

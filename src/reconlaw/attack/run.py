@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from tqdm import tqdm
 
+from .._checks import check_clock, check_positive
 from .._files import sealed, unsealed, usable_path, write_whole
 from ..features.budget import Budget, Spent
 from ..features.passes import Passes, counted
@@ -62,11 +63,14 @@ _GRACE_SHARE, _GRACE = 0.15, 1.5
 class Run:
     """Budgets, best atoms so far, history, progress line and checkpoint of one reconstruction.
 
+    Raises:
+        ValueError, TypeError: ``max_seconds`` is no number above 0, or ``clock`` no function.
+
     Attributes:
         max_seconds: of this call; None for no limit.
         max_steps: of all calls on the checkpoint together; None likewise.
         samples: n, of a step (:mod:`reconlaw.features.passes`).
-        clock: gives seconds.
+        clock: gives seconds; a clock of the wall where None.
         passes: through the features, those of earlier calls on the checkpoint included.
         once: does what one process alone may do where several divide the parameters, such as writing a file
             (:meth:`~reconlaw.features.feature_map.FeatureMap.once`).
@@ -88,13 +92,15 @@ class Run:
     interrupted: bool = False
     max_steps: int | None = None
     samples: int = 1
-    clock: Callable[[], float] = wall_clock
+    clock: Callable[[], float] | None = None
     passes: Passes = field(default_factory=Passes)
     ahead: Standing | None = None
     once: Callable[[Callable[[], Any]], Any] = lambda make: make()
 
     def __post_init__(self):
-        self._start = self._saved = self.clock()
+        self.max_seconds = None if self.max_seconds is None else check_positive("max_seconds", self.max_seconds)
+        self._now: Callable[[], float] = check_clock(self.clock) or wall_clock
+        self._start = self._saved = self._now()
         if self.checkpoint is not None:
             there = self.once(self._read)
             if there is not None:
@@ -107,7 +113,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        return self.seconds_before + self.clock() - self._start
+        return self.seconds_before + self._now() - self._start
 
     @property
     def steps(self) -> float:
@@ -118,7 +124,7 @@ class Run:
         """The budget that is spent, "max_steps" or "max_seconds", or ""."""
         if self.max_steps is not None and self.steps >= self.max_steps:
             return "max_steps"
-        over = self.max_seconds is not None and self.clock() - self._start >= self.max_seconds
+        over = self.max_seconds is not None and self._now() - self._start >= self.max_seconds
         return "max_seconds" if over else ""
 
     @property
@@ -130,7 +136,7 @@ class Run:
         """Seconds that are left, infinity where they are not limited."""
         if self.interrupted:
             return 0.0
-        return float("inf") if self.max_seconds is None else self.max_seconds - (self.clock() - self._start)
+        return float("inf") if self.max_seconds is None else self.max_seconds - (self._now() - self._start)
 
     def interrupt(self) -> None:
         """Spend what is left: what follows only rounds off."""
@@ -141,8 +147,8 @@ class Run:
         if self.max_seconds is None and not self.interrupted:
             return Budget(lambda: float("inf"))
         grace = _GRACE if self.max_seconds is None else min(_GRACE, _GRACE_SHARE * self.max_seconds)
-        end = self.clock() + self.left + grace
-        return Budget(lambda: end - self.clock())
+        end = self._now() + self.left + grace
+        return Budget(lambda: end - self._now())
 
     def remark(self, text: str, error: BaseException | None = None) -> None:
         """Keep what went otherwise than meant, for the result's message; each once, and not that the time was over."""
@@ -194,11 +200,11 @@ class Run:
     def tick(self, note: str = "") -> bool:
         """Show progress and save the checkpoint when due; true once a budget is spent."""
         if self._bar is not None:
-            done = self.steps if self._bar.unit == "steps" else self.clock() - self._start
+            done = self.steps if self._bar.unit == "steps" else self._now() - self._start
             self._bar.n = done if self._bar.total is None else min(done, self._bar.total)
             self._bar.set_description_str(f"loss {self.best_loss:.1e} {note}", refresh=False)
             self._bar.refresh()
-        if self.checkpoint is not None and self.clock() - self._saved > self.save_every:
+        if self.checkpoint is not None and self._now() - self._saved > self.save_every:
             self._save_or_warn()
         return self.expired
 
@@ -219,7 +225,7 @@ class Run:
         made = io.BytesIO()  # so that a full disk is an OSError, whatever torch makes of one
         torch.save(content, made)
         self.once(lambda: write_whole(self._file, sealed(made.getvalue())))
-        self._saved = self.clock()
+        self._saved = self._now()
 
     def _save_or_warn(self):
         """A disk that fills up midway must not cost the result."""
@@ -227,7 +233,7 @@ class Run:
             self.save()
         except OSError as error:
             warnings.warn(f"checkpoint {self.checkpoint} was not written: {error}", RuntimeWarning, stacklevel=3)
-            self._saved = self.clock()
+            self._saved = self._now()
 
     def _read(self):
         """The bytes of the checkpoint; None where there is none yet."""

@@ -26,7 +26,7 @@ from pathlib import Path
 import torch
 from numpy.typing import ArrayLike
 
-from .._checks import check_count, check_input_shape, check_positive, listed
+from .._checks import check_count, check_input_shape, listed
 from .._files import usable_path
 from ..features.budget import within
 from ..inputs import Inputs
@@ -135,11 +135,7 @@ def audit(
         AuditError: a file, key, shape, dtype or layer that does not serve; the message names it.
         ValueError, TypeError: what is wrong with another argument, or with the body.
     """
-    spending = Spending(
-        None if max_seconds is None else check_positive("max_seconds", max_seconds),
-        None if max_steps is None else check_count("max_steps", max_steps),
-        clock,
-    )
+    spending = Spending(max_seconds, max_steps, clock)
     if inputs is not None and not isinstance(inputs, Inputs):
         raise AuditError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
     references = check_count("references", references)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from .._checks import check_clock, check_count, check_positive
 from ..attack.run import wall_clock
 from ..features.budget import Budget
 
@@ -20,7 +21,9 @@ class Spending:
     """
 
     def __init__(self, seconds: float | None, steps: int | None, clock: Callable[[], float] | None = None):
-        self.seconds, self.steps, self.clock = seconds, steps, clock
+        self.seconds = None if seconds is None else check_positive("max_seconds", seconds)
+        self.steps = None if steps is None else check_count("max_steps", steps)
+        self.clock = check_clock(clock)
         self._end = math.inf if seconds is None else self._now() + seconds
 
     def _now(self):

@@ -33,7 +33,7 @@ from .._precision import full_precision
 from .._random import seeded_generator
 from ..attack.count import Count
 from ..attack.result import Result
-from ..attack.run import Run, wall_clock
+from ..attack.run import Run
 from ..features.activations import get_activation
 from ..features.passes import count_passes
 from ..sphere import to_sphere
@@ -149,7 +149,6 @@ def _solve(gram, b, nonnegative):
 def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) -> Result:
     """Adam on the candidates X̂. Ctrl-C returns the best so far."""
     max_steps = check_count("max_steps", how.max_steps if how.steps is None else how.steps)
-    max_seconds = None if how.max_seconds is None else check_positive("max_seconds", how.max_seconds)
     rate = check_positive("learning_rate", how.learning_rate)
     if not isinstance(how.sharpness, tuple | list) or len(how.sharpness) != 2:
         raise ValueError(f"sharpness={how.sharpness!r} must be two numbers, the first and the last")
@@ -159,8 +158,8 @@ def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) 
     generator = seeded_generator("attack", how.seed)
     X = to_sphere(torch.randn(m, W.shape[1], device="cpu", generator=generator, dtype=torch.float64).to(W))
     holder = nn.Parameter(X)
-    limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": how.clock or wall_clock}
-    adam, run, interrupted = torch.optim.Adam([holder]), Run(max_seconds, how.progress, **limits), False
+    limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": how.clock}
+    adam, run, interrupted = torch.optim.Adam([holder]), Run(how.max_seconds, how.progress, **limits), False
     try:
         with run.working():
             for step in itertools.count():

@@ -26,7 +26,7 @@ from ..._checks import check_count
 from ..._precision import full_precision
 from ..._random import seeded_generator
 from ...attack.result import Status
-from ...attack.run import Run, wall_clock
+from ...attack.run import Run
 from ..silent import faces
 from ..silent.decay import remark_decay, without_decay
 from ..silent.result import SilentNeurons
@@ -83,7 +83,7 @@ def first_layer(
     if lazy not in (None, True, False):
         raise ValueError(f"lazy={lazy!r} must be True, False, or None to try both")
     steps = None if max_steps is None else check_count("max_steps", max_steps)
-    run = Run(max_seconds, progress, clock=clock or wall_clock, max_steps=steps)
+    run = Run(max_seconds, progress, clock=clock, max_steps=steps)
     generator = seeded_generator("attack", seed)
     rank, remark = read_rank(change, n)
     if remark:

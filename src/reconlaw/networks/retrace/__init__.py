@@ -28,7 +28,7 @@ import torch
 from ..._checks import as_tensor, check_count, check_finite, check_moved, check_positive
 from ..._precision import full_precision
 from ..._random import seeded_generator
-from ...attack.run import Run, wall_clock
+from ...attack.run import Run
 from ...features.feature_map import FeatureMap
 from ...inputs import Affine, Inputs, Sphere
 from ..replay import corrected
@@ -138,7 +138,7 @@ def retrace(
         parts = [U.flatten(), *([labels.to(U).flatten()] if free_labels else [])]
         return torch.cat([*parts, U.new_tensor([math.log(v) for v in numbers.values()])])
 
-    run = Run(max_seconds, progress, clock=clock or wall_clock)
+    run = Run(max_seconds, progress, clock=clock)
     best, road, spent, tried, recipes, rivals = None, "Gauss–Newton", 0, [], [], []
     try:
         for labels, named in itertools.product(guesses, fixed):

@@ -10,7 +10,7 @@ from torch.nn.functional import one_hot
 from ..._checks import check_count, check_finite, check_matrix, check_moved
 from ..._precision import full_precision
 from ..._random import seeded_generator
-from ...attack.run import Run, wall_clock
+from ...attack.run import Run
 from ...features.feature_map import FeatureMap
 from ...inputs import Inputs, Sphere
 from .adam import Adam
@@ -113,7 +113,7 @@ def retrace_adam(
         return recipe.train(features(X).to(U), Y, W)[1]
 
     whole = Recipe(train, [theta], lambda U: U, (n, d), None, False, (), {}, d)
-    run, spent, most = Run(max_seconds, progress, clock=clock or wall_clock), 0, max_rounds + max_steps
+    run, spent, most = Run(max_seconds, progress, clock=clock), 0, max_rounds + max_steps
     U = inputs.retract(U)
     whole.check(U.flatten())
     forward = whole.by_forward_mode(U.flatten())

@@ -25,7 +25,7 @@ from torch import nn
 from ..._checks import check_count
 from ..._precision import full_precision
 from ..._random import seeded_generator
-from ...attack.run import Run, wall_clock
+from ...attack.run import Run
 from ..first_layer.change import read_change, read_rank
 from .decay import remark_decay, without_decay
 from .faces import Rows, Search
@@ -75,7 +75,7 @@ def silent_neurons(
     run = Run(
         max_seconds,
         progress,
-        clock=clock or wall_clock,
+        clock=clock,
         max_steps=None if max_steps is None else check_count("max_steps", max_steps),
     )
     rank, remark = read_rank(change, n)
