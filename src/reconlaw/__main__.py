@@ -235,8 +235,7 @@ def with_config(arguments: list[str]) -> list[str]:
         if not isinstance(pair, list) or len(pair) != 2:
             raise AuditError(f"--config {found.config}: pairs holds {pair!r}; write [before, after] for each")
         files += map(str, pair)
-    given = [word for word in rest[1:]]
-    return ["audit", *options, *given, *files]
+    return ["audit", *options, *rest[1:], *files]
 
 
 def _audit_actions():

@@ -8,6 +8,7 @@ import platform
 import signal
 import threading
 import time
+import warnings
 
 from joblib import Parallel, parallel_config
 from joblib.parallel import get_active_backend
@@ -23,6 +24,20 @@ def workers(jobs: int, threads: int | None, **options) -> Parallel:
     here = local(get_active_backend()[0])
     with parallel_config("loky", inner_max_num_threads=threads) if here else contextlib.nullcontext():
         return Parallel(jobs, **options)
+
+
+def check_jobs(jobs: int) -> None:
+    """Raise ValueError where ``jobs`` is no number of processes."""
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or not jobs:
+        raise ValueError(f"jobs={jobs!r} must be a whole number but 0; −1 is one for each core")
+
+
+def close_quietly(outcomes) -> None:
+    """End what makes them, where they are not a list by now, without joblib's warning on results nobody fetched."""
+    if hasattr(outcomes, "close"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            outcomes.close()
 
 
 def this_process() -> tuple[int, str]:

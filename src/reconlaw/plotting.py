@@ -259,12 +259,12 @@ def _plain(value):
     return dense if array.ndim == 1 else dense | {"shape": ", ".join(map(str, array.shape))}
 
 
-def _rounded(array: np.ndarray, digits: int = 4) -> np.ndarray:
-    """To so many digits each, and zero where an entry is nothing beside 1 or the largest."""
+def _rounded(array: np.ndarray) -> np.ndarray:
+    """To four digits each, and zero where an entry is nothing beside 1 or the largest."""
     if not array.size:
         return array
     array = np.where(np.abs(array) <= 1e-12 * np.abs(array[np.isfinite(array)]).max(initial=1), 0.0, array)
-    return np.vectorize(lambda entry: float(f"{entry:.{digits}g}"), otypes=[float])(array)
+    return np.vectorize(lambda entry: float(f"{entry:.4g}"), otypes=[float])(array)
 
 
 def _without_nan(value):

@@ -12,6 +12,11 @@ def to_sphere(U: torch.Tensor) -> torch.Tensor:
     return U * (math.sqrt(U.shape[1]) / U.norm(dim=1, keepdim=True).clamp_min(torch.finfo(U.dtype).tiny))
 
 
-def draw(count: int, d: int, generator: torch.Generator) -> torch.Tensor:
-    """Rows uniform on the sphere, (count, d), float64, on the CPU."""
-    return to_sphere(torch.randn(count, d, device="cpu", generator=generator, dtype=torch.float64))
+def draw(count: int, d: int, generator: torch.Generator, like: torch.Tensor | None = None) -> torch.Tensor:
+    """Rows uniform on the sphere, (count, d): drawn on the CPU in the dtype of ``like``, and moved to where that is.
+
+    float64 on the CPU where there is none.
+    """
+    dtype = torch.float64 if like is None else like.dtype
+    made = torch.randn(count, d, device="cpu", generator=generator, dtype=dtype)
+    return to_sphere(made if like is None else made.to(like.device))

@@ -9,7 +9,6 @@ many, so that neither the number of processes nor their order changes a bit of t
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -18,7 +17,7 @@ from joblib import delayed
 from joblib.parallel import get_active_backend
 
 from .._precision import full_precision
-from .._workers import this_process, work_for, workers
+from .._workers import close_quietly, this_process, work_for, workers
 from ..features.passes import Passes, counted
 from ..features.threads import unshared
 from ..inputs import Inputs
@@ -105,7 +104,4 @@ def solved(block: Block, X: torch.Tensor, most: float, run, jobs: int, tick: Cal
             if tick():
                 return
     finally:
-        if hasattr(outcomes, "close"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # joblib's, on results that nobody fetched
-                outcomes.close()
+        close_quietly(outcomes)

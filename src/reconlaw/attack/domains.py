@@ -26,17 +26,14 @@ from .run import Run
 from .signs import read_signs
 from .span import Span, applies
 from .subspace import Subspace, subspace
-from .tools import pair_costs
-from .varpro import descend
+from .tools import ended_alike, pair_costs
+from .varpro import FLOOR, descend
 
 # From so many samples on they are looked for one by one first, where θ has rows for that.
 _MANY = 8
 # Exchanges without progress before the search starts anew, and points drawn for an exchange.
 _FRUITLESS = 8
 _DRAWN = 256
-# As many arrivals within this factor of the lowest loss end the search.
-_ARRIVALS = 3
-_SAME_LOSS = 1.001
 # Rows of features evaluated at a time, in numbers.
 _NUMBERS = 1 << 24
 # A whitened loss within this factor of what noise leaves is at the noise.
@@ -53,7 +50,7 @@ class DomainSearch:
         self.space: Subspace = subspace(theta, n * features.positions, tol)
         self.whitened = self.space.theta
         self.floor = max(tol, self.space.tol)  # of the whitened loss
-        self.least = 1e-29 if theta.dtype == torch.float64 else 1e-12
+        self.least = FLOOR[theta.dtype]
         columns_left = features.p > 2 * n and len(self.whitened) == 1 and features.positions == 1
         self.lifted = inputs.signs and features.parity == "mixed" and columns_left
 
@@ -135,9 +132,8 @@ class DomainSearch:
                     point, loss, fruitless, turn = trial, self.loss, 0, 0
                 else:
                     fruitless += 1
-            # Independent roads that end at one loss, the lowest: noise in θ has put it there, not a bad minimum.
             arrivals.append(loss)
-            if done or sum(loss <= min(arrivals) * _SAME_LOSS for loss in arrivals) == _ARRIVALS:
+            if done or ended_alike(arrivals):
                 return
             U, note = self.starts(self.n), "restart"
 

@@ -7,7 +7,7 @@ n × n matrix, the overlap Q = E x̂ᵀx/d (Aubin et al., *The committee machine
     g = C⁻¹(E[z | Σ a_i φ(z_i), ω] − ω),    G = c E[g gᵀ],    Q ← G (I + G)⁻¹.
 
 :func:`pass_messages` is the algorithm, for *known* a; it is told more than an attacker knows, and says what
-message passing could do. :mod:`.message_passing` is the one that attacks use.
+message passing could do, each step damped by half. :mod:`.message_passing` is the one that attacks use.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def state_evolution(posterior: JointPosterior, c, rounds=300, start=1e-3, neuron
     return Q
 
 
-def pass_messages(theta, features, posterior: JointPosterior, iterations=300, damping=0.5, seed=0, start=None):
+def pass_messages(theta, features, posterior: JointPosterior, iterations, seed=0):
     """Means x̂ (n, d) and covariance C (n, n) of the samples, from θ (p,).
 
     Args:
@@ -61,15 +61,13 @@ def pass_messages(theta, features, posterior: JointPosterior, iterations=300, da
         features: random features (Gaussian V).
         posterior: of a neuron, with φ and a.
         iterations: at most.
-        damping: share of each new mean that is taken.
-        seed: of the random start and of the grids' shifts.
-        start: x̂ (n, d) to start from; None: independent normal numbers of variance 0.01.
+        seed: of the random start, independent normal numbers of variance 0.01, and of the grids' shifts.
     """
     V, c, n = features.V, features.p / features.d, len(posterior.a)
     theta = theta.to(V)
     generator = torch.Generator().manual_seed(seed)
     draw = torch.randn(n, features.d, device="cpu", generator=generator, dtype=torch.float64)
-    x = (0.1 * draw if start is None else start).to(V)
+    x = (0.1 * draw).to(V)
     eye = torch.eye(n).to(V)
     C = eye - x @ x.T / features.d
     g = V.new_zeros(features.p, n)
@@ -82,8 +80,8 @@ def pass_messages(theta, features, posterior: JointPosterior, iterations=300, da
         values, U = torch.linalg.eigh(c * (torch.linalg.inv(C) - (inner + inner.T) / 2))
         A = U @ torch.diag(values.clamp_min(1e-3)) @ U.T  # the precision that the neurons add
         new = torch.linalg.solve(eye + A, A @ x + (V.T @ new_g).T)
-        x, g = damping * new + (1 - damping) * x, damping * new_g + (1 - damping) * g
-        C = damping * torch.linalg.inv(eye + A) + (1 - damping) * C
+        x, g = (new + x) / 2, (new_g + g) / 2
+        C = (torch.linalg.inv(eye + A) + C) / 2
         if float(C.diagonal().max()) < _FOUND:
             break
     return x, C

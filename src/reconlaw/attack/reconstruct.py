@@ -98,7 +98,7 @@ def reconstruct(
     Raises:
         ValueError, TypeError: what is wrong with an argument, and what to do.
         CheckpointError: the checkpoint is corrupt, of another problem, or cannot be written.
-        SpanError: the features of any n candidates are linearly dependent, as for a linear φ and n > 1.
+        SpanError: the features of any n candidates are linearly dependent.
         StepError: not one step could be computed, for want of memory say. Once a step is made, later ones that fail
             are refused: what was best so far comes back, and the message says so.
 

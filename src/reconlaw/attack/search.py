@@ -30,7 +30,7 @@ from .message_passing import MessagePassing
 from .projection import Projection
 from .road import Road, along
 from .run import Run
-from .tools import Tools, pair_costs, room_to_lift
+from .tools import Tools, ended_alike, pair_costs, room_to_lift
 
 # Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
 # cannot), and of message passing.
@@ -43,9 +43,6 @@ _UNSURE = 0.9
 _LEAST_KEPT = 0.05
 # Atoms within this cosine of a heavier one are its copies.
 _ALIKE = 0.7
-# As many arrivals within this factor of the lowest loss end the search.
-_ARRIVALS = 3
-_SAME_LOSS = 1.001
 # Descents that may fail one after the other before the search gives up.
 _FAILURES = 20
 
@@ -106,7 +103,7 @@ class Search(Tools):
             point = self._respawn_rounds(point, _FRUITLESS_RESPAWNS[passing is not None])
             # Independent roads that end at one loss, the lowest: noise in θ has put it there, not a bad minimum.
             arrivals.append(point.loss)
-            if self._done(point) or sum(loss <= min(arrivals) * _SAME_LOSS for loss in arrivals) == _ARRIVALS:
+            if self._done(point) or ended_alike(arrivals):
                 return
             if passing is None:
                 point = self._from_anywhere(self._random_atoms(self.n), "restart")

@@ -17,20 +17,13 @@ from .._random import seeded_generator
 from ..features.activations import get_activation
 from ..features.gram import StepError, as_step
 from ..inputs import Box, Sphere
-from ..sphere import to_sphere
+from ..sphere import draw
 from .projection import Projection, least_squares
 from .run import Run
 
 _MOMENTUM = 0.9
 _RECORD_EVERY = 10
 _MOST_STEPS = 1_000_000
-
-
-def _start(features, theta, n, inputs, generator):
-    if isinstance(inputs, Sphere):
-        draw = torch.randn(n, features.d, device="cpu", generator=generator, dtype=theta.dtype)
-        return to_sphere(draw.to(theta.device))
-    return inputs.starts(n, features.d, generator).to(theta)
 
 
 def solve(features, theta, n, run: Run, seed, tol, inputs, learning_rate=None, leak=0.02):
@@ -63,7 +56,9 @@ def solve(features, theta, n, run: Run, seed, tol, inputs, learning_rate=None, l
         X, velocity, step = run.state["X"].to(theta), run.state["velocity"].to(theta), run.state["step"]
         run.passes.made = run.state["passes"]
     else:
-        X, step = _start(features, theta, n, inputs, seeded_generator("attack", seed)), 0
+        generator, step = seeded_generator("attack", seed), 0
+        sphere = isinstance(inputs, Sphere)
+        X = draw(n, features.d, generator, theta) if sphere else inputs.starts(n, features.d, generator).to(theta)
         velocity = torch.zeros_like(X)
     interrupted = False
     try:

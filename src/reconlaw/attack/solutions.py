@@ -16,6 +16,7 @@ import torch
 from .._checks import as_tensor, check_count, check_finite
 from .._random import seeded_generator
 
+_APART = 1e-5  # of two solutions, relative
 _LEAST, _MOST = 1e-15, 1e8  # damping, in units of the mean diagonal; a start that needs more has ended
 
 
@@ -107,10 +108,10 @@ class _Equations:
         return kept, torch.where(good, mu / 5, 3 * mu).clamp_min(_LEAST)
 
 
-def _distinct(X, beta, signed, apart=1e-5):
+def _distinct(X, beta, signed):
     """(X̂, β, times found) of each different solution; ``signed``: x and −x are two."""
     orders = torch.tensor(list(itertools.permutations(range(X.shape[1]))), device=X.device)
-    size, left, found = apart * X.norm(dim=2).amax(1), torch.arange(len(X), device=X.device), []
+    size, left, found = _APART * X.norm(dim=2).amax(1), torch.arange(len(X), device=X.device), []
     while len(left):
         one, others = X[left[0]], X[left][:, orders]  # (left, orders, n, d)
         far = (others - one).norm(dim=3)

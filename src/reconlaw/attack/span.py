@@ -28,6 +28,7 @@ import math
 import torch
 
 from .._random import seeded_generator
+from .._workers import check_jobs
 from ..features.gram import StepError
 from ..inputs import Inputs
 from .blocks import Block, solved
@@ -35,7 +36,7 @@ from .membership import Membership, batch_size
 from .projection import Projection, least_squares
 from .run import Run
 from .subspace import Subspace, subspace
-from .varpro import descend
+from .varpro import FLOOR, descend
 
 # Rounds of starts without a new sample before the search ends.
 _FRUITLESS = 4
@@ -140,9 +141,8 @@ class Span:
         """All samples found, moved together on θ itself where they are all, and few."""
         U = self.found
         if self.full and U.numel() <= _POLISHED and not self.run.expired:
-            least = 1e-29 if self.theta.dtype == torch.float64 else 1e-12
             stop = {"on_step": lambda point: self.run.tick("polish"), "inputs": self.inputs}
-            return descend(self.features, self.theta, U, False, least, 50, (4, 0.5), **stop).point
+            return descend(self.features, self.theta, U, False, FLOOR[self.theta.dtype], 50, (4, 0.5), **stop).point
         return Projection(self.features, self.theta, U)
 
 
@@ -177,8 +177,7 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
     if features.positions * (features.p - search.rank) <= inputs.unknowns(features.d):
         least = "n + d" if features.positions == 1 else "n·T + d/T"
         run.remark(f"p = {features.p} is no more than {least}: every input may lie near the span")
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or not jobs:
-        raise ValueError(f"jobs={jobs!r} must be a whole number but 0; −1 is one for each core")
+    check_jobs(jobs)
     interrupted = False
     try:
         search.search(jobs)

@@ -11,19 +11,21 @@ from .._random import seeded_generator
 from ..features.budget import DIRECTIONS, attempt
 from ..features.gram import StepError, as_step
 from ..features.passes import counted
-from ..sphere import to_sphere
+from ..sphere import draw, to_sphere
 from .count import count
 from .projection import Projection, least_squares
 from .road import Road
 from .run import Run
 from .signs import linear_signs, read_off, read_signs
-from .varpro import descend
+from .varpro import FLOOR, descend
 
 # A descent in float64 runs in float32 down to this loss first, where the features can.
 _COARSE_LOSS = 1e-9
 _COARSE_FLOOR = 1e-7
 # Signs are read in float32 where the other column of a pair carries less than this share.
 _READ = 0.1
+# As many arrivals within this factor of the lowest loss end a search.
+_ARRIVALS, _SAME_LOSS = 3, 1.001
 # Atoms whose removal is tried before all are taken to be needed.
 _TRIED = 2
 
@@ -77,6 +79,11 @@ def room_to_lift(features, n: int, outputs: int) -> bool:
     return features.positions == 1 and features.p > 2 * n and counted.equations > counted.unknowns + n * min(n, outputs)
 
 
+def ended_alike(losses: list[float]) -> bool:
+    """Whether independent roads have ended at one loss, the lowest: noise in θ has put it there, not a bad minimum."""
+    return sum(loss <= min(losses) * _SAME_LOSS for loss in losses) == _ARRIVALS
+
+
 class Tools:
     """The tools, for one θ under one budget; ``run`` keeps the best.
 
@@ -95,13 +102,12 @@ class Tools:
         self.generator = seeded_generator("attack", seed)
         self.lifted = features.parity == "mixed" and lifted
         # Past the tolerance, go on to the floor of the arithmetic: the last steps converge fast, at little cost.
-        self.target = min(tol, 1e-29 if theta.dtype == torch.float64 else 1e-12)
+        self.target = min(tol, FLOOR[theta.dtype])
         coarse = features.coarse()
         self.coarse = None if coarse is None else (coarse, theta.to(coarse.dtype))
 
     def _random_atoms(self, count):
-        draw = torch.randn(count, self.features.d, device="cpu", generator=self.generator, dtype=self.theta.dtype)
-        return to_sphere(draw.to(self.theta.device))
+        return draw(count, self.features.d, self.generator, self.theta)
 
     def piece(self, given, compute):
         """``compute()``, a tuple of tensors, as a piece of the way (:mod:`reconlaw.attack.road`)."""

@@ -43,6 +43,8 @@ _HALF = 1e-6
 # Damping of a descent that begins close to a solution, and the loosest and the tightest tolerance of its solves.
 _CLOSE_DAMPING, _CLOSE, _CLOSEST = 1e-6, 1e-2, 1e-4
 _SPHERE = Sphere()
+# The loss that rounding leaves at a solution, in the arithmetic of θ.
+FLOOR = {torch.float64: 1e-29, torch.float32: 1e-12}
 
 
 def _conjugate_gradients(operator, preconditioner, b, tolerance, limit, ahead):

@@ -92,17 +92,7 @@ class RandomFeatures(FeatureMap):
 
     @full_precision()
     def __call__(self, X: torch.Tensor) -> torch.Tensor:
-        """Features of the rows of X, with a graph where X asks for it.
-
-        Args:
-            X: (n, d), finite.
-
-        Returns:
-            (n, p), on the features' device and in their dtype.
-
-        Raises:
-            TypeError, ValueError: X is no floating (n, d) tensor of finite numbers.
-        """
+        """As of :class:`FeatureMap`, with a graph where X asks for it."""
         return self.apply(self._to(check_matrix("X", X, self.d)))
 
     def lift(

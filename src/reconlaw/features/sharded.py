@@ -190,14 +190,7 @@ def sharded(features: RandomFeatures, group: Any = None) -> RandomFeatures:
         ValueError: ``torch.distributed`` is not initialised; parts of another d, dtype or activation; two equal parts.
         ShardError: later, where the processes have parted.
 
-    Example:
-        Four processes, started by ``torchrun --nproc-per-node 4 attack.py``, hold a quarter each::
-
-            torch.distributed.init_process_group("gloo")
-            rank, size = torch.distributed.get_rank(), torch.distributed.get_world_size()
-            rows = torch.arange(p).tensor_split(size)[rank]
-            features = rl.sharded(rl.known(rl.RandomFeatures(d, p, seed=1), rows))
-            result = rl.reconstruct(theta, features, n, max_seconds=600, checkpoint="run.pt")
+    Example: "Divide p among several GPUs", in the how-to.
     """
     if not isinstance(features, RandomFeatures) or features.divided:
         raise TypeError(f"features is a {type(features).__name__}; sharded takes this process's part of RandomFeatures")

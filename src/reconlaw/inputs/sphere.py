@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from .._checks import check_positive
-from ..sphere import to_sphere
+from ..sphere import draw, to_sphere
 from .inputs import Inputs
 
 
@@ -53,4 +53,4 @@ class Sphere(Inputs):
         return delta - U * ((delta * U).sum(1, keepdim=True) / (U * U).sum(1, keepdim=True))
 
     def starts(self, count: int, k: int, generator: torch.Generator) -> torch.Tensor:
-        return to_sphere(torch.randn(count, k, generator=generator, dtype=torch.float64, device="cpu"))
+        return draw(count, k, generator)

@@ -29,7 +29,7 @@ from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from .._checks import listed, resolve_device
-from .._workers import local, this_process, work_for, workers
+from .._workers import check_jobs, close_quietly, local, this_process, work_for, workers
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -116,8 +116,7 @@ def sweep(
     """
     if errors not in ("raise", "keep"):
         raise ValueError(f"errors={errors!r}; use 'raise' or 'keep'")
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or not jobs:
-        raise ValueError(f"jobs={jobs!r} must be a whole number but 0; −1 is one for each core")
+    check_jobs(jobs)
     wanted = keyed(cells)
     name = _name(work, store) if name is None else name
     code = _digest(work) if code is None else code
@@ -148,9 +147,7 @@ def sweep(
         except KeyboardInterrupt as interrupt:
             interrupted = interrupt
         finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # joblib's, on results that nobody fetched
-                outcomes.close()
+            close_quietly(outcomes)
             if claims is not None:
                 claims.close()
             torch.set_num_threads(torch_threads)
