@@ -14,7 +14,7 @@ unexport MPLBACKEND
 LEGS := portable threads onecore fastclock
 
 .DEFAULT_GOAL := help
-.PHONY: help install book course test quick lint unit nbtest anywhere $(LEGS) robust lab serve notebooks repository clean
+.PHONY: help install book course test quick lint unit nbtest compare anywhere $(LEGS) robust lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -57,6 +57,9 @@ NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitiz
 
 nbtest: $(ENV)
 	$(NBTEST)
+
+compare: $(ENV) # what make book executed, as strictly: its outputs against those stored
+	.venv/bin/python -m pytest -q --nbval-sanitize-with tests/nbval_sanitize.cfg tests/built_outputs.py
 
 anywhere: $(LEGS) ## run the notebooks as on other machines: old, busy, slow, with other arithmetic
 

@@ -57,6 +57,7 @@ async def run(notebook, folder: Path, timeout: int) -> Failure | None:
         timeout=timeout,
         kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"),
         record_timing=False,
+        coalesce_streams=True,
         extra_arguments=KERNEL,
         resources={"metadata": {"path": str(folder)}},
         on_cell_start=lambda cell, cell_index: started.append(cell_index),
