@@ -863,7 +863,8 @@ def test_pools_are_read_from_files_and_pictures(tmp_path):
     read, names = candidates_from(tmp_path, (1, 8, 8), rl.inputs.pixels((1, 8, 8), 0.5, 0.25))
     assert np.allclose(read, (rows - 0.5) / 0.25) and names[0] == "0.png"
     assert candidates_from(tmp_path, (3, 8, 8))[0].shape == (5, 192)
-    for source, message in ((tmp_path / "no.npz", "no file"), (rows[:, :9], "rows of 64"), (rows * np.nan, "NaN")):
+    wrong = ((tmp_path / "no.npz", "no file"), (rows[:, :9], "1, 64"), (rows[:0], "m ≥ 1"), (rows * np.nan, "NaN"))
+    for source, message in wrong:
         with pytest.raises(rl.AuditError, match=message):
             candidates_from(source, (1, 8, 8))
     with pytest.raises(rl.AuditError, match="resize"):
@@ -1013,6 +1014,9 @@ def test_every_argument_may_stand_in_a_file(folder, monkeypatch, capsys, kind):
     (folder / f"audit.{kind}").write_text(json.dumps(said | {"nn": 3}))
     assert command.main(["audit", "--config", f"audit.{kind}"]) == 2
     assert "there is no argument 'nn'" in capsys.readouterr().err
+    (folder / f"audit.{kind}").write_text(json.dumps(said | {"weight-decay": "false"}))
+    assert command.main(["audit", "--config", f"audit.{kind}"]) == 2
+    assert "without quotes" in capsys.readouterr().err
     assert command.main(["audit", "--config", "nowhere.json"]) == 2
 
 

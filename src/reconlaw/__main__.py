@@ -226,6 +226,8 @@ def with_config(arguments: list[str]) -> list[str]:
         if key not in known or key == "config":
             raise AuditError(f"--config {found.config}: there is no argument {key!r}; there are: {', '.join(known)}")
         if known[key].nargs == 0:
+            if value not in (True, False, None):  # "false" in quotes would count as true
+                raise AuditError(f"--config {found.config}: {key} is {value!r}; write true or false, without quotes")
             options += [f"--{key}"] if value else []
         elif value is not None:
             options.append(f"--{key}={','.join(map(str, value)) if isinstance(value, list) else value}")

@@ -75,8 +75,8 @@ def candidates_from(source, input_shape, inputs=None) -> tuple[torch.Tensor, tup
         X = torch.as_tensor(np.asarray(values, dtype=np.float64), device="cpu")
     except (TypeError, ValueError) as error:
         raise AuditError(f"candidates holds no numbers ({error})") from error
-    if X.ndim < 2 or X[0].numel() != d:
-        raise AuditError(f"candidates has shape {tuple(X.shape)}; expected rows of {d} numbers, as of {shape}")
+    if X.ndim < 2 or not len(X) or X[0].numel() != d:
+        raise AuditError(f"candidates has shape {tuple(X.shape)}; expected (m ≥ 1, {d}), rows as of {shape}")
     if not bool(torch.isfinite(X).all()):
         raise AuditError("candidates holds NaN or infinite values")
     X = X.reshape(len(X), d)
