@@ -52,22 +52,22 @@ def guesses(pair, n, seed, spent=lambda: False):
     return found
 
 
-def _place(pair, result):
+def place(pair, result):
     """Where candidates were looked for: the features over coordinates, those of the candidates, and the domain."""
     if result.latent is not None:
         return through(pair.features, pair.domain), result.latent, pair.domain
     return pair.features, result.X, Sphere() if pair.homogeneous else pair.domain
 
 
-def _spare(pair, place) -> int:
+def _spare(pair, where) -> int:
     """Equations beyond the unknowns at the candidates, where coordinates on a bound are none."""
-    counted = pair.count_at(*place)
+    counted = pair.count_at(*where)
     return counted.equations - counted.unknowns
 
 
 def own(pair, theta, result) -> torch.Tensor:
     """Own losses (:func:`~reconlaw.auditing.nulls.own_losses`); 1 where so many free numbers explain any θ."""
-    if _spare(pair, _place(pair, result)) <= 0:
+    if _spare(pair, place(pair, result)) <= 0:
         return torch.ones(len(result.X), dtype=torch.float64, device="cpu")
     return own_losses(pair.features, theta, result)
 
@@ -79,9 +79,9 @@ def standard_errors(pair, result, trained=None):
     infinite where θ does not hold the candidate, or by numbers that no other checks. With ``trained``, the head that
     training at a low precision would make of the candidates, an error is no less than the candidate would move there.
     """
-    place, theta = _place(pair, result), pair.features._to(pair.theta)
-    over, U, domain = place
-    spare = _spare(pair, place)
+    where, theta = place(pair, result), pair.features._to(pair.theta)
+    over, U, domain = where
+    spare = _spare(pair, where)
     if spare <= 0:
         return torch.full((len(U),), math.inf, dtype=torch.float64, device="cpu")
     made = certify(over, theta, U, spare, domain)

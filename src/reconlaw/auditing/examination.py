@@ -16,6 +16,7 @@ from ..features.gram import StepError, as_step
 from ..inputs import Sphere
 from ..matching import match
 from .decay import factor_and_misfit
+from .dropped import dropped, share_of
 from .errors import AuditError
 from .evidence import INPUTS, guesses, own, random_theta, reordered, standard_errors
 from .nulls import LEAST
@@ -25,6 +26,8 @@ from .simulation import errors, simulate
 
 # Shares of the budget: the attack, all references together, and its repetition or the control.
 _ATTACK, _REFERENCES, _AGAIN = 0.4, 0.2, 0.3
+# Heads with dropout may take this share of it.
+_DROPPED = 0.1
 # What is asked of the candidates may take this share of it.
 AFTER = 0.05
 # References, repetition and control may take as many steps as the attack took, or so many where it was quick.
@@ -157,12 +160,17 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
     first = dataclasses.replace(first, training=training, tolerance=pair.tolerance)
     if interrupted:
         return dataclasses.replace(first, interrupted=True)
+    masks = None
+    if result.loss > pair.tolerance and training is None:
+        say("dropout: heads that it makes of the candidates")
+        masks = dropped(pair, result, seed, spending.timer(_DROPPED))
     # The same work for all, in steps of n samples; those of "sparse" are of one.
     taken = max(_LEAST_STEPS, result.steps / (n if result.method == "sparse" else 1))
     blank: list[float] = []
     nulls: list[float] = []
     off: list[tuple[float, float]] = []
     second, control = None, None
+    shares: list[float] = []
     references = max(references, math.ceil(LEAST / n))
 
     def refer(k):
@@ -174,6 +182,8 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         nulls.extend(found)
         if min(found) < 1:  # else free numbers explain this θ, and its loss is no yardstick
             blank.append(wrong.loss)
+        if masks is not None and not k % 2:  # in another order features are noise to those of any input
+            shares.append(share_of(pair, theta, wrong, seed))
 
     steps = spending.share(_REFERENCES / references, taken)["max_steps"]
     try:
@@ -216,6 +226,7 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
         simulated=tuple(off),
         reference_steps=steps,
         control=control,
+        dropped=None if masks is None else dataclasses.replace(masks, wrong=tuple(shares)),
         interrupted=interrupted,
     )
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import statistics
 
 import torch
 
@@ -74,6 +75,11 @@ def same_place(far: float, error: float) -> bool:
     return far <= max(_SAME, _SAME_ERRORS * error if math.isfinite(error) else 0.0)
 
 
+def by_dropout(made: Examined) -> bool:
+    """Whether what the candidates leave of the head's change looks like the noise of dropout in training mode."""
+    return made.dropped is not None and made.dropped.fits
+
+
 def _against_all(made: Examined, pair, n: int) -> list[str]:
     """What speaks against every candidate alike."""
     result, told = made.result, []
@@ -87,20 +93,24 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
             f"the body changed, and moved the features by {as_percent(pair.moved)}, so that a wrong set of inputs may "
             "explain the head as well as the right one" + _simulations(made)
         )
-    if result.loss > pair.tolerance:
-        there = f" (the body holds {', '.join(pair.random_layers)})" if pair.random_layers else ""
+    if by_dropout(made):
+        told.append(
+            "the head's change is not explained: what is left looks like the noise of dropout in training mode"
+            f"{_holds(pair)}, which moved the candidates too"
+        )
+    elif result.loss > pair.tolerance:
         spent = "the search ended with its budget, and if more does not help, " * (result.status is Status.BUDGET_SPENT)
         told.append(
             f"the head's change is not explained down to {as_power(pair.tolerance)}; {spent}the cause may be training "
-            f"in lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode{there}, "
-            "Adam, or inputs that lie elsewhere"
+            "in lower precision, weight decay (weight_decay=True), batch norm or dropout in training mode"
+            f"{_holds(pair)}, Adam, or inputs that lie elsewhere"
         )
     if made.training is not None and made.training.too_much:
         told.append(
             f"about {as_percent(made.training.lost)} of the head's change was lost in steps smaller than the digits of "
             f"{made.training.name}, so that a wrong set may be left with no more than the right one"
         )
-    if unexplained_rank(pair, n):
+    if unexplained_rank(pair, n) and not by_dropout(made):  # whose noise has every rank
         told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
     if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair, made.training):
         told.append(
@@ -147,6 +157,8 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     errors = [math.nan] * len(made.candidates) if made.standard_errors is None else made.standard_errors.tolist()
     if pair.changed:  # the neighbourhood says too little
         errors = calibrated(made.own_losses, made.simulated).tolist()
+    if made.dropped is not None and made.dropped.fits:
+        errors = made.dropped.errors.tolist()
     flags = made.result.flags or (Flag.UNRESOLVED,) * len(made.candidates)
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
@@ -196,7 +208,8 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     # Not down to rounding, and yet clearly better than chance, the attack as a whole and some candidate by itself.
     shown = SHOWN if made.training is None else _FORETOLD
     better = bool(made.references) and loss <= shown * min(made.references + made.guesses)
-    better = better and not pair.too_far and any(passing(made))
+    noisy = bool(made.references) and by_dropout(made)
+    better = (better or noisy) and not pair.too_far and any(passing(made))
     X = None
     if usable and any(held):
         verdict, X = "recovered", made.candidates[torch.tensor(held, device=made.candidates.device)]
@@ -209,11 +222,14 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         near = "Some may be close to training data."
         if all(math.isnan(one.standard_error) for one in said):
             near = "How far off they are is not known: some may be close to training data, or none."
+        how = "far" if usable else "clearly"
         summary = (
-            f"The head's change is explained to a loss of {as_power(loss)}, {'far' if usable else 'clearly'} better "
-            f"than where there is nothing to find ({as_power(lowest)}), but none of the {len(said)} candidates is "
-            f"confirmed: {reasons}. {near} Treat the head as leaking."
+            f"The head's change is explained to a loss of {as_power(loss)}, {how} better than where there is nothing "
+            f"to find ({as_power(lowest)}), but none of the {len(said)} candidates is confirmed: {reasons}. {near} "
+            "Treat the head as leaking."
         )
+        if noisy and not usable:
+            summary = _near(made, said, pair)
     elif loss <= pair.tolerance and not made.references:
         verdict = "close"
         summary = (
@@ -240,6 +256,13 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
             summary += (
                 " Where it ended is shown, unconfirmed: batch norm or dropout in training mode, or training in low "
                 "precision, may leave the samples nearby."
+            )
+        elif made.dropped is not None and made.dropped.share > made.dropped.most:
+            summary += (
+                f" Dropout in training mode{_holds(pair)} does not explain what is left, or not alone: "
+                f"{as_percent(made.dropped.share)} of it lies along features of other inputs, and "
+                f"{as_percent(statistics.mean(made.dropped.simulated))} on heads that the audit made of the candidates "
+                "with dropout."
             )
         elif pair.random_layers:
             summary += (
@@ -277,6 +300,24 @@ def _came_back(made: Examined, said, pair, n, what, held, lowest) -> str:
             "coincide."
         )
     return summary
+
+
+def _near(made: Examined, said, pair) -> str:
+    """The summary where what is left looks like the noise of dropout."""
+    masks, off = made.dropped, sorted(one.standard_error for one in said)
+    assert masks is not None
+    here, there, wrong = map(as_percent, (masks.share, statistics.mean(masks.simulated), min(masks.wrong)))
+    return (
+        f"{len(said)} candidates leave {as_percent(made.result.loss)} of the head's change unexplained, which looks "
+        f"like the noise of dropout in training mode{_holds(pair)}: {here} of it lies along features of other inputs, "
+        f"{there} on heads that the audit made of the candidates with dropout, and {wrong} or more where there is "
+        f"nothing to find. So they are probably near training data, each off by about {as_percent(off[0])} to "
+        f"{as_percent(off[-1])} of its length, and none is confirmed. Treat the head as leaking."
+    )
+
+
+def _holds(pair) -> str:
+    return f" (the body holds {', '.join(pair.random_layers)})" if pair.random_layers else ""
 
 
 def not_determined(pair, n: int, counted) -> Verdict:

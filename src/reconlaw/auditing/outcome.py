@@ -10,6 +10,7 @@ import torch
 
 from ..attack.result import Result
 from .checks import Check
+from .dropped import Dropped
 from .pool import Identified
 from .precision import Training
 
@@ -28,7 +29,8 @@ class Finding:
             candidate (:func:`reconlaw.silent_neurons`). NaN where there was none.
         standard_error: relative to its norm; infinite where it is loose, NaN where none was computed. Where the body
             moved, the error that nine in ten candidates of like own loss keep on simulated heads
-            (:mod:`reconlaw.auditing.simulation`).
+            (:mod:`reconlaw.auditing.simulation`); where dropout shows, its error on heads simulated with it
+            (:mod:`reconlaw.auditing.dropped`).
         distance: relative, from the nearest candidate of a second attack with another seed; None where there was none.
         against: what speaks against calling it recovered, one sentence each; empty where it is.
     """
@@ -60,6 +62,7 @@ class Examined:
     interrupted: bool = False
     training: Training | None = None
     tolerance: float = 0.0
+    dropped: Dropped | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +127,9 @@ class Audit:
         control: share of samples recovered from a θ that the audit made itself, or None where not needed.
         interrupted: whether Ctrl-C ended it early.
         pool: what became of the candidates given (:class:`~reconlaw.auditing.pool.Identified`), or None.
+        dropped: what dropout in training mode makes of the candidates
+            (:class:`~reconlaw.auditing.dropped.Dropped`), where the body holds any and the head's change is not
+            explained; None elsewhere.
         first_layer: name of the layer whose silent neurons gave the candidates (:mod:`reconlaw.auditing.first_layer`);
             None where the attack on the head did, or nothing.
         checks: what was asked of the pair, and the answers.
@@ -167,6 +173,7 @@ class Audit:
     simulated: tuple[tuple[float, float], ...] = ()
     training: Training | None = None
     first_layer: str | None = None
+    dropped: Dropped | None = None
 
     @property
     def exit_code(self) -> int:

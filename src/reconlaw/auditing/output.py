@@ -6,7 +6,9 @@ The JSON is one object. Keys that do not apply are null.
 ``changed``, an object from tensor to relative change (null where it was zero before); ``d``, ``p``, ``n``, ``outputs``,
 ``rank``; ``first_layer``, the layer that the findings were read off where that was not the head; ``moved``, ``noise``,
 ``ratio``, ``tolerance``; ``loss``, ``second_loss``, ``references``, ``control``, ``bias_mismatch``; ``training``,
-``{dtype, foretold}``, the precision of training and the loss it foretells;
+``{dtype, foretold}``, the precision of training and the loss it foretells; ``dropout``, ``{share, simulated, wrong}``,
+the share of what is left that lies along features of other inputs, here, on heads simulated with dropout, and where
+there is nothing to find (:mod:`reconlaw.auditing.dropped`);
 ``findings``, for each candidate ``{recovered, loss, p_value, standard_error, distance, against, x}`` with ``x`` the d
 numbers of the input as the model sees it; ``pool``, ``{rank, nulls, layer, named, candidates}`` with ``layer`` the
 first layer whose change they were asked of, or null for the head's, ``named`` a list of names and ``candidates`` a list
@@ -85,6 +87,12 @@ def as_dict(made: Audit) -> dict:
         **{name: getattr(made, name) for name in plain},
         "changed": {name: _number(size) for name, size in made.changed.items()},
         **{name: _number(getattr(made, name)) for name in numbers},
+        "dropout": made.dropped
+        and {
+            "share": made.dropped.share,
+            "simulated": list(made.dropped.simulated),
+            "wrong": list(made.dropped.wrong),
+        },
         "training": made.training and {"dtype": made.training.name, "foretold": made.training.foretold},
         "loss": None if made.result is None else _number(made.result.loss),
         "references": [_number(loss) for loss in made.references],

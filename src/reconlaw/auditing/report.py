@@ -253,6 +253,12 @@ def _how_sure(made: Audit, result: Result) -> str:
             f"{_computed(made)}. This speaks of the neighbourhood of the candidates; the second attack, from other "
             "starts, asks whether a different set would explain the head too.</p>"
         )
+    elif told and made.dropped is not None and made.dropped.fits:
+        parts.append(
+            "<p><strong>How firmly each is held.</strong> Dropout in training mode carried the candidates away from "
+            "the samples. The standard errors above are how far the same descent ends from the candidates on "
+            f"{len(made.dropped.simulated)} heads which the audit made of them with dropout.</p>"
+        )
     elif told:
         parts.append(
             "<p><strong>How firmly each is held</strong> was not computed: the head's change is not explained, or the "

@@ -42,10 +42,7 @@ def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, tor
     def draw(*shape):
         return torch.randn(shape, device="cpu", generator=generator, dtype=torch.float64)
 
-    Z = pair.draws(n, generator).double().cpu()
-    which = torch.randint(len(result.X), (n,), device="cpu", generator=generator)
-    if isinstance(pair.domain, Free) and not pair.homogeneous:
-        Z = Z * (result.X.double().cpu().norm(dim=1)[which] / Z.norm(dim=1))[:, None]
+    Z, which = drawn_like(pair, result.X, n, generator)
     sizes = result.coefficients.reshape(len(result.X), -1).double().cpu().norm(dim=1)[which]
     A = draw(len(pair.theta), n) * sizes
     rate = _SLOWEST * float(torch.rand((), device="cpu", generator=generator, dtype=torch.float64))
@@ -58,6 +55,15 @@ def simulate(pair, result: Result, n: int, seed: int) -> tuple[torch.Tensor, tor
     theta = theta * (pair.size / theta.norm())
     noise = draw(*theta.shape).to(theta) * (pair.rounding / math.sqrt(theta.numel()))
     return (theta + noise).to(pair.theta), Z
+
+
+def drawn_like(pair, X, count: int, generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs (count, d) drawn in the domain, and which of the candidates X each takes after, in norm if free."""
+    Z = pair.draws(count, generator).double().cpu()
+    which = torch.randint(len(X), (count,), device="cpu", generator=generator)
+    if isinstance(pair.domain, Free) and not pair.homogeneous:
+        Z = Z * (X.double().cpu().norm(dim=1)[which] / Z.norm(dim=1))[:, None]
+    return Z, which
 
 
 def _path(pair, X):
