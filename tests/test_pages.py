@@ -104,6 +104,9 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
     page.wait_for_function("() => [...document.images].every(i => i.complete)")
     assert page.evaluate("() => [...document.images].filter(i => !i.naturalWidth).map(i => i.src)") == []
 
+    tops = page.locator(".cell.setup").evaluate_all("cells => cells.map(c => c.getBoundingClientRect().top)")
+    assert len(set(tops)) <= 1, "what sets a notebook up stands in one line above the opening picture"
+
     assert page.evaluate(REPEATED) == []
     assert page.locator("mjx-container[tabindex]:not(.scrolls)").count() == 0, "a formula is no stop of the tab key"
     assert page.locator("button.copybtn:not([aria-label])").count() == 0

@@ -14,6 +14,7 @@ from sphinx.config import Config
 
 HANDOUT = Path(__file__).resolve().parents[2] / "_build" / "course" / "handout.pdf"
 ALSO_CALLED = json.loads(Path(__file__).with_name("search_words.json").read_text(encoding="utf-8"))
+PRINTED = re.compile(r'(<div class="output stream [^>]*><div class="highlight"><pre><span></span>)([^<]*)(?=</pre>)')
 REPEATED_ID = re.compile(r' id="(?:proof|[a-z]+-content)"(?=>)')
 
 
@@ -49,6 +50,27 @@ def leave_out_thebe(app: Sphinx) -> None:
     for event in ("env-before-read-docs", "doctree-resolved"):
         listeners = app.events.listeners[event]
         listeners[:] = [one for one in listeners if one.handler.__module__ != "sphinx_thebe"]
+
+
+def begin_with_the_picture(app: Sphinx, doctree: nodes.document) -> None:
+    """The two cells that set a notebook up are marked, to go side by side, and what they tell of a device goes: it is
+    not the reader's."""
+    cells = [cell for cell in doctree.findall(nodes.container) if cell.get("nb_element") == "cell_code"]
+    for cell, following in zip(cells, cells[1:], strict=False):
+        if "%pip install" in cell.astext():
+            for output in [part for part in cell if part.get("nb_element") == "cell_code_output"]:
+                cell.remove(output)
+            for one in (cell, following):
+                if not any(part.get("nb_element") == "cell_code_output" for part in one):
+                    one["classes"].append("setup")
+
+
+def keep_rows_apart(app: Sphinx, pagename, templatename, context, doctree) -> None:
+    """Each line of what a cell printed is an element, so that one that a phone breaks goes on indented."""
+    context["body"] = PRINTED.sub(
+        lambda found: found[1] + re.sub(r"(?m)^(.+\n|\n)", r'<span class="row">\1</span>', found[2]),
+        context.get("body", ""),
+    )
 
 
 def load_images_lazily(app: Sphinx, doctree: nodes.document) -> None:
@@ -114,8 +136,10 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("builder-inited", leave_out_thebe)
     app.connect("builder-inited", choose_what_search_reads)
     app.connect("doctree-read", load_images_lazily)
+    app.connect("doctree-read", begin_with_the_picture)
     app.connect("html-page-context", mend_roles)
     app.connect("html-page-context", name_once)
+    app.connect("html-page-context", keep_rows_apart)
     app.connect("html-page-context", offer_handout)
     app.connect("build-finished", leave_out_icon_script)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -114,13 +114,31 @@ function balance(before, page) {
     }
     return;
   }
-  while (bottom(page) < HALF && blocks(before).length > 1 && !blocks(before).at(-2).matches(".subheading")) {
-    const moved = blocks(before).at(-1);
-    body(page).prepend(moved);
+  while (bottom(page) < HALF && blocks(before).length > 1) {
+    const heading = blocks(before).at(-2);
+    const moved = blocks(before).slice(heading.matches(".closing") ? -2 : -1);
+    if (moved.length === blocks(before).length || (moved.length === 1 && heading.matches(".subheading"))) break;
+    body(page).prepend(...moved);
     if (fits(page) && (bottom(page) <= bottom(before) + HALF / 2 || told(before))) continue;
-    body(before).append(moved);
-    return;
+    body(before).append(...moved);
+    break;
   }
+  if (bottom(page) < HALF && blocks(page)[0].matches(".closing")) share(before, page);
+}
+
+/** The last items of a chapter's summary, to the page on which what ends the chapter would stand alone. */
+function share(before, page) {
+  const summary = blocks(before).at(-1);
+  const from = summary.lastElementChild;
+  if (!from?.matches("ul, ol")) return;
+  const [rest, to] = [summary.cloneNode(false), from.cloneNode(false)];
+  rest.append(to);
+  body(page).prepend(rest);
+  while (bottom(page) < HALF && from.childElementCount > 2 && bottom(page) < bottom(before)) {
+    to.prepend(from.lastElementChild);
+    if (to.matches("ol")) to.start = (from.start || 1) + from.childElementCount;
+  }
+  if (!to.childElementCount) rest.remove();
 }
 
 /** Two pages as one, with smaller figures and computations, where one of them stands half empty; whether it could be. */
@@ -205,9 +223,14 @@ function lay(stage, topic, first) {
   const named = (one) => one.querySelector("h2").textContent;
   for (let k = all.length - 1; k > 0; k--) if (named(all[k - 1]) === named(all[k])) join(all[k - 1], all[k]);
   all = all.filter((one) => one.isConnected);
-  for (let k = all.length - 1; k > 0; k--) if (named(all[k - 1]) === named(all[k])) balance(all[k - 1], all[k]);
+  const closes = (one) => blocks(one)[0]?.matches(".closing");
+  for (let k = all.length - 1; k > 0; k--) {
+    const alone = closes(all[k]);
+    if (alone || named(all[k - 1]) === named(all[k])) balance(all[k - 1], all[k]);
+    if (alone && !closes(all[k])) all[k].querySelector("h2").innerHTML = all[k - 1].querySelector("h2").innerHTML;
+  }
   for (const one of all) {
-    if (blocks(one)[0]?.matches(".closing")) {
+    if (closes(one)) {
       one.querySelector("h2").innerHTML = blocks(one)[0].firstElementChild.innerHTML;
       blocks(one)[0].remove();
     }

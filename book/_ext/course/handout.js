@@ -3,8 +3,6 @@
   document.documentElement.dataset.theme = 'light';
   for (const solution of document.querySelectorAll('.solution, .onlyprint')) solution.remove();
   for (const folded of document.querySelectorAll('details.sd-dropdown')) folded.open = true;  // proofs and hints
-  for (const output of document.querySelectorAll('.cell_output'))  // it is of no device
-    if (output.textContent.trim().startsWith('Device: ')) output.remove();
   for (const image of document.images) image.loading = 'eager';
   // colours of code would make every word an element of the PDF; comments stay set off
   for (const span of document.querySelectorAll('pre span:not(.c1)')) span.replaceWith(...span.childNodes);
