@@ -68,9 +68,14 @@ class Dropped:
     wrong: tuple[float, ...] = ()
 
     @property
+    def expected(self) -> float:
+        """Mean s of the simulated heads."""
+        return statistics.mean(self.simulated)
+
+    @property
     def most(self) -> float:
         """The largest s that counts as that of dropout."""
-        return _LIKE * statistics.mean(self.simulated)
+        return _LIKE * self.expected
 
     @property
     def fits(self) -> bool:

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import statistics
 
 import torch
 
@@ -261,7 +260,7 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
             summary += (
                 f" Dropout in training mode{_holds(pair)} does not explain what is left, or not alone: "
                 f"{as_percent(made.dropped.share)} of it lies along features of other inputs, and "
-                f"{as_percent(statistics.mean(made.dropped.simulated))} on heads that the audit made of the candidates "
+                f"{as_percent(made.dropped.expected)} on heads that the audit made of the candidates "
                 "with dropout."
             )
         elif pair.random_layers:
@@ -306,7 +305,7 @@ def _near(made: Examined, said, pair) -> str:
     """The summary where what is left looks like the noise of dropout."""
     masks, off = made.dropped, sorted(one.standard_error for one in said)
     assert masks is not None
-    here, there, wrong = map(as_percent, (masks.share, statistics.mean(masks.simulated), min(masks.wrong)))
+    here, there, wrong = map(as_percent, (masks.share, masks.expected, min(masks.wrong)))
     return (
         f"{len(said)} candidates leave {as_percent(made.result.loss)} of the head's change unexplained, which looks "
         f"like the noise of dropout in training mode{_holds(pair)}: {here} of it lies along features of other inputs, "
