@@ -98,7 +98,8 @@ function yieldRoom(page, block) {
 }
 
 const blocks = (page) => [...body(page).children];
-const words = (page) => blocks(page).every((one) => one.matches(".prose, .small, .subheading"));
+const WORDS = ".prose, .small, .subheading, .computation:not(:has(> :not(.output)))"; // or what a program printed
+const words = (page) => blocks(page).every((one) => one.matches(WORDS));
 const told = (page) => words(page) && bottom(page) > 0.7 * HALF; // enlarged, its words fill the slide
 
 /** Blocks, or items of a list that was split, from the end of one page to the next, where that stands half empty. */
