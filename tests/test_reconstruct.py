@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import reconlaw as rl
+from reconlaw.attack.projection import Projection
 from reconlaw.attack.run import Run
 from reconlaw.attack.search import Search
 
@@ -163,6 +164,21 @@ def test_more_outputs_than_samples_are_no_more_equations(problem, monkeypatch, K
     assert not result.determined and "95 equations for 100 unknowns" in result.message
     # And the search knows it, and ends after one descent, as for the one output that they repeat.
     assert respawns == []
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_light_atom_stays_where_atoms_are_more_than_dimensions(monkeypatch, near, seed):
+    """Pairs of more than d atoms of ReLU are dependent, and float32 takes a light atom for one that is not needed."""
+    n = d = 10
+    features = rl.RandomFeatures(d, 400, "relu", seed=seed)
+    X = rl.data.sphere(n, d, seed=seed).X
+    a = torch.randn(n, generator=torch.Generator().manual_seed(50 + seed), dtype=torch.float64).sign()
+    a[0] = 2e-4
+    search = Search(features, (a @ features(X))[None], n, Run(), seed=0, start="random", tol=1e-20)
+    wide = near(torch.cat([X, rl.data.sphere(3, d, seed=100 + seed).X]), 1e-4)
+    ends = [Projection(search.coarse[0], search.coarse[1], wide.float(), True)]
+    monkeypatch.setattr(search, "descend", lambda U, *_, **__: ends.pop() if ends else U)
+    assert torch.allclose(search.respawn(ends[0], 3).double(), wide[:n], rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])

@@ -89,6 +89,10 @@ class Search(Tools):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
         fresh = self.directions(self.features.without_linear_part(point.residual), extra)
         wide = self.descend(torch.cat([point.U, fresh]), record=False, rough=True, patience=(6, 0.7))
+        if self.lifted and self.coarse and len(wide.U) > self.features.d:
+            # Where the odd part of φ is linear (ReLU), the odd columns of more than d atoms depend on one another, and
+            # in float32 what a light atom costs drowns in what they exchange.
+            wide = Projection(self.features, self.theta, to_sphere(wide.U.to(self.theta)), True)
         keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
         return self.descend(wide.U[keep], "respawn")
 
