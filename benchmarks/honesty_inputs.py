@@ -133,7 +133,7 @@ def attacked(kind: str, index: int, steps: int) -> dict:
 
 def work(s: dict) -> dict:
     total: dict = {"problems": 0, "errors": 0, "wrong": []}
-    for index in range(s["first"], s["first"] + A_CELL):
+    for index in range(s["first"], s["first"] + s.get("problems", A_CELL)):
         total["problems"] += 1
         found = attacked(s["kind"], index, s["steps"])
         for name, value in found.items():

@@ -18,6 +18,7 @@ of a sample of its own, whether it counts or not.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.util
 import json
 import sys
@@ -124,20 +125,26 @@ def nothing(pair: Pair) -> np.ndarray:
     return np.zeros((0, pair.d))
 
 
+@functools.cache
+def written(name: str, seed: int) -> tuple[tempfile.TemporaryDirectory, dict]:
+    """A folder with this pair, once a process, and its digests; the folder goes when the process ends."""
+    folder = tempfile.TemporaryDirectory()
+    return folder, zoo_making.write(name, Path(folder.name), seed)
+
+
 def work(s: dict) -> dict:
-    """One cell: the pair made anew, one road run on it, and its estimates scored."""
-    with tempfile.TemporaryDirectory() as folder:
-        digest = zoo_making.write(s["pair"], Path(folder), s["seed"])
-        pair = load(Path(folder) / "pairs" / s["pair"])
-        road = zoo_roads.ROADS[s["road"]]
-        refused = None
-        try:
-            estimates, seconds = common.measure(lambda _: road(pair, s["max_steps"], s["seed"]))
-        except (ValueError, RuntimeError) as error:  # a road may find that it cannot serve
-            estimates, seconds, refused = nothing(pair), 0.0, f"{type(error).__name__}: {error}"
-        knows = {key: pair.knows[key] for key in ("d", "inputs", "trained", "loss")}
-        knows |= {"recipe": pair.knows["recipe"] is not None}
-        return score(estimates, pair) | {"seconds": common.short(seconds), "refused": refused} | knows | digest
+    """One cell: the pair made, one road run on it, and its estimates scored."""
+    folder, digest = written(s["pair"], s["seed"])
+    pair = load(Path(folder.name) / "pairs" / s["pair"])
+    road = zoo_roads.ROADS[s["road"]]
+    refused = None
+    try:
+        estimates, seconds = common.measure(lambda _: road(pair, s["max_steps"], s["seed"]))
+    except (ValueError, RuntimeError) as error:  # a road may find that it cannot serve
+        estimates, seconds, refused = nothing(pair), 0.0, f"{type(error).__name__}: {error}"
+    knows = {key: pair.knows[key] for key in ("d", "inputs", "trained", "loss")}
+    knows |= {"recipe": pair.knows["recipe"] is not None}
+    return score(estimates, pair) | {"seconds": common.short(seconds), "refused": refused} | knows | digest
 
 
 def takes(name: str, folder: Path) -> list[str]:
@@ -172,15 +179,12 @@ def measure() -> None:
     options.add_argument("--steps", type=int, help="of every road (each its own)")
     args = common.parse(options)
     cells = []
-    with tempfile.TemporaryDirectory() as folder:
-        names = args.pairs or (zoo_making.TINY if args.tiny else list(zoo_making.ZOO))
-        zoo_making.make(folder, names)
-        for seed in range(args.seeds):
-            for name in names:
-                for road in takes(name, Path(folder)):
-                    if road in (args.roads or zoo_roads.ROADS):
-                        steps = args.steps or (200 if args.tiny else zoo_roads.STEPS[road])
-                        cells.append({"pair": name, "road": road, "seed": seed, "max_steps": steps})
+    for seed in range(args.seeds):
+        for name in args.pairs or (zoo_making.TINY if args.tiny else zoo_making.ZOO):
+            for road in takes(name, Path(written(name, 0)[0].name)):
+                if road in (args.roads or zoo_roads.ROADS):
+                    steps = args.steps or (200 if args.tiny else zoo_roads.STEPS[road])
+                    cells.append({"pair": name, "road": road, "seed": seed, "max_steps": steps})
     common.run("zoo", args, cells, work, summarise)
 
 
