@@ -301,7 +301,7 @@ def test_benchmarks_run_on_a_device(device, monkeypatch, name):
     monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[1] / "benchmarks"))
     common, script, made = importlib.import_module("common"), importlib.import_module(name), {}
     monkeypatch.setattr(common, "run", lambda _, args, cells, work, *more: made.update(cells=cells, work=work))
-    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--tiny", "--jobs", "1", "--device", NAME])
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "--tiny", "--jobs", "1", "--threads", "1", "--device", NAME])
     script.main()
     for wanted in BENCHMARKS[name]:
         cell = next(cell for cell in made["cells"] if wanted.items() <= cell.items())
