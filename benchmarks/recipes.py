@@ -98,7 +98,7 @@ def main() -> None:
     options.add_argument("--recipes", nargs="+", choices=DECAY, default=list(DECAY), help="which optimisers (all)")
     options.add_argument("--rounds", type=int, help="a set (30)")
     args = common.parse(options)
-    n, p, steps, rounds, descent = (2, 96, 10, 2, 2) if args.tiny else (4, 256, 100, 30, 20)
+    n, p, steps, rounds, descent = (2, 96, 4, 1, 2) if args.tiny else (4, 256, 100, 30, 20)
     names = ("recipe", "n", "p", "steps", "max_rounds", "max_steps", "seed")
     cells = [
         dict(zip(names, (recipe, n, p, steps, args.rounds or rounds, descent, seed), strict=True))
