@@ -11,6 +11,7 @@ from importlib import metadata
 
 import nbformat
 import pytest
+from browsing import SITE
 from helpers import BOOK, ROOT, toc_entries
 
 sys.path.insert(0, str(BOOK / "_ext"))
@@ -34,7 +35,7 @@ each_checked = pytest.mark.parametrize("chapter, exercise", CHECKED, ids=[e.labe
 IN_CI = os.environ.get("CI") == "true"  # where nothing is skipped
 with_browser = pytest.mark.skipif(not IN_CI and browser.find() is None, reason="no Chromium on this machine")
 with_site = pytest.mark.skipif(
-    not IN_CI and not (ROOT / "_build/html/geometry/quiz.html").is_file(), reason="the site is not built: make book"
+    not IN_CI and not (SITE / "geometry/quiz.html").is_file(), reason="the site is not built: make book"
 )
 
 
@@ -243,7 +244,7 @@ def test_a_chapter_has_one_number_on_paper_and_in_the_course():
 
 @with_site
 def test_the_site_counts_chapters_as_the_course_does():
-    page = (ROOT / "_build/html/index.html").read_text(encoding="utf-8")
+    page = (SITE / "index.html").read_text(encoding="utf-8")
     shown = {entry: int(number) for entry, number in re.findall(r'href="([\w/-]+)\.html">(\d+)\. ', page)}
     assert {chapter.entry: chapter.number for chapter in COURSE.chapters}.items() <= shown.items()
 
@@ -317,7 +318,7 @@ def test_incomplete_question_is_refused(lines, complaint):
 @with_browser
 @with_site
 def test_questions_work_by_keyboard_and_without_scripts():
-    address = (ROOT / "_build/html/geometry/quiz.html").as_uri()
+    address = (SITE / "geometry/quiz.html").as_uri()
     with browser.page() as tab:
         tab.goto(address)
         first = tab.locator(".quiz").first
