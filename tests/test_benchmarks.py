@@ -20,7 +20,7 @@ import reconlaw as rl
 SCRIPTS = ("race", "limit", "images", "kernels", "sparse", "hard_cases", "roads", "noise", "normalisation", "depth")
 SCRIPTS += ("inputs", "span", "partial", "defences", "uniqueness", "threads", "adapters", "first_layer", "honesty")
 SCRIPTS += ("audits", "nulls", "precision", "state_evolution", "zoo", "honesty_inputs", "recipes", "batches")
-SCRIPTS += ("simudy",)
+SCRIPTS += ("simudy", "many")
 SHOWN = {
     "race": {"contestant", "line", "sets", "crossed", "median", "budget"},
     "limit": {"method", "activation", "d", "n", "ratio", "sets", "recovered", "interval", "nine_in_ten_within_0.1"},
@@ -49,6 +49,17 @@ SHOWN = {
 SHOWN["silent"] = SHOWN["roads"]
 SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "whole", "claimed_wrong", "samples_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
+SHOWN["many"] = {
+    "activation",
+    "n",
+    "d",
+    "p",
+    "sets",
+    "recovered",
+    "median_passes",
+    "median_seconds",
+    "median_peak_bytes",
+}
 SHOWN["threads"] = {"n", "d", "p", "busy", "load", "best", "one_wall", "every_wall", "chosen_wall", "holds"}
 SHOWN["adapters"] = {"what", "n", "sets", "samples", "whole", "held_wrong", "worst_error", "least_digits"}
 SHOWN["first_layer"] = {"case", "data", "n", "width", "sets", "samples_below_1e-2", "claimed", "wrong", "worst_error"}
