@@ -1,4 +1,5 @@
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import reconlaw as rl
 from reconlaw.attack.projection import Projection
 from reconlaw.attack.run import Run
 from reconlaw.attack.search import Search
+from reconlaw.sphere import to_sphere
 
 MIXED = ["relu", "relu+tanh", "gelu", "softplus", "silu"]
 PURE = ["tanh", "erf", "abs"]
@@ -177,8 +179,23 @@ def test_a_light_atom_stays_where_atoms_are_more_than_dimensions(monkeypatch, ne
     search = Search(features, (a @ features(X))[None], n, Run(), seed=0, start="random", tol=1e-20)
     wide = near(torch.cat([X, rl.data.sphere(3, d, seed=100 + seed).X]), 1e-4)
     ends = [Projection(search.coarse[0], search.coarse[1], wide.float(), True)]
-    monkeypatch.setattr(search, "descend", lambda U, *_, **__: ends.pop() if ends else U)
-    assert torch.allclose(search.respawn(ends[0], 3).double(), wide[:n], rtol=0, atol=1e-5)
+    monkeypatch.setattr(search, "descend", lambda U, *_, **__: ends.pop() if ends else SimpleNamespace(U=U, loss=0.0))
+    assert torch.allclose(search.respawn(ends[0], 3).U.double(), wide[:n], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["relu", "relu+tanh"])
+def test_a_sample_that_two_atoms_share_costs_no_light_one(monkeypatch, problem, name):
+    """Each of the two costs more than the light atom does, whose place one of them must leave."""
+    case = problem(d=20, n=6, p=480, activation=name)
+    features, X = case.features, case.X
+    theta = torch.tensor([[1, -1, 1, -1, 1, 1e-3]], dtype=torch.float64) @ features(X)
+    apart = 2e-2 * rl.data.sphere(1, 20, seed=7).X
+    start = to_sphere(torch.cat([X[:1] + apart, X[1:]]))
+    search = Search(features, theta, 6, Run(), seed=0, start="random", tol=1e-20)
+    monkeypatch.setattr(search, "directions", lambda *_: to_sphere(X[:1] - apart))
+    end = search.respawn(Projection(features, theta, start, True), 1)
+    assert end.loss < 1e-20
+    assert rl.match(end.U, X).recovered_up_to_sign(1e-6).all()
 
 
 @pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])

@@ -30,7 +30,7 @@ from .message_passing import MessagePassing
 from .projection import Projection
 from .road import Road, along
 from .run import Run
-from .tools import Tools, ended_alike, pair_costs, room_to_lift
+from .tools import COARSE_LOSS, Tools, ended_alike, pair_costs, room_to_lift
 
 # Rounds without progress before the road is changed: of respawn (where message passing can follow, and where it
 # cannot), and of message passing.
@@ -43,6 +43,8 @@ _UNSURE = 0.9
 _LEAST_KEPT = 0.05
 # Atoms within this cosine of a heavier one are its copies.
 _ALIKE = 0.7
+# And within this one they share its sample.
+_COPY = 0.99
 # Descents that may fail one after the other before the search gives up.
 _FAILURES = 20
 
@@ -93,8 +95,22 @@ class Search(Tools):
             # Where the odd part of φ is linear (ReLU), the odd columns of more than d atoms depend on one another, and
             # in float32 what a light atom costs drowns in what they exchange.
             wide = Projection(self.features, self.theta, to_sphere(wide.U.to(self.theta)), True)
-        keep = pair_costs(wide).argsort(descending=True)[: self.n].sort().values
-        return self.descend(wide.U[keep], "respawn")
+        costs = pair_costs(wide)
+        trial = self.descend(self._dearest(wide, costs), "respawn")
+        if trial.loss <= max(self.tol, COARSE_LOSS) or wide.loss > max(self.tol, COARSE_LOSS):
+            return trial
+        # The atoms explained θ while they were more: two may share a sample, and each cost more than a light one does.
+        order = costs.argsort(descending=True)
+        single = order[distinct(wide.U[order], _COPY)]
+        if len(single) == len(order):
+            return trial
+        costs[single] += costs.sum()
+        again = self.descend(self._dearest(wide, costs), "respawn")
+        return again if again.loss < trial.loss else trial
+
+    def _dearest(self, wide, costs):
+        """The n atoms of a point that cost most."""
+        return wide.U[costs.argsort(descending=True)[: self.n].sort().values]
 
     def atoms(self):
         """Search until the loss is at most ``tol`` or a budget is spent."""

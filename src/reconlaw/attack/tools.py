@@ -20,7 +20,7 @@ from .signs import linear_signs, read_off, read_signs
 from .varpro import FLOOR, descend
 
 # A descent in float64 runs in float32 down to this loss first, where the features can.
-_COARSE_LOSS = 1e-9
+COARSE_LOSS = 1e-9
 _COARSE_FLOOR = 1e-7
 # Signs are read in float32 where the other column of a pair carries less than this share.
 _READ = 0.1
@@ -151,7 +151,7 @@ class Tools:
             return Projection(*where, end, self.lifted)
 
     def _descend(self, U, note, record, rough, **options):
-        run, coarse_target, end = self.run, max(self.target, _COARSE_LOSS), None
+        run, coarse_target, end = self.run, max(self.target, COARSE_LOSS), None
         target = coarse_target if rough else self.target
 
         def on_step(point):
