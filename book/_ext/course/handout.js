@@ -13,6 +13,12 @@
     formula.querySelector('mjx-assistive-mml')?.remove();
   }
   const article = document.querySelector('.bd-article');
+  const headed = (section, words) => words.test(section?.firstElementChild?.textContent);
+  for (const last of article.querySelectorAll('section > section:last-of-type')) {  // no page for a closing line alone
+    if (headed(last, /What.s next/) && headed(last.previousElementSibling, /Summary/)) {
+      for (const part of [last.previousElementSibling, last]) part.classList.add('ending');
+    }
+  }
   const lines = [];
   [...article.querySelectorAll('.toctree-wrapper')].forEach((wrapper, k) => {
     wrapper.insertAdjacentHTML('afterbegin', `<h1 class="part">${parts[k]}</h1>`);
