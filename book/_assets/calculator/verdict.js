@@ -77,7 +77,7 @@ const TEXT =
 const PICTURES =
   "Real images hold less than d free numbers. Whoever has a good prior, or a list of candidates, needs fewer equations.";
 const MANY =
-  "Whatever the count says, this many samples at once have not been recovered in this book or in its paper: the searches here end at a few dozen.";
+  "Whatever the count says, this many samples at once have not been recovered in this book or in its paper: the searches here end at a hundred.";
 
 /** The caveats for an input ("vector", "image", "text", "own") and a number of samples. */
 export function caveats(input, n) {
