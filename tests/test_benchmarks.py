@@ -248,7 +248,7 @@ def test_a_rerun_computes_only_what_is_missing(bench, capsys):
     bench.store.unlink()  # a fresh clone has the results file alone
     again = bench()
     assert bench.worked == [2] and again["summary"] == [{"sum": 1006}]
-    command = "python benchmarks/bench.py --tiny --jobs 1 --device cpu --out PATH"
+    command = "python benchmarks/bench.py --tiny --jobs 1 --threads 1 --device cpu --out PATH"
     assert again["commands"] == first["commands"] == [command]
     assert "3 cells, 2 of them there already" in capsys.readouterr().err
     fresh = bench("--fresh")
