@@ -173,9 +173,14 @@ def judged(result, X: torch.Tensor) -> dict:
     }
 
 
+def numbers(s: dict) -> range:
+    """Those of a cell's problems: A_CELL from its first on, or fewer where the run is tiny."""
+    return range(s["first"], s["first"] + s.get("problems", A_CELL))
+
+
 def work(s: dict) -> dict:
     total: dict[str, int] = {"problems": 0, "errors": 0}
-    for index in range(s["first"], s["first"] + s.get("problems", A_CELL)):
+    for index in numbers(s):
         X, features, theta, options = KINDS[s["kind"]](Draw(s["kind"], index), index)
         total["problems"] += 1
         try:

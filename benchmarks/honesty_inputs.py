@@ -24,7 +24,7 @@ import common
 import honesty
 import honesty_kinds
 import torch
-from honesty import A_CELL, Draw, judged
+from honesty import Draw, judged
 from honesty_problems import ACTIVATIONS, Problem, body, features_of, pixels
 from inputs import cross_entropy
 from torch import nn
@@ -133,7 +133,7 @@ def attacked(kind: str, index: int, steps: int) -> dict:
 
 def work(s: dict) -> dict:
     total: dict = {"problems": 0, "errors": 0, "wrong": []}
-    for index in range(s["first"], s["first"] + s.get("problems", A_CELL)):
+    for index in honesty.numbers(s):
         total["problems"] += 1
         found = attacked(s["kind"], index, s["steps"])
         for name, value in found.items():

@@ -101,24 +101,17 @@ SHOWN["honesty_inputs"] = SHOWN["honesty"]
 SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
+HERE = ("--threads", "1", "--device", "cpu", "--out")  # two workers with two threads each wait for one another
+
+
 def run_benchmark(script, folder, *options, **popen):
-    command = [
-        sys.executable,
-        ROOT / "benchmarks" / f"{script}.py",
-        "--tiny",
-        "--threads",
-        "1",
-        "--device",
-        "cpu",
-        "--out",
-        folder,
-    ]
+    command = [sys.executable, ROOT / "benchmarks" / f"{script}.py", "--tiny", *HERE, folder]
     return subprocess.run([*command, *options], capture_output=True, text=True, **popen)
 
 
 def called(script, folder, options, monkeypatch):
     """As if this process had been started with these arguments."""
-    given = ["--tiny", "--jobs", "1", "--threads", "1", "--device", "cpu", "--out", str(folder)]
+    given = ["--tiny", "--jobs", "1", *HERE, str(folder)]
     monkeypatch.setattr(sys, "argv", [f"{script}.py", *given, *options])
 
 

@@ -97,7 +97,8 @@ class Search(Tools):
             wide = Projection(self.features, self.theta, to_sphere(wide.U.to(self.theta)), True)
         costs = pair_costs(wide)
         trial = self.descend(self._dearest(wide, costs), "respawn")
-        if trial.loss <= max(self.tol, COARSE_LOSS) or wide.loss > max(self.tol, COARSE_LOSS):
+        explained = max(self.tol, COARSE_LOSS)
+        if trial.loss <= explained or wide.loss > explained:
             return trial
         # The atoms explained θ while they were more: two may share a sample, and each cost more than a light one does.
         order = costs.argsort(descending=True)
