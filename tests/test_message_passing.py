@@ -74,7 +74,29 @@ def _one_iteration(X, features, theta, x, tau):
     R = x + S[:, None] * (g @ V)
     q, N = R.square().mean(1), S**2 * (p / d) * g.square().mean(1)
     gain = (q - N).clamp_min(1e-2 * q)
-    return 0.7 * (gain.sqrt() / q)[:, None] * R + 0.3 * x, 0.7 * (1 - gain / q).clamp(1e-4, 0.99) + 0.3 * tau
+    # By the covariance of what is seen, R and b, where the module adds precisions.
+    b = passing.b.double() + passing.step * residual @ V
+    m, unsure = _linear_coefficients(passing, (gain.sqrt() / q)[:, None] * R, c[: len(x)], b)
+    seen = torch.cat([gain.sqrt().diag(), m[None]])
+    noise = torch.cat([q - gain, (residual.square().mean() * p * d / (p - d) ** 2 + unsure)[None]]).diag()
+    gains = torch.linalg.solve(seen @ seen.T + noise, seen).T
+    means, variances = gains @ torch.cat([R, b[None]]), (torch.eye(len(x)) - gains @ seen).diagonal()
+    return 0.7 * means + 0.3 * x, 0.7 * variances.clamp(1e-4, 0.99) + 0.3 * tau
+
+
+def _linear_coefficients(passing, single, c, b):
+    """The means of the coefficients of x in b, and the sum of their variances; ``single`` (n, d) are R's own means."""
+    size = passing.mu1 * c
+    if passing.odd or passing.mu1 == 0:
+        return size, torch.zeros(())
+    gamma = torch.linalg.lstsq(single.T, b[:, None]).solution
+    left = (b - gamma[:, 0] @ single).square().sum() / (single.shape[1] - len(single))
+    variance = left * torch.linalg.inv(single @ single.T).diagonal()
+    # Two hypotheses, γ = size and γ = −size, as likely at first.
+    odds = torch.exp((-((gamma[:, 0] - size) ** 2) + (gamma[:, 0] + size) ** 2) / (2 * variance))
+    right = odds / (1 + odds)
+    right = torch.where(odds.isinf(), 1.0, right)
+    return size * (2 * right - 1), (size**2 * 4 * right * (1 - right)).sum()
 
 
 @pytest.mark.parametrize("activation", ["relu", "relu+tanh", "abs", "softplus"])
@@ -85,6 +107,52 @@ def test_an_iteration_is_that_of_the_written_out_formulas(activation):
     expected, expected_tau = _one_iteration(X, features, theta, *start)
     torch.testing.assert_close(x, expected, rtol=1e-3, atol=1e-3)  # float32
     torch.testing.assert_close(tau, expected_tau, rtol=1e-3, atol=1e-4)
+
+
+def test_the_linear_part_of_theta_finds_samples_that_the_rest_alone_does_not():
+    found = {True: 0, False: 0}
+    for seed in range(4):
+        X, features, theta = _problem(n=4, d=100, ratio=1.25, seed=seed)
+        generator = torch.Generator().manual_seed(100 + seed)
+        U, _ = features.directions(features.without_linear_part(theta), len(X), generator)
+        for joint in found:
+            passing = MessagePassing(features, theta)
+            if not joint:
+                passing.mu1 = 0.0  # of ReLU only the even part is left
+            x, _, _ = passing.run(U * math.sqrt(0.1), torch.full((len(X),), 0.9, dtype=U.dtype), 100)
+            cosines = torch.nn.functional.normalize(x) @ torch.nn.functional.normalize(X).T
+            found[joint] += int((cosines.abs().amax(0) > 0.97).sum())
+    assert found[True] >= max(14, 4 + found[False])  # of 16
+
+
+def test_atoms_and_linear_part_are_those_of_gaussian_conditioning():
+    n, d = 5, 60
+    _, features, theta = _problem(n=n, d=d)
+    passing = MessagePassing(features, theta)
+    generator = torch.Generator().manual_seed(1)
+    R = torch.randn(n, d, generator=generator)
+    c, residual = 1 + torch.rand(n, generator=generator), 0.3 * torch.randn(features.p, generator=generator)
+    q = R.square().mean(1)
+    gain = 0.6 * q
+    # ReLU's linear coefficient is ½: b of atoms whose signs are known more or less.
+    passing.b = 0.5 * (c * torch.tensor([1.0, -1, 1, 1, -1])) @ (R * (gain.sqrt() / q)[:, None])
+    passing.b = passing.b + 3 * torch.randn(d, generator=generator)
+    means, variances, by_R, by_b = passing._posterior(R, q, gain, c, residual)
+    R, q, gain, b = R.double(), q.double(), gain.double(), passing.b.double()
+    m, unsure = _linear_coefficients(passing, (gain.sqrt() / q)[:, None] * R, c.double(), b)
+    assert 0.05 < float(unsure)
+    noise = residual.double().square().mean() * features.p * d / (features.p - d) ** 2
+    # The state is x and what the unknown signs add to b; R and b are seen.
+    prior = torch.cat([torch.ones(n), unsure[None]]).double().diag()
+    told = torch.cat([m, torch.ones(1)])
+    seen = torch.cat([torch.cat([gain.sqrt().diag(), torch.zeros(n, 1)], 1), told[None]])
+    gains = prior @ seen.T @ torch.linalg.inv(seen @ prior @ seen.T + torch.cat([q - gain, noise[None]]).diag())
+    wanted = torch.cat([torch.eye(n + 1)[:n].double(), told[None]])  # x, then b without the noise of its fit
+    torch.testing.assert_close(means.double(), wanted @ gains @ torch.cat([R, b[None]]), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(by_R.double(), (wanted @ gains)[:, :n], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(by_b.double(), (wanted @ gains)[:, n], rtol=1e-4, atol=1e-5)
+    left = prior - gains @ seen @ prior
+    torch.testing.assert_close(variances.double(), left.diagonal()[:n], rtol=1e-4, atol=1e-5)
 
 
 def test_the_stop_is_heard():

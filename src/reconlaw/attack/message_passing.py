@@ -14,8 +14,10 @@ iteration:
 
 The shrinkage is calibrated on ‖R_i‖ and the measured noise, not on the model, which overstates how sure it is. h_i
 holds the even part of φ and its odd part beyond the linear one; what is constant or linear in v_j is fitted beside (b),
-because it couples the atoms and says nothing of them singly. All is damped, e like x̂, so that it stays the right
-correction.
+because it couples the atoms and says nothing of them singly. But b = Σ_i γ_i x_i with γ_i = ±μ_1 a_i (μ_1: φ's
+linear Hermite coefficient), and those are d equations for the dn unknowns. So the last line is the posterior mean given
+the fitted b too, jointly over the atoms, and the neurons are told the posterior mean of b and not the fit
+(:meth:`MessagePassing._posterior`). All is damped, e like x̂, so that it stays the right correction.
 
 Sources: Rangan, *Generalized approximate message passing* (2011), for the scheme; the sum over atoms is taken as
 Gaussian, each atom's posterior in one dimension, and the calibration is ours.
@@ -54,9 +56,11 @@ class MessagePassing:
         self.scale = self._mean(theta.square())[0, 0].sqrt()
         self.y = (theta[0] / self.scale).float()
         phi = features.activation
+        self.wide = torch.float32 if self.y.device.type == "mps" else torch.float64
         self.mu1 = float(hermite_coefficients(phi.f, 1)[1])
         probe = torch.linspace(-3, 3, 13, dtype=torch.float64, device="cpu")
         self.parts = [part for part in (phi.even, self._odd) if float(part(probe).std()) > 1e-9]
+        self.odd = phi.parity == "odd"
         grid = torch.linspace(-_REACH, _REACH, _NODES, device=self.y.device)
         self.grid, self.weights = grid, torch.softmax(-0.5 * grid**2, 0)
         self.step = features.d / features.p / (1 + math.sqrt(features.d / features.p)) ** 2
@@ -100,6 +104,54 @@ class MessagePassing:
         """Σ over the nodes of weights (m, nodes) times values (nodes, n, block): (m, n, block)."""
         return (weights @ values.flatten(1)).unflatten(1, values.shape[1:])
 
+    def _posterior(self, R, q, gain, c, residual):
+        r"""What R and the fitted b together tell of the atoms and of the linear part, coordinate by coordinate.
+
+        R_i = ρ_i x_i + N(0, N_i) and b = Σ_i γ_i x_i + N(0, ν), ν = σ² d/(p − d) for a residual of variance σ². With
+        γ_i of mean m_i and variance v_i, and the prior N(0, 1), the atoms have
+
+            precision  P = I + diag(ρ²/N) + m mᵀ/(ν + Σ v),    mean  x̂ = P⁻¹(ρR/N + m b/(ν + Σ v)),
+
+        and Σ_i γ_i x_i has the mean  m·x̂ + (b − m·x̂) Σ v/(ν + Σ v).
+
+        γ_i = s_i μ_1 c_i with a sign s_i that c_i, of the even part of φ, does not tell: least squares of b on
+        R_i ρ_i/q_i has the mean γ_i and a variance w_i, so E s_i = tanh(μ_1 c_i γ̂_i/w_i).
+
+        Args:
+            R: (n, d).
+            q, gain: (n,), ‖R_i‖²/d and ρ_i².
+            c: (n,) coefficients of the first of φ's parts.
+            residual: (p,) of the fit.
+
+        Returns:
+            Means (n + 1, d), the last of the linear part; the atoms' variances (n,); the means' derivatives by R
+            (n + 1, n) and by b (n + 1,).
+        """
+        (n, d), p = R.shape, self.features.p
+        spread = self._mean(residual[None].square())[0, 0].to(self.wide)
+        R, q, gain, c, b = (A.to(self.wide) for A in (R, q, gain, c, self.b))
+        noise, rho = (q - gain).clamp_min(1e-6 * q), gain.sqrt()
+        m, unsure, told = torch.zeros_like(q), spread.new_ones(()), spread.new_ones(())
+        if n < d and abs(self.mu1) > 1e-9:
+            single = (rho / q)[:, None] * R
+            gram = single @ single.T / d
+            gram.diagonal().add_(1e-6)
+            inverse = torch.linalg.inv_ex(gram).inverse
+            gamma = inverse @ (single @ b) / d
+            variance = (b - gamma @ single).square().sum() / (d - n) / d * inverse.diagonal()
+            size = self.mu1 * c
+            m = size if self.odd else size * torch.tanh(size * gamma / variance)
+            unsure = (size.square() - m.square()).sum()
+            told = (unsure + spread * p * d / (p - d) ** 2).clamp_min(1e-9)  # the residual of the fit has (1 − d/p) σ²
+        pull = m / told
+        covariance = torch.linalg.inv_ex(torch.diag(1 + gain / noise) + torch.outer(pull, m)).inverse
+        to_R, to_b = covariance * (rho / noise), covariance @ pull
+        share = unsure / told
+        to_R = torch.cat([to_R, ((1 - share) * m @ to_R)[None]])
+        to_b = torch.cat([to_b, ((1 - share) * m @ to_b + share)[None]])
+        means = to_R @ R + torch.outer(to_b, b)
+        return means.float(), covariance.diagonal().float(), to_R.float(), to_b.float()
+
     def run(self, x, tau, iterations, stop=None):
         """Iterate from x (n, d), E x_i of squared norm (1 − τ_i) d, and τ (n,).
 
@@ -114,19 +166,19 @@ class MessagePassing:
         on_cpu = x.device.type == "cpu"
         # Rows of a (nodes, n, rows) block: that stays in cache, or that an accelerator is not launched for in vain.
         nodes = max(64, (_BLOCK_NUMBERS if on_cpu else _ACCELERATOR_NUMBERS) // (n * _NODES))
-        wide = torch.float32 if x.device.type == "mps" else torch.float64
-        onsager = torch.zeros(n, self.held, device=x.device)
+        rows = torch.cat([x, self.b[None]])  # the last: the linear part as it is believed
+        onsager = torch.zeros(n + 1, self.held, device=x.device)
         mean = torch.empty(len(self.parts) * n, self.held, device=x.device)
-        g, curvature = torch.empty_like(onsager), torch.empty_like(onsager)
+        g, curvature = torch.empty_like(onsager[:n]), torch.empty_like(onsager[:n])
         excess = 1.0
         weights, log_weights = self.weights[None], self.weights.log()[:, None, None]
         moments = torch.stack([self.grid, self.grid.square()])
         for _ in range(iterations):
-            product = self._multiply(torch.cat([x, self.b[None]]))
-            omega, linear = product[:n] - onsager, product[n]
-            for rows in self._rows(nodes):
-                values = self._values(omega[:, rows], tau)
-                mean[:, rows] = torch.cat([self._sums(weights, v)[0] for v in values])
+            product = self._multiply(torch.cat([rows, self.b[None]]))
+            omega, believed, linear = product[:n] - onsager[:n], product[n] - onsager[n], product[n + 1]
+            for held in self._rows(nodes):
+                values = self._values(omega[:, held], tau)
+                mean[:, held] = torch.cat([self._sums(weights, v)[0] for v in values])
             centred = mean - self._mean(mean)
             gram = summed(centred @ centred.T)
             gram.diagonal().add_(1e-4 * gram.diagonal().mean())
@@ -136,10 +188,12 @@ class MessagePassing:
             c = torch.linalg.solve(gram, right) if on_cpu else torch.linalg.solve_ex(gram, right).result
             residual = target - c @ mean
             residual -= self._mean(residual[None])[0]
+            left = residual + linear - believed
+            left -= self._mean(left[None])[0]
             coefficients = c.reshape(-1, n, 1)
-            promised = torch.zeros((), dtype=wide, device=x.device)
-            for rows in self._rows(nodes):
-                values = self._values(omega[:, rows], tau)
+            promised = torch.zeros((), dtype=self.wide, device=x.device)
+            for held in self._rows(nodes):
+                values = self._values(omega[:, held], tau)
                 h = values[0].mul_(coefficients[0])
                 for k, v in zip(coefficients[1:], values[1:], strict=True):
                     h.addcmul_(v, k)
@@ -148,28 +202,30 @@ class MessagePassing:
                 total = own.sum(0)
                 promised += total.sum()
                 noise = (total - own) * excess + _OWN_SHARE * own + 1e-9
-                log_likelihood = torch.sub(residual[rows], h, out=h).square_().mul_(-0.5 / noise)
+                log_likelihood = torch.sub(left[held], h, out=h).square_().mul_(-0.5 / noise)
                 posterior = torch.softmax(log_likelihood.add_(log_weights), 0)
                 shift, second = self._sums(moments, posterior)
-                g[:, rows] = shift
-                curvature[:, rows] = 1 - (second - shift.square())
+                g[:, held] = shift
+                curvature[:, held] = 1 - (second - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
             promised = summed(promised)
-            ratio = summed(residual.square().sum()).to(wide) / promised
+            ratio = summed(left.square().sum()).to(self.wide) / promised
             excess = torch.where(promised > 0, ratio.clamp_min(1.0), torch.ones_like(ratio))
             g /= tau.sqrt()[:, None]
             S = 1 / (self._mean(curvature)[:, 0] / tau * (p / d)).clamp_min(1e-9)
             product = self._multiply_transposed(torch.cat([g, residual[None]]))
             self.b = self.b + self.step * product[n]
-            R = x + S[:, None] * product[:n]
+            R = rows[:n] + S[:, None] * product[:n]
             noise = S.square() * (p / d) * self._mean(g.square())[:, 0]
             q = R.square().mean(1)
             gain = (q - noise).clamp_min(1e-2 * q)
-            shrink = gain.sqrt() / q
-            onsager = _DAMPING * (S * shrink)[:, None] * g + (1 - _DAMPING) * onsager
-            x = _DAMPING * shrink[:, None] * R + (1 - _DAMPING) * x
-            tau = _DAMPING * (1 - gain / q).clamp(_LEAST_TAU, _MOST_TAU) + (1 - _DAMPING) * tau
+            means, variances, to_R, to_b = self._posterior(R, q, gain, c[:n], residual)
+            # What a neuron said to the fit of b comes back to it with its leverage, d/p on average.
+            own = to_b[:, None] * (d / (p - d) * residual)
+            onsager = _DAMPING * ((to_R * S) @ g + own) + (1 - _DAMPING) * onsager
+            rows = _DAMPING * means + (1 - _DAMPING) * rows
+            tau = _DAMPING * variances.clamp(_LEAST_TAU, _MOST_TAU) + (1 - _DAMPING) * tau
             if float(tau.mean()) < 2 * _LEAST_TAU or (stop is not None and stop()):
                 break
         weight = c.reshape(-1, n).abs().sum(0)
-        return x.to(dtype), tau.to(dtype), weight.to(dtype)
+        return rows[:n].to(dtype), tau.to(dtype), weight.to(dtype)
