@@ -16,7 +16,7 @@ import torch
 
 import reconlaw as rl
 
-RATIOS = [1.05, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3, 5, 10]
+RATIOS = [1.05, 1.1, 1.15, 1.25, 1.5, 1.75, 2, 2.5, 3, 5, 10]
 SIZES = {"sphere": ["100x20", "50x10", "200x10"], "digits": ["64x5", "64x10"], "faces": ["625x5"]}
 
 
