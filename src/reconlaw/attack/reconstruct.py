@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .._precision import full_precision
+from .._words import many
 from ..features.budget import RANK, Budget, within
 from ..features.feature_map import FeatureMap
 from ..features.gram import as_step
@@ -126,8 +127,8 @@ def reconstruct(
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
     if n is not None and T > 1 and n * T >= features.p:
         raise ValueError(
-            f"the count is empty: {n} samples of T = {T} columns each (tokens, patches) are {n * T}, and span all of "
-            f"the p = {features.p} dimensions that the layer sees; nothing can be read out of its change"
+            f"the count is empty: {many(n, 'sample')} of T = {T} columns each (tokens, patches) are {n * T}, and span "
+            f"all of the p = {features.p} dimensions that the layer sees; nothing can be read out of its change"
         )
     if T > 1 and method == "sparse":
         raise ValueError(f"method='sparse' takes one column a sample, these have {T}; pass n, or use method='span'")

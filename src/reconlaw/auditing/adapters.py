@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from .._words import some
 from ..features.below import LAYERS
-from .checkpoints import _plain, some
+from .checkpoints import _plain
 from .errors import AuditError
 
 _KEY = re.compile(r"^(?P<layer>.+)\.lora_(?P<factor>[AB])(?:\.(?P<adapter>[^.]+))?\.weight$")

@@ -28,11 +28,12 @@ from numpy.typing import ArrayLike
 
 from .._checks import check_count, check_input_shape, listed
 from .._files import usable_path
+from .._words import some
 from ..features.budget import within
 from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import HeadChange
-from .checkpoints import Source, matched_pair, read_pair, some
+from .checkpoints import Source, matched_pair, read_pair
 from .checks import (
     Check,
     check_body,

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._words import some
 from ..features.below import LAYERS, LayerError, LayerInput, layer_of
-from .checkpoints import some
 from .errors import AuditError, BodyError
 
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from .checkpoints import Source, fit_to, read_state, some
+from .._words import some
+from .checkpoints import Source, fit_to, read_state
 from .errors import AuditError
 
 

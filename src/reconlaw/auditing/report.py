@@ -15,6 +15,7 @@ import torch
 
 from .._files import write_whole
 from .._version import __version__
+from .._words import many
 from ..attack.result import Result
 from .checks import as_percent, as_power
 from .evidence import INPUTS
@@ -206,16 +207,16 @@ def _by_silence(made: Audit, result: Result) -> str:
 def _how_sure(made: Audit, result: Result) -> str:
     if made.first_layer is not None:
         return _by_silence(made, result)
-    parts, n, many = [_scale(made, result)], made.n or 0, len(made.references)
+    parts, n = [_scale(made, result)], made.n or 0
     rows = [
         (
             "Guesses",
-            f"{len(made.guesses)} sets of {n} random inputs",
+            f"{len(made.guesses)} sets of {many(n, 'random input')}",
             _span(made.guesses) if made.guesses else "–",
         ),
         (
             "References",
-            f"{many} {'attack' if many == 1 else 'attacks'} of up to {made.reference_steps or 0:,} steps",
+            f"{many(len(made.references), 'attack')} of up to {made.reference_steps or 0:,} steps",
             _span(made.references) if made.references else "not run",
         ),
         ("This head", f"one attack of {result.steps:,.0f} steps, {result.seconds:.0f} s", as_power(result.loss)),
@@ -224,8 +225,9 @@ def _how_sure(made: Audit, result: Result) -> str:
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
     parts.append(
         "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
-        f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no {n} "
-        "inputs explain either, and the attack then runs on it as on this head. A loss like those means that nothing "
+        f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no "
+        f"{'input explains' if n == 1 else f'{n} inputs explain'} either, and the attack then runs on it as on this "
+        "head. A loss like those means that nothing "
         "was found. Random inputs are less alike than real ones are: so the audit asks for a loss a "
         f"{'hundred' if made.training else 'thousand'} times below the lowest of them, and down to rounding"
         f"{', that of training' if made.training else ''}.</p>"
@@ -278,8 +280,8 @@ def _how_sure(made: Audit, result: Result) -> str:
             "about your data."
         )
         parts.append(
-            f"<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on {made.n} "
-            f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
+            "<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on "
+            f"{many(n, 'random input')}, it found {as_percent(made.control)} of them. {power}</p>"
         )
     return "".join(parts)
 

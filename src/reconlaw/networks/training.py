@@ -16,6 +16,7 @@ from tqdm import tqdm
 from .._checks import as_tensor, check_count, check_finite, check_matrix, check_plain, check_positive
 from .._precision import full_precision
 from .._random import seeded_generator
+from .._words import many
 
 
 class TrainingError(RuntimeError):
@@ -123,7 +124,9 @@ def train(
 
     def fitted(out):  # the network may have dropped the axis of its one output
         if out.numel() != y.numel():
-            raise ValueError(f"the network makes {tuple(out.shape)} of {len(y)} samples; expected {tuple(y.shape)}")
+            raise ValueError(
+                f"the network makes {tuple(out.shape)} of {many(len(y), 'sample')}; expected {tuple(y.shape)}"
+            )
         return out.reshape(y.shape)
 
     def model(X):
@@ -144,8 +147,8 @@ def train(
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]) or losses[-1] > 10 * losses[0] + tol:
                 raise TrainingError(
-                    f"training diverged: loss {losses[-1]:.1e} after {len(losses) - 1} steps, from {losses[0]:.1e}; "
-                    f"lower step={step}"
+                    f"training diverged: loss {losses[-1]:.1e} after {many(len(losses) - 1, 'step')}, from "
+                    f"{losses[0]:.1e}; lower step={step}"
                 )
             if losses[-1] <= tol or len(losses) > max_steps:
                 break
@@ -170,7 +173,7 @@ def train(
     }
     trained.requires_grad_(True)
     theta = (weight.detach() - before[f"{head}.weight"]).clone()
-    message += f"loss {losses[-1]:.1e} after {len(losses) - 1} steps"
+    message += f"loss {losses[-1]:.1e} after {many(len(losses) - 1, 'step')}"
     return Training(trained, theta, losses[-1], losses, moved, converged, message)
 
 

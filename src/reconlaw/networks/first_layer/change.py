@@ -37,7 +37,8 @@ class Change:
         bias: whether m = d + 1, the last column a bias.
         rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
         offsets: biases (p,) before and after where their change does not belong beside that of the weights, since
-            weight decay spared them; m = d then, and ``bias`` is False. They tell a sample's side of a neuron.
+            weight decay spared them or they were not trained; m = d then, and ``bias`` is False. They tell a sample's
+            side of a neuron.
     """
 
     before: torch.Tensor
@@ -87,14 +88,17 @@ def read_change(before, after, layer=None, head=None, read_out=True) -> Change:
     wide = torch.float32 if old[0].device.type == "mps" else torch.float64
     states: list[list[Any]] = [[None if t is None else t.to(old[0].device, wide) for t in s] for s in (old, new)]
     (W0, b0, V0), (W1, b1, V1) = states
-    if b0 is not None:
+    trained, offsets = b0 is not None and not torch.equal(b0, b1), None
+    if trained:
         W0, W1 = torch.cat([W0, b0[:, None]], 1), torch.cat([W1, b1[:, None]], 1)
+    elif b0 is not None:
+        offsets = b0, b1
     if not bool((W1 != W0).any()):
         raise ValueError("the first layer is the same before and after: training moved nothing there")
     if read_out and not bool(V0.any()) and not bool(V1.any()):
         raise ValueError("the read-out is zero: no gradient reaches the first layer through it")
     rounding = _TRAINING * eps * float(W0.square().mean().sqrt())
-    return Change(W0, W1, V0, V1, b0 is not None, rounding)
+    return Change(W0, W1, V0, V1, trained, rounding, offsets)
 
 
 def _tensor(name: str, value) -> torch.Tensor:

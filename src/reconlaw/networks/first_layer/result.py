@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..._words import many
 from ...attack.examine import RECOVERED, flag_of
 from ...attack.result import Flag, Result, Status
 from .certificate import Certificate
@@ -177,9 +178,11 @@ def _message(status, change, rank, found, flags, outcome, run) -> str:
         how = "masks frozen" if outcome.problem.lazy else "read-out trained along"
         norms = "" if change.bias else "; a layer without bias tells no norms, so rows have norm √d"
         return (
-            f"recovered: {good} samples, every coordinate within {worst:.0e} of 0 or 1, every mask a half-space of its "
-            f"sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
+            f"recovered: {many(good, 'sample')}, every coordinate within {worst:.0e} of 0 or 1, every mask a "
+            f"half-space of its sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
         )
     held = int(outcome.certificate.holds.sum()) if outcome.certificate is not None and flags else 0
-    shares = f"{found} of {rank} masks found, the certificate holds for {held}, {good} samples told to {RECOVERED}"
+    shares = (
+        f"{found} of {rank} masks found, the certificate holds for {held}, {many(good, 'sample')} told to {RECOVERED}"
+    )
     return f"{status.value}: {shares}, after {run.steps:.0f} steps; try another seed or more max_steps{remarks}"

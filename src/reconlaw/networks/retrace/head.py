@@ -10,6 +10,7 @@ from torch.nn.functional import one_hot
 from ..._checks import check_count, check_finite, check_matrix, check_moved
 from ..._precision import full_precision
 from ..._random import seeded_generator
+from ..._words import many
 from ...attack.run import Run
 from ...features.feature_map import FeatureMap
 from ...inputs import Inputs, Sphere
@@ -104,7 +105,9 @@ def retrace_adam(
     decayed = after.to(U) - recipe.kept * W
     moved = decayed.norm(dim=0) > 1e-9 * decayed.norm()
     if not bool(moved.any()) or features(U).shape != (n, p):
-        raise ValueError(f"features(X) is {tuple(features(U).shape)}, and {n} samples on {p} features are {(n, p)}")
+        raise ValueError(
+            f"features(X) is {tuple(features(U).shape)}, and {many(n, 'sample')} on {p} features are {(n, p)}"
+        )
 
     def unit_features(X):
         return unit(features(X).to(U)[:, moved].T)
