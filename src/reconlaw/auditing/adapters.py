@@ -146,10 +146,7 @@ def without_adapter(before: dict, after: dict, module: nn.Module, config: dict |
         fitted = {_plain(key, own): value for key, value in plain.items()}
         states.append({**base, **{key: value for key, value in fitted.items() if key is not None}})
     for layer in (name for name, part in module.named_modules() if name in old):
-        part, (A0, B0), (A1, B1) = (
-            module.get_submodule(layer),
-            *(tuple(one[layer][f] for f in "AB") for one in (old, new)),
-        )
+        part, ((A0, B0), (A1, B1)) = module.get_submodule(layer), ((x[layer]["A"], x[layer]["B"]) for x in (old, new))
         if not isinstance(part, LAYERS) or getattr(part, "groups", 1) > 1:
             raise AuditError(f"the adapter of {layer!r}, a {type(part).__name__}, is not supported")
         if A0.shape != A1.shape or B0.shape != B1.shape or A0[0].numel() != part.weight[0].numel():

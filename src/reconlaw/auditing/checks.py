@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from .._words import many, some
-from ..features.below import LAYERS
-from .head import linear_layers
+from .head import trained_layers
 from .precision import still
 
 # θ counts as flat above both: the features of tanh and sigmoid bodies can be flat themselves, and then so is SGD's θ.
@@ -32,13 +31,9 @@ def _listed(changed: dict[str, float]) -> str:
     return some(shown)
 
 
-def _trained_layers(pair, module, changed) -> list[str]:
-    return [name for name in linear_layers(module) if f"{name}.weight" in changed and name != pair.head]
-
-
 def elsewhere(pair, module, changed) -> str:
     """The summary where the weights of the head did not change, and other tensors did."""
-    layers = _trained_layers(pair, module, changed)
+    layers = [name for name in trained_layers(module, changed, torch.nn.Linear) if name != pair.head]
     text = (
         f"The weights of {pair.head!r} are the same in both checkpoints, but other tensors changed: "
         f"{_listed(changed)}. They may hold training data, and this audit did not look there."
@@ -49,8 +44,7 @@ def elsewhere(pair, module, changed) -> str:
 
 
 def _lowest(pair, module, changed) -> str:
-    layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
-    layers = [name for name in layers if f"{name}.weight" in changed]
+    layers = [name for name in trained_layers(module, changed) if name != pair.head]
     if not layers:
         return ""
     return (

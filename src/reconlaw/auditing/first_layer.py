@@ -26,10 +26,10 @@ from ..networks.silent.decay import without_decay
 from .change import HeadChange
 from .checks import Check, as_percent, as_power
 from .errors import AuditError
-from .examination import OTHER_SEED, distances
-from .head import linear_layers
+from .examination import OTHER_SEED, from_second
+from .head import linear_layers, trained_layers
 from .judgement import read_out, same_place
-from .outcome import Finding, Verdict, parts_of
+from .outcome import Finding, Verdict, in_words, parts_of
 from .pool import Identified, identify
 from .precision import FULL
 from .transform import Transform, as_in_training, find_transforms, given_to
@@ -131,16 +131,16 @@ def convolution_not_read(module: nn.Module, changed) -> tuple[Check, ...]:
     Measured on small networks: of 3 × 3 pixels patches fill their space, averages over positions make those of one
     picture silent together, and of 64 filters none came back where of 256 and more, flattened, all eight did.
     """
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d) and f"{name}.weight" in changed:
-            numbers = layer.weight[0].numel()
-            answer = (
-                f"{name!r} is a convolution, and neurons that were silent to its patches are not looked for: a patch "
-                f"has {numbers:,} numbers, so that as many patches fill the space, and to tell fewer apart takes "
-                "hundreds of filters and positions that are not averaged. reconlaw.silent_neurons tries it."
-            )
-            return (Check("Does the first layer hold inputs?", answer),)
-    return ()
+    names = trained_layers(module, changed, nn.Conv1d | nn.Conv2d)
+    if not names:
+        return ()
+    numbers = module.get_parameter(f"{names[0]}.weight")[0].numel()
+    answer = (
+        f"{names[0]!r} is a convolution, and neurons that were silent to its patches are not looked for: a patch "
+        f"has {numbers:,} numbers, so that as many patches fill the space, and to tell fewer apart takes "
+        "hundreds of filters and positions that are not averaged. reconlaw.silent_neurons tries it."
+    )
+    return (Check("Does the first layer hold inputs?", answer),)
 
 
 def _gated(pair, name: str) -> bool:
@@ -326,7 +326,7 @@ def _reordered(old, new, kept, seed):
 
 def _findings(found: SilentNeurons, again: SilentNeurons | None, called: int):
     assert found.standard_errors is not None and found.bits is not None
-    far = distances(found, again, "mixed")
+    far = from_second(found, again, "mixed")
     for error, bits, flag, off in zip(
         found.standard_errors.tolist(), found.bits.tolist(), found.flags, far, strict=True
     ):
@@ -350,11 +350,9 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str) -> str:
     assert found.silent is not None
     least = int(found.silent.sum(0).min())
     if not held:
-        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
-        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         return (
             f"The change of {first.called}, holds {many(len(said), 'candidate')}, and none is "
-            f"confirmed: {reasons}. Some may be close to training data. Treat the layer as leaking."
+            f"confirmed: {in_words(said)}. Some may be close to training data. Treat the layer as leaking."
         )
     worst = max(one.standard_error for one in said if one.recovered)
     which, were, _ = read_out(held, len(said), what, len(said))

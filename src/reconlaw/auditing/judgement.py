@@ -27,9 +27,9 @@ from ..attack.result import Flag, Status
 from ..attack.subspace import subspace
 from .checks import as_percent, as_power
 from .decay import factor_and_misfit
-from .examination import distances
+from .examination import from_second
 from .nulls import FDR, benjamini_hochberg, p_values
-from .outcome import Examined, Finding, Verdict
+from .outcome import Examined, Finding, Verdict, in_words
 from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
@@ -164,7 +164,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
     bounded = not pair.count(len(made.candidates)).enough and pair.bounded
-    far_away = distances(made.result, again, pair.features.parity)
+    far_away = from_second(made.result, again, pair.features.parity)
     numbers = (made.own_losses.tolist(), _chances(made).tolist(), passing(made))
     training = made.training
     marks = [None] * len(flags) if training is None or training.shows is None else training.shows.tolist()
@@ -218,8 +218,6 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     elif usable or better:
         verdict = "close"
         said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (_CHANCE,)) for one in said)
-        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
-        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         near = "Some may be close to training data."
         if all(math.isnan(one.standard_error) for one in said):
             near = "How far off they are is not known: some may be close to training data, or none."
@@ -227,7 +225,7 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
         whom = "the one candidate is not" if len(said) == 1 else f"none of the {len(said)} candidates is"
         summary = (
             f"The head's change is explained to a loss of {as_power(loss)}, {how} better than where there is nothing "
-            f"to find ({as_power(lowest)}), but {whom} confirmed: {reasons}. {near} "
+            f"to find ({as_power(lowest)}), but {whom} confirmed: {in_words(said)}. {near} "
             "Treat the head as leaking."
         )
         if noisy and not usable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -41,6 +42,16 @@ class Finding:
     against: tuple[str, ...] = ()
     loss: float = math.nan
     p_value: float = math.nan
+
+
+def shared_reasons(said: Sequence[Finding]) -> list[str]:
+    """What speaks against every one of the candidates."""
+    return [reason for reason in said[0].against if all(reason in one.against for one in said)]
+
+
+def in_words(said: Sequence[Finding]) -> str:
+    """The same in words."""
+    return "; ".join(shared_reasons(said)) or "something else speaks against each, and is said of it"
 
 
 @dataclass(frozen=True, eq=False)

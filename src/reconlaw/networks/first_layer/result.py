@@ -68,13 +68,12 @@ def result_of(change, rank, n, outcome, run, decay_factor: float = 1.0) -> First
     if settled:
         edges, weights, certificate = outcome.fit.X @ basis, outcome.fit.weights, outcome.certificate
         errors = outcome.errors()
-    sign = torch.ones_like(X[:, 0])
     if change.bias:
         X = X[:, :-1] / X[:, -1:]
         if settled:
             errors = without_bias(errors, X)
     else:
-        X = X * d**0.5 * sign[:, None]
+        X = X * d**0.5
     if settled:
         held = certificate.holds & bool(len(X) == rank)
         flags = tuple(flag_of(float(e)) if ok else Flag.UNRESOLVED for e, ok in zip(errors, held.tolist(), strict=True))

@@ -13,7 +13,8 @@ from ..._random import seeded_generator
 from ..._words import many
 from ...attack.run import Run
 from ...features.feature_map import FeatureMap
-from ...inputs import Inputs, Sphere
+from ...inputs import Inputs
+from ...inputs.sphere import domain_of
 from .adam import Adam
 from .by_columns import Columns, rounds, unit
 from .fit import begin, descend
@@ -73,9 +74,7 @@ def retrace_adam(
     """
     if not isinstance(recipe, Adam):
         raise TypeError(f"recipe is a {type(recipe).__name__}; pass reconlaw.networks.Adam(lr, steps)")
-    inputs = Sphere() if inputs is None else inputs
-    if not isinstance(inputs, Inputs):
-        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    inputs = domain_of(inputs)
     after = check_finite("after", check_matrix("after", after).detach())
     before = check_finite("before", check_matrix("before", before, after.shape[1]).detach())
     if before.shape != after.shape:
