@@ -11,7 +11,7 @@ from .._random import seeded_generator
 from ..attack.coordinates import decoded, homogeneous, through
 from ..attack.count import Count, count, independent_rows
 from ..features.apart import Rows, apart
-from ..features.below import change_of
+from ..features.below import change_of, groups_of
 from ..features.module_features import ModuleFeatures, unlike_in_training
 from ..inputs import Free, Sphere
 from .decay import find_decay
@@ -44,7 +44,7 @@ class HeadChange:
     ):
         self.head, key, layer = head, f"{head}.weight", chosen_layer(module, head)
         self.factor, stored_pair = factor, (before[key], after[key]) if factor is None else factor
-        W0, W1 = (change_of(one.double(), getattr(layer, "groups", 1)) for one in stored_pair)
+        W0, W1 = (change_of(one.double(), groups_of(layer)) for one in stored_pair)
         self.whole = self.change = W1 - W0
         self.dtype = dtype_of(*stored_pair)
         eps = torch.finfo(self.dtype).eps

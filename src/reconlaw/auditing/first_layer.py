@@ -29,7 +29,7 @@ from .errors import AuditError
 from .examination import OTHER_SEED, from_second
 from .head import linear_layers, trained_layers
 from .judgement import read_out, same_place
-from .outcome import Finding, Verdict, in_words, parts_of
+from .outcome import Finding, Verdict, in_words, loose, parts_of
 from .pool import Identified, identify
 from .precision import FULL
 from .transform import Transform, as_in_training, find_transforms, given_to
@@ -332,7 +332,7 @@ def _findings(found: SilentNeurons, again: SilentNeurons | None, called: int):
     ):
         against = []
         if flag is not Flag.RECOVERED:
-            against.append(f"its standard error is {as_percent(error) if math.isfinite(error) else 'not bounded'}")
+            against.append(loose(error))
         if off is None:
             against.append("a second search, from other starts, did not tell the inputs apart")
         elif not same_place(off, error):

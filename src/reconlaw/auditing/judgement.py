@@ -29,7 +29,7 @@ from .checks import as_percent, as_power
 from .decay import factor_and_misfit
 from .examination import from_second
 from .nulls import FDR, benjamini_hochberg, p_values
-from .outcome import Examined, Finding, Verdict, in_words
+from .outcome import Examined, Finding, Verdict, in_words, loose
 from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
@@ -188,8 +188,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
             if math.isnan(error):
                 against.append("its standard error was not computed, for want of time or memory")
             elif error >= _SURE:
-                size = "not bounded" if math.isinf(error) else as_percent(error)
-                against.append(f"its standard error is {size}")
+                against.append(loose(error))
             if far is None:
                 against.append("a second attack, from other starts, did not explain the head's change")
             elif not same_place(far, error):

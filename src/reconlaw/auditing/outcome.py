@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from ..attack.result import Result
-from .checks import Check
+from .checks import Check, as_percent
 from .dropped import Dropped
 from .pool import Identified
 from .precision import Training
@@ -42,6 +42,11 @@ class Finding:
     against: tuple[str, ...] = ()
     loss: float = math.nan
     p_value: float = math.nan
+
+
+def loose(error: float) -> str:
+    """What is said against a candidate of so large a standard error."""
+    return f"its standard error is {as_percent(error) if math.isfinite(error) else 'not bounded'}"
 
 
 def shared_reasons(said: Sequence[Finding]) -> list[str]:

@@ -21,7 +21,7 @@ from .checks import as_percent, as_power
 from .evidence import INPUTS
 from .judgement import SHOWN
 from .nulls import FDR
-from .outcome import Audit, shared_reasons
+from .outcome import Audit, loose, shared_reasons
 from .pool import Identified
 
 _TITLES = {
@@ -134,7 +134,7 @@ def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
             image = f'<img src="{png(drawn(face, made.picture))}" alt="{html.escape(alt)}">'
             own = [reason for reason in finding.against if reason not in shared]
             if math.isfinite(error):  # the caption says it already
-                own = [reason for reason in own if not reason.startswith("its standard error is ")]
+                own = [reason for reason in own if reason != loose(error)]
             doubt = f"<br>{html.escape('; '.join(own))}" if own else ""
             cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}{doubt}</figcaption>{numbers}</figure>")
     return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'

@@ -53,6 +53,11 @@ def layer_of(module: nn.Module, name: str) -> nn.Module:
     return layer
 
 
+def groups_of(layer: nn.Module) -> int:
+    """Into how many groups a layer's channels are parted; a linear layer's into one."""
+    return int(getattr(layer, "groups", 1))
+
+
 def patches(layer: nn.Conv1d | nn.Conv2d, h: torch.Tensor) -> torch.Tensor:
     r"""What a convolution multiplies its weight with: (n, T, g·C·k) of inputs (n, C·g, …), T its output positions.
 
@@ -224,7 +229,7 @@ class BelowLayer(ModuleFeatures):
         device: str | torch.device = "auto",
     ) -> None:
         kind = layer_of(module, layer)
-        self.layer, self.groups = layer, getattr(kind, "groups", 1)
+        self.layer, self.groups = layer, groups_of(kind)
         self._weight_shape = tuple(kind.get_parameter("weight").shape)
         shape = check_input_shape(input_shape)
         body = LayerInput(module, layer).to(torch.float64)

@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from ..._checks import check_finite, check_matrix, check_plain
+from ...features.activations import Activation, get_activation
+from ...features.below import groups_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -152,8 +154,8 @@ def _relu(module) -> bool | None:
     if isinstance(module, nn.ReLU):
         return True
     named = getattr(module, "activation", None)
-    if named is not None and hasattr(named, "name"):
-        return named.name == "relu"
+    if isinstance(named, Activation):
+        return named == get_activation("relu")
     return False if module.__module__ == "torch.nn.modules.activation" else None
 
 
@@ -205,7 +207,7 @@ def _start(name, network, layer):
 
 def _ungrouped(name, at, module):
     """W (p, d), and b (p,) or None, of a linear layer or convolution."""
-    if getattr(module, "groups", 1) != 1:
+    if groups_of(module) > 1:
         raise ValueError(f"{name}: {at!r} has groups={module.groups}; each group would be a layer of its own")
     W = _tensor(f"{name}: {at}.weight", module.weight).flatten(1)
     return W, None if module.bias is None else _tensor(f"{name}: {at}.bias", module.bias)
