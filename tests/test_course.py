@@ -260,8 +260,24 @@ def test_contents_of_the_handout_name_the_pages(tmp_path):
         assert tab.locator(".page").all_text_contents() == ["2", "3", "4"]
 
 
+def shows_whole_parts_and_nothing_for_the_screen(tab):
+    parts = "".join(f'<section style="height: {height}px">part</section>' for height in (200, 500, 400))
+    window = f"<iframe style='width: 100%; height: 34rem' srcdoc='<main>{parts}<footer>end</footer></main>'></iframe>"
+    folds = "<details><summary>How</summary></details><details open><summary>Proof</summary></details>"
+    tab.set_content(f'<article class="bd-article">{window}{folds}<p class="onscreen">Here it runs.</p></article>')
+    tab.add_style_tag(path=handout.HERE / "handout.css")
+    tab.emulate_media(media="print")
+    tab.evaluate(handout.WINDOWS)
+    frame = tab.frames[1]
+    assert frame.locator("section").count() == 2 and frame.locator("footer").is_visible()
+    tall, page = tab.locator("iframe").bounding_box()["height"], 259 * 96 / 25.4
+    assert frame.evaluate("document.documentElement.scrollHeight") <= tall <= page
+    assert tab.locator("details").evaluate_all("all => all.map(e => e.checkVisibility())") == [False, True]
+    assert not tab.locator(".onscreen").is_visible()
+
+
 @with_browser
-def test_contents_of_the_handout_fit_a_page_and_keep_numbers_by_their_titles():
+def test_handout_holds_what_a_page_can_and_keeps_numbers_by_their_titles():
     _, toc = handout.settings(COURSE)
     heading = '<h2><span class="section-number">7. </span>A title</h2>'
     section = f'<section id="a">{heading}</section>'
@@ -281,6 +297,7 @@ def test_contents_of_the_handout_fit_a_page_and_keep_numbers_by_their_titles():
         assert line.inner_text() == "7. A title" and line.bounding_box()["width"] < 120
         millimetres = tab.locator(".contents").bounding_box()["height"] * 25.4 / 96
         assert millimetres <= 240, "259 are there, and formulas in titles take some"
+        shows_whole_parts_and_nothing_for_the_screen(tab)
 
 
 # Questions at the end of a part

@@ -200,6 +200,16 @@ def test_what_is_no_relu_is_refused_or_never_called_recovered(between):
     assert result.status is not Status.RECOVERED and Flag.RECOVERED not in result.flags
 
 
+def test_a_function_that_is_merely_called_relu_is_none():
+    def relu(z):
+        return torch.where(z > 0, z, 0.3 * z)
+
+    networks = [rl.networks.TwoLayer(6, 30, activation=relu, seed=seed) for seed in (0, 1)]
+    for attack in (rl.first_layer, rl.silent_neurons):
+        with pytest.raises(ValueError, match="ReLU"):
+            attack(*networks)
+
+
 def descended(network, X, y, optimiser, steps):
     after = copy.deepcopy(network)
     stepper = optimiser(after.parameters())

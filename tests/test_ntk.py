@@ -86,12 +86,14 @@ def test_ctrl_c_returns_the_best_so_far(lazy, monkeypatch):
     monkeypatch.setattr(Run, "record", interrupt)
     result = rl.ntk(before, after, 3, max_steps=1000)
     assert result.message.startswith("interrupted") and result.loss == pytest.approx(min(calls))
+    assert result.status is rl.Status.INTERRUPTED
 
 
 def test_the_budget_ends_it(lazy):
     _, before, after = lazy
     result = rl.ntk(before, after, 3, max_steps=10**9, max_seconds=30, clock=itertools.count().__next__)
     assert 30 <= result.seconds < 40 and result.message.startswith("budget spent")
+    assert result.status is rl.Status.BUDGET_SPENT
 
 
 @pytest.mark.parametrize(

@@ -191,6 +191,17 @@ def test_a_bias_that_decay_spared_leaves_all_but_the_lengths(seed):
     checked(result, to_sphere(X), 1e-9)
 
 
+@pytest.mark.parametrize("decay", [0.0, 1e-2])
+def test_a_bias_that_was_not_trained_leaves_all_but_the_lengths(decay):
+    X, y = digits(5)
+    before = dense()
+    before[0].bias.requires_grad_(False)
+    result = rl.silent_neurons(before, trained(before, X, y, weight_decay=decay))
+    assert "a bias that was not trained tells no norms" in result.message and not result.lengths
+    assert (result.decay_factor < 1) == (decay > 0)
+    checked(result, to_sphere(X), 1e-9)
+
+
 @pytest.mark.parametrize("zero, rate", [(False, 1.0), (True, 1.0), (True, 2.0), (False, 0.8), (False, 1.2)])
 def test_lengths_that_rest_on_the_rate_of_biases_say_so(zero, rate):
     """Biases of twice the rate make Δb twice as large, and the samples read from it half as long."""

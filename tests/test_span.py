@@ -200,8 +200,19 @@ def test_a_budget_finishes_what_it_has_room_for_block_by_block():
         assert part.history[-1].loss == entry.loss and 0 < len(part.X) < 20
         assert part.status.value == "budget spent" and f"{len(part.X)} of 20 samples were found" in part.message
         assert "a larger max_steps" in part.message and rl.match(part.X, X).error.sort().values[len(part.X) - 1] < 1e-6
-    with pytest.raises(RuntimeError, match="max_steps was spent before a first input was found"):
-        rl.reconstruct(theta, features, **options, max_steps=10)
+
+
+@pytest.mark.parametrize("n, most", [(None, 10), (20, 1)])
+def test_a_budget_spent_before_a_first_sample_ends_as_that_of_any_method(n, most):
+    """What comes back are starts: as many as θ tells of, and nothing is claimed of them."""
+    features, X = body(p=100), pictures(20)
+    result = rl.reconstruct(
+        spread(features, X), features, n, "span", inputs=Box(0, 1), max_seconds=None, max_steps=most
+    )
+    assert result.status is rl.Status.BUDGET_SPENT and result.X.shape == X.shape and not result.converged
+    assert "no input was found whose features lie in the span of theta's 20 rows" in result.message
+    assert "a larger max_steps" in result.message and set(result.flags) == {rl.Flag.UNRESOLVED}
+    assert rl.match(result.X, X).error.min() > 0.1 and 0 < result.loss < 1
 
 
 @pytest.mark.parametrize("jobs", [0, 1.5, True])

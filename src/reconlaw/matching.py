@@ -12,6 +12,7 @@ import scipy
 import torch
 
 from ._checks import check_matrix, check_positive
+from ._words import many
 
 # The price, in units of distance, of choosing the farther sign: see match().
 SIGN_PREFERENCE = 0.01
@@ -50,8 +51,8 @@ class MatchReport:
         ):
             count = f"{int(found.sum())} of {n}"
             lines.append(f"{name:12}{count:>12}{error.median().item():>15.1e}{error.max().item():>15.1e}")
-        if bool((self.order < 0).any()):
-            lines.append(f"{int((self.order < 0).sum())} of {n} samples have no estimate")
+        if missing := int((self.order < 0).sum()):
+            lines.append(f"{missing} of {many(n, 'sample')} {'has' if missing == 1 else 'have'} no estimate")
         return "\n".join(lines)
 
 

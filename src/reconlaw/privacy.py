@@ -34,10 +34,8 @@ def gaussian_delta(mu: float, epsilon: float) -> float:
         epsilon: ε ≥ 0.
     """
     mu, epsilon = check_positive("mu", mu), check_positive("epsilon", epsilon, allow_zero=True)
-    first, second = (
-        scipy.special.log_ndtr(mu / 2 - epsilon / mu),
-        epsilon + scipy.special.log_ndtr(-mu / 2 - epsilon / mu),
-    )
+    first = scipy.special.log_ndtr(mu / 2 - epsilon / mu)
+    second = epsilon + scipy.special.log_ndtr(-mu / 2 - epsilon / mu)
     return float(math.exp(first) * -math.expm1(min(second - first, 0.0)))
 
 

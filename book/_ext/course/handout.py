@@ -17,7 +17,7 @@ from .plain import Book
 
 HERE = Path(__file__).resolve().parent
 EXTENSIONS = HERE.parent
-ON_SCREEN_ONLY = ("playground", "teach/")  # without a number, so that chapters keep theirs
+ON_SCREEN_ONLY = ("playground", "teach/", "changelog")  # without a number, so that chapters keep theirs
 
 FOOTER = """<div style="width: 100%; font: 8pt sans-serif; color: #555; text-align: center">
 <span class="pageNumber"></span></div>"""
@@ -36,6 +36,17 @@ PAPER = {
 NUMBER = """pages => {
   for (const link of document.querySelectorAll('.contents a'))
     link.querySelector('.page').textContent = pages[decodeURIComponent(link.hash.slice(1))] ?? '';
+}"""
+# A window cannot scroll on paper: it shows as many whole parts as a page holds, as wide as the text of the page.
+WINDOWS = """() => {
+  for (const frame of document.querySelectorAll('.bd-article iframe')) {
+    const inside = frame.contentDocument.documentElement;
+    frame.style.width = '174mm';
+    inside.querySelector('body').style.padding = '0.5rem 1rem';
+    const parts = [...inside.querySelectorAll('main > section')];
+    while (parts.length > 1 && inside.offsetHeight > 940) parts.pop().remove();
+    frame.style.height = `${Math.min(inside.offsetHeight + 4, 940)}px`;
+  }
 }"""
 
 
@@ -72,8 +83,9 @@ def one_page(book: Book, folder: Path) -> Path:
 
 
 def print_page(book: Book, page: Path, target: Path) -> None:
-    words = f"""<p>A handout of the book by {book.config["author"]}, without the solutions of the exercises; these are
-    folded in the book itself, {book.site}.</p><p>Prose and figures: CC BY 4.0. Code: MIT.</p>"""
+    words = f"""<p>A handout of the book by {book.config["author"]}, without the solutions of the exercises. In the book
+    itself, {book.site}, these are folded, and you can use the playground and the risk calculator.</p>
+    <p>Prose and figures: CC BY 4.0. Code: MIT.</p>"""
     with browser.page(viewport={"width": 794, "height": 1123}) as tab:
         tab.set_default_timeout(300_000)
         tab.goto(page.resolve().as_uri(), wait_until="load")
@@ -84,6 +96,7 @@ def print_page(book: Book, page: Path, target: Path) -> None:
         tab.add_style_tag(path=HERE / "handout.css")
         tab.evaluate("() => Promise.all([...document.images].map(i => i.decode().catch(() => null)))")
         tab.emulate_media(media="print", color_scheme="light")
+        tab.evaluate(WINDOWS)
         number_contents(tab)
         tab.pdf(path=target, **PAPER)
 

@@ -98,12 +98,7 @@ class Certificate:
 def certify(features, theta, X, spare: int, inputs=_SPHERE) -> Certificate:
     r"""The certificate of samples X for θ.
 
-    Args:
-        features: the feature map.
-        theta: (R, p), independent rows (:func:`~reconlaw.attack.count.independent_rows`).
-        X: (n, d), where an attack ended.
-        spare: equations less unknowns, which share the residual's variance.
-        inputs: where the samples live; coordinates on a bound stay where they are.
+    ``spare`` equations share the residual's variance, and coordinates on a bound of ``inputs`` stay where they are.
 
     Raises:
         SpanError: nothing can be said here: the features are not finite, say.

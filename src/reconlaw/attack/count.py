@@ -49,8 +49,6 @@ def count(features, n: int, outputs: int, dimension: int | None = None) -> Count
     Outputs beyond n·T are not independent, and count for nothing; nor do features that depend linearly on others.
 
     Args:
-        features: the feature map.
-        n: number of samples.
         outputs: R, the rank of θ (:func:`independent_rows`).
         dimension: k, unknown coordinates of a sample; d − 1 where None, those of a point of the sphere in R^d.
     """

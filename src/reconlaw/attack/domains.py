@@ -75,12 +75,7 @@ class DomainSearch:
 
     def descend(self, U, note):
         """The whitened rows first, then θ itself where that was near; the point, and whether it explains both."""
-        run = self.run
-
-        def on_step(point):
-            return run.tick(note)
-
-        options = {"on_step": on_step, "inputs": self.inputs}
+        run, options = self.run, {"on_step": lambda _: self.run.tick(note), "inputs": self.inputs}
         single = len(self.whitened) == 1
         rows = self.theta if single else self.whitened
         target = min(self.tol, self.least) if single else 0.3 * self.space.tol
@@ -137,9 +132,6 @@ class DomainSearch:
                 return
             U, note = self.starts(self.n), "restart"
 
-    def _expired(self, _):
-        return self.run.expired
-
     def signed(self, U):
         """The atoms with one column each, polished, and whether signs are identifiable."""
         parity = self.features.parity
@@ -147,11 +139,19 @@ class DomainSearch:
         if self.lifted:
             lifted = Projection(self.features, self.theta, U, lifted=True)
             U = self.inputs.retract(U * read_signs(lifted)[:, None])
-            U = descend(
-                self.features, self.theta, U, False, self.least, 50, (4, 0.5), self._expired, inputs=self.inputs
-            ).point.U
+            how = {"patience": (4, 0.5), "on_step": lambda _: self.run.expired, "inputs": self.inputs}
+            U = descend(self.features, self.theta, U, False, self.least, 50, **how).point.U
         point = Projection(self.features, self.theta, U)
         return point, identifiable if not identifiable or point.loss <= self.tol else None
+
+    def ended(self, U):
+        """Atoms U :meth:`signed`, or as they are where that cannot be computed."""
+        U = U.to(self.theta)
+        try:
+            return self.signed(U)
+        except StepError as error:
+            self.run.remark("the signs could not be read off", error)
+            return least_squares(self.features, self.theta, U), None
 
 
 def solve(features, theta, n, run, seed, tol, start, inputs):
@@ -174,15 +174,10 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
     except StepError as error:
         if run.best is None:
             raise
-        run.remark(f"the search ended because its next step could not be computed ({error})")
+        run.remark("the search ended because its next step could not be computed", error)
     except KeyboardInterrupt:
         if run.best is None:
             raise
         interrupted = True
         run.interrupt()
-    U = run.best.to(theta)
-    try:
-        return *search.signed(U), interrupted
-    except StepError as error:
-        run.remark(f"the signs could not be read off ({error})")
-        return least_squares(features, theta, U), None, interrupted
+    return *search.ended(run.best), interrupted

@@ -21,7 +21,7 @@ import torch
 from .._random import seeded_generator
 from ..features.gram import StepError
 from ..inputs import Sphere
-from ..sphere import to_sphere
+from ..sphere import distances, to_sphere
 from .certificate import Certificate, certify
 from .count import Count, count
 from .leftover import MOVES, Leftover, one_more
@@ -108,14 +108,10 @@ def unexamined(point, remark="") -> Examined:
 def examine(features, theta, point, tol, run, seed=0, inputs=_SPHERE, dimension=None) -> Examined:
     r"""What may be said of each sample of an answer.
 
+    Fewer samples are tried, and other roads taken, on the sphere alone.
+
     Args:
-        features: the feature map.
-        theta: (R, p), independent rows.
         point: with ``U`` (n, d), ``alpha`` and ``loss`` ≤ tol: where an attack ended, one column an atom.
-        tol: the loss at which θ counts as explained.
-        run: the run, whose budget bounds what is tried.
-        seed: of the starts of other roads.
-        inputs: where the samples live. Fewer are tried, and other roads taken, on the sphere alone.
         dimension: unknown coordinates of a sample, as of :func:`~reconlaw.attack.count.count`.
     """
     n, lost, start, left, rounds = len(point.U), {}, point, Leftover(0.0), 0
@@ -341,7 +337,4 @@ def _other_roads(features, theta, X, asked, tol, run, seed):
 
 def _distance(X, Y, parity):
     """Relative distances of the rows of X from those of Y, up to sign where no method tells it."""
-    distance = torch.cdist(X, Y)
-    if parity != "mixed":
-        distance = torch.minimum(distance, torch.cdist(X, -Y))
-    return distance / X.shape[1] ** 0.5
+    return distances(X, Y, parity) / X.shape[1] ** 0.5

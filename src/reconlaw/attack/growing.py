@@ -15,7 +15,6 @@ import torch
 from ..features.gram import StepError
 from .count import count
 from .domains import DomainSearch
-from .projection import least_squares
 from .run import Run
 from .tools import with_fewer
 from .varpro import descend
@@ -93,9 +92,8 @@ class Growing:
 
         try:
             for fewer in with_fewer(point, descended, lambda _: floor):
-                best = descend(
-                    self.features, self.theta, fewer.U, search.lifted, search.least, inputs=self.inputs
-                ).point.U
+                how = (self.features, self.theta, fewer.U, search.lifted, search.least)
+                best = descend(*how, inputs=self.inputs).point.U
         except StepError as error:
             self.run.remark("whether all candidates are needed could not be computed", error)
         return best
@@ -115,9 +113,4 @@ def solve(features, theta, run: Run, seed, tol, inputs):
         else:
             interrupted = True
             run.interrupt()
-    U = U.to(theta)
-    try:
-        return *growing.search(len(U)).signed(U), interrupted, growing.record
-    except StepError as error:
-        run.remark("the signs could not be read off", error)
-        return least_squares(features, theta, U), None, interrupted, growing.record
+    return *growing.search(len(U)).ended(U), interrupted, growing.record

@@ -21,8 +21,8 @@ from ..features.gram import StepError
 from ..features.passes import count_passes
 from ..inputs import Inputs
 from .projection import Projection
+from .settled import to_the_end
 from .tools import pair_costs
-from .varpro import descend
 
 # Inputs whose features the residual is held against, on these parts of the way from a sample to a point drawn.
 _DRAWN, _WAYS = 256, (0.05, 0.3, 1.0)
@@ -65,18 +65,7 @@ class Leftover:
 
 
 def one_more(features, theta, U, spare: int, dimension: int, inputs: Inputs, run, seed: int) -> Leftover:
-    """Try one more sample.
-
-    Args:
-        features: the feature map.
-        theta: (R, p), independent rows.
-        U: (n, k), the answer.
-        spare: equations less unknowns.
-        dimension: unknown coordinates of a sample.
-        inputs: where the samples live.
-        run: whose budget bounds what is tried.
-        seed: of the inputs drawn.
-    """
+    """Try one more sample, of as many unknown coordinates as ``dimension`` says."""
     R, n, T = len(theta), len(U), features.positions
     own = dimension + T * R
     if spare <= _CHANCE * own or features.p <= T * (n + 1):
@@ -101,22 +90,16 @@ def one_more(features, theta, U, spare: int, dimension: int, inputs: Inputs, run
             break
         best = torch.where((row % len(_WAYS) == turn).to(score.device), score, -1.0).argmax()
         try:
-            more = _down(features, theta, torch.cat([U, drawn[best][None]]), inputs, run)
+            more = to_the_end(features, theta, torch.cat([U, drawn[best][None]]), inputs, run, _STEPS)
             asked, explained = True, 1 - more.loss / point.loss - chance
             if explained <= 0:
                 continue
             share = max(share, explained)
             moved = torch.maximum(moved, ((more.U[:n] - U).norm(dim=1) / U.norm(dim=1)).cpu().double())
             keep = pair_costs(more).argsort(descending=True)[:n].sort().values
-            fewer = _down(features, theta, more.U[keep], inputs, run)
+            fewer = to_the_end(features, theta, more.U[keep], inputs, run, _STEPS)
         except StepError:
             continue
         if fewer.loss < _BETTER * (better or point).loss:
             better = fewer
     return Leftover(share, moved, better) if asked else Leftover()
-
-
-def _down(features, theta, U, inputs, run):
-    return descend(
-        *(features, theta, U, False, 0.0, _STEPS), patience=(6, 0.7), on_step=lambda _: run.expired, inputs=inputs
-    ).point

@@ -44,7 +44,6 @@ class Membership:
     """ℓ and its linear model.
 
     Args:
-        features: the feature map.
         Q: (r, p), orthonormal rows: the span.
         found: (m, p), orthonormal rows within that span, which D leaves out; none where None.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .._words import many
 from .count import Count
 from .examine import Examined
 from .result import Flag, Status
@@ -53,14 +54,15 @@ def message_of(status: Status, counted: Count, uncounted: bool, examined: Examin
         )
     if not counted.enough:
         return (
-            f"not determined: {counted.equations} equations for {counted.unknowns} unknowns, so other sets "
+            f"not determined: {many(counted.equations, 'equation')} for {counted.unknowns} unknowns, so other sets "
             "fit theta as well and this one is not the data; more independent equations are needed, or fewer unknowns: "
             f"where more is known of the inputs beforehand ({_KNOWLEDGE}), theta may determine them"
         )
     if run.segments and examined.errors is not None:
+        lie = "lies on a segment" if len(run.segments) == 1 else "lie on segments"
         beside = f", {_shares(examined.flags)}" if any(flag in _FOUND for flag in examined.flags) else ""
         return (
-            f"{len(run.segments)} of the samples found lie on segments of inputs that explain theta as well (the "
+            f"{len(run.segments)} of the samples found {lie} of inputs that explain theta as well (the "
             f"features are linear between two samples): their ends are in result.segments{beside}; {after}"
         )
     if status is Status.RECOVERED:

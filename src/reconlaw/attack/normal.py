@@ -31,13 +31,7 @@ _STANDS_OUT, _OFF = 1e-2, 0.05
 
 
 class Normal:
-    """MᵀM at samples X, preconditioned as a step of a descent is.
-
-    Args:
-        features: the feature map.
-        theta: (R, p).
-        X: (n, d), in the dtype of the arithmetic.
-        inputs: where the samples live.
+    """MᵀM at samples X, in the dtype of X, preconditioned as a step of a descent is.
 
     Attributes:
         point: the samples' :class:`~reconlaw.attack.projection.Projection`.
@@ -99,12 +93,7 @@ class Normal:
         return checked
 
     def any_unchecked(self, generator: torch.Generator, checked: torch.Tensor) -> bool:
-        """Whether some number of θ is checked by no other; true also where that cannot be told.
-
-        Args:
-            generator: of the numbers g.
-            checked: (R, p) bool, of which it is known.
-        """
+        """Whether no other checks some number of θ beside those that are ``checked``, (R, p); true where in doubt."""
         features, total = self.point.features, torch.zeros_like(self.point.residual)
         for _ in range(_PROBES):
             if not _any(features, ~checked):

@@ -29,9 +29,6 @@ class Projection:
     """θ projected on the columns of atoms U: the coefficients ``alpha`` (m, K), ``residual`` (K, p) and ``loss``.
 
     Args:
-        features: a feature map with a ``lift`` method.
-        theta: (K, p).
-        U: (n, d) atoms.
         lifted: two columns an atom (:mod:`reconlaw.features.lift`), so m = 2n; or one, m = n.
         dtype: of the arithmetic.
         derivative: stands in for φ' in the gradient, see :class:`~reconlaw.features.lift.RandomFeaturesLift`.

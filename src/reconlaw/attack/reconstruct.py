@@ -14,11 +14,13 @@ from numpy.typing import ArrayLike
 
 from .._checks import as_tensor, check_count, check_moved, check_positive, in_range
 from .._precision import full_precision
+from .._words import many
 from ..features.budget import RANK, Budget, within
 from ..features.feature_map import FeatureMap
 from ..features.gram import as_step
 from ..features.threads import one_thread
 from ..inputs import Inputs, Sphere
+from ..inputs.sphere import domain_of
 from ..sphere import to_sphere
 from . import search, sgd, span, sparse
 from .coordinates import decoded, homogeneous, through
@@ -126,14 +128,12 @@ def reconstruct(
         raise ValueError(f"n={n} exceeds p={features.p}: the span of n features is everything; nothing can be read out")
     if n is not None and T > 1 and n * T >= features.p:
         raise ValueError(
-            f"the count is empty: {n} samples of T = {T} columns each (tokens, patches) are {n * T}, and span all of "
-            f"the p = {features.p} dimensions that the layer sees; nothing can be read out of its change"
+            f"the count is empty: {many(n, 'sample')} of T = {T} columns each (tokens, patches) are {n * T}, and span "
+            f"all of the p = {features.p} dimensions that the layer sees; nothing can be read out of its change"
         )
     if T > 1 and method == "sparse":
         raise ValueError(f"method='sparse' takes one column a sample, these have {T}; pass n, or use method='span'")
-    inputs = Sphere() if inputs is None else inputs
-    if not isinstance(inputs, Inputs):
-        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    inputs = domain_of(inputs)
     if features.divided and (method != "varpro" or type(inputs) is not Sphere):
         raise ValueError(
             f"method={method!r} with {inputs!r} does not add over parameters that processes divide; sharded features "
@@ -156,16 +156,8 @@ def reconstruct(
     theta = features.here(rows if compressed else theta)
     if features.divided and (max_seconds is not None or checkpoint is not None):  # else no decision rests on it
         clock = partial(features.once, clock or wall_clock)
-    run = Run(
-        max_seconds,
-        progress,
-        checkpoint,
-        problem,
-        max_steps=max_steps,
-        samples=n or 1,
-        clock=clock,
-        once=features.once,
-    )
+    limits: dict[str, Any] = {"max_steps": max_steps, "samples": n or 1, "clock": clock, "once": features.once}
+    run = Run(max_seconds, progress, checkpoint, problem, **limits)
     # Within a step processes work in blocks of their own number, between which they cannot agree on the time.
     budget = Budget(lambda: math.inf if features.divided else run.left)
     try:

@@ -8,6 +8,8 @@ from enum import Enum
 
 import torch
 
+from .._words import many
+
 
 class Status(str, Enum):
     """How a reconstruction ended."""
@@ -47,8 +49,8 @@ class Result:
         converged: the loss reached the tolerance.
         determined: whether θ holds the samples: there are as many equations as unknowns
             (:mod:`reconlaw.attack.count`), and where X explains θ, it does so with every sample held in place
-            (:mod:`reconlaw.attack.certificate`). Where false, other sets fit θ as well, and X is one of them; None
-            where they may.
+            (:mod:`reconlaw.attack.certificate`); of a run that did not converge it is the count alone. Where false,
+            other sets fit θ as well, and X is one of them; None where they may.
         sign_identifiable: True where the fit with one column an atom singles the signs out; False where the
             activation is even or odd, so that no method can tell x from −x; None where the run ended before it was
             known.
@@ -94,4 +96,4 @@ class Result:
 
     def __repr__(self):
         n, d = self.X.shape
-        return f"Result({self.method}: {n} samples of dimension {d}, loss {self.loss:.2g}, {self.message})"
+        return f"Result({self.method}: {many(n, 'sample')} of dimension {d}, loss {self.loss:.2g}, {self.message})"

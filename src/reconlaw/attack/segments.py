@@ -46,15 +46,7 @@ class _Line:
 
 
 def segments(features, theta, X, certificate, inputs: Inputs) -> dict[int, torch.Tensor]:
-    """Row of X → (2, k): the ends of the segment that it may lie anywhere on; rows that are held are left out.
-
-    Args:
-        features: the feature map.
-        theta: (R, p), independent rows.
-        X: (n, k), an answer.
-        certificate: of it, see :func:`~reconlaw.attack.certificate.certify`.
-        inputs: where the samples live.
-    """
+    """Row of X → (2, k): the ends of the segment that it may lie anywhere on; rows that are held are left out."""
     n = len(X)
     if n == 1:
         return {}

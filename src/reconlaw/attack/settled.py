@@ -18,23 +18,20 @@ from .varpro import descend
 _FLOOR, _STEPS = 4.0, 100
 
 
-def settled(features, theta, point, inputs: Inputs, run):
-    """``point`` as a :class:`Projection` where its descent ends; itself where it cannot go on, or is no better.
+def to_the_end(features, theta, U, inputs: Inputs, run, steps: int) -> Projection:
+    """Where a descent from U with one column an atom ends, within the run's budget and so many steps."""
+    how = {"patience": (6, 0.7), "on_step": lambda _: run.expired, "inputs": inputs}
+    return descend(features, theta, U, False, 0.0, steps, **how).point
 
-    Args:
-        features: the feature map.
-        theta: (R, p), independent rows.
-        point: where an attack ended.
-        inputs: where the samples live.
-        run: whose budget bounds the descent.
-    """
+
+def settled(features, theta, point, inputs: Inputs, run):
+    """``point`` as a :class:`Projection` where its descent ends; itself where it cannot go on, or is no better."""
     done = not isinstance(point, Projection) or point.lift.lifted
     wide = torch.float32 if theta.device.type == "mps" else torch.float64
     if done or run.expired or point.loss <= _FLOOR * torch.finfo(wide).eps ** 2:
         return point
-    options = {"patience": (6, 0.7), "on_step": lambda _: run.expired, "inputs": inputs}
     try:
-        end = descend(features, theta.to(wide), point.U.to(wide), False, 0.0, _STEPS, **options).point
+        end = to_the_end(features, theta.to(wide), point.U.to(wide), inputs, run, _STEPS)
         found = Projection(features, theta, end.U.to(point.U))
     except StepError:
         return point

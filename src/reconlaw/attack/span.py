@@ -28,6 +28,7 @@ import math
 import torch
 
 from .._random import seeded_generator
+from .._words import many
 from .._workers import check_jobs
 from ..features.gram import StepError
 from ..inputs import Inputs
@@ -128,7 +129,7 @@ class Span:
     def _note(self):
         done = len(self.found)
         rest = self.run.seconds * (self.n - done) / done if done else float("nan")
-        return f"{done} of {self.n} samples" + (f", about {rest:.0f} s more" if done else "")
+        return f"{done} of {many(self.n, 'sample')}" + (f", about {rest:.0f} s more" if done else "")
 
     def _tick(self):
         return self.run.tick(self._note())
@@ -137,9 +138,16 @@ class Span:
         """Index → ends (2, k), of the rows of U that lie on a segment of zeros."""
         return Membership(self.features, self.Q).segments(U, self.inputs, self.tol)
 
+    def atoms(self):
+        """The samples found; starts where the budget went before a first."""
+        if len(self.found):
+            return self.found
+        generator = seeded_generator("attack", self.seed)
+        return self.inputs.starts(self.n, self.features.d, generator).to(self.theta)
+
     def polished(self):
         """All samples found, moved together on θ itself where they are all, and few."""
-        U = self.found
+        U = self.atoms()
         if self.full and U.numel() <= _POLISHED and not self.run.expired:
             stop = {"on_step": lambda point: self.run.tick("polish"), "inputs": self.inputs}
             return descend(self.features, self.theta, U, False, FLOOR[self.theta.dtype], 50, (4, 0.5), **stop).point
@@ -166,13 +174,13 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
     search = Span(features, theta, n, run, seed, tol, inputs)
     if n is not None and search.rank < n:
         raise ValueError(
-            f"theta has rank {search.rank} above its noise, less than n={n} samples: no single one of them lies in its "
-            "span; use method='varpro'"
+            f"theta has rank {search.rank} above its noise, less than n={many(n, 'sample')}: no single one of them "
+            "lies in its span; use method='varpro'"
         )
     if search.noise > _MOST_NOISE:
         raise ValueError(
-            f"the weakest of the {search.rank} directions of theta is only {1 / search.noise:.0f} times its noise, too "
-            "little to tell a single sample by; use method='varpro', or a smaller n"
+            f"the weakest of the {many(search.rank, 'direction')} of theta is only {1 / search.noise:.0f} times its "
+            "noise, too little to tell a single sample by; use method='varpro', or a smaller n"
         )
     if features.positions * (features.p - search.rank) <= inputs.unknowns(features.d):
         least = "n + d" if features.positions == 1 else "n·T + d/T"
@@ -189,23 +197,19 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
             run.interrupt()
         else:
             run.remark(f"the search ended because its next step could not be computed ({error})")
-    if not len(search.found) and run.spent:
+    nothing = f"no input was found whose features lie in the span of theta's {many(search.rank, 'row')}"
+    if not len(search.found) and not run.spent:
         raise RuntimeError(
-            f"{run.spent} was spent before a first input was found whose features lie in the span of theta's "
-            f"{search.rank} rows; raise it"
-        )
-    if not len(search.found):
-        raise RuntimeError(
-            f"no input was found whose features lie in the span of theta's {search.rank} rows; there may be more "
-            "samples than that, or the inputs may lie elsewhere: try method='varpro', or another inputs="
+            f"{nothing}; there may be more samples than that, or the inputs may lie elsewhere: try method='varpro', or "
+            "another inputs="
         )
     if not search.full:
-        run.remark(f"{len(search.found)} of {search.n} samples were found")
+        run.remark(f"{len(search.found)} of {many(search.n, 'sample')} were found" if len(search.found) else nothing)
     try:
         point = search.polished()
     except StepError as error:
         run.remark(f"the samples could not be polished together ({error})")
-        point = least_squares(features, theta, search.found)
+        point = least_squares(features, theta, search.atoms())
     if not run.expired:
         run.segments = search.segments(point.U)
     return point, features.parity == "mixed" or not inputs.signs, interrupted

@@ -21,8 +21,6 @@ def spliced(features, X, errors) -> torch.Tensor:
     """(n,) bool: samples of which another sample could take over a part.
 
     Args:
-        features: the feature map, of several columns a sample.
-        X: (n, k), an answer.
         errors: (n,) relative standard errors; a sample of infinite ones agrees with none.
     """
     found, size = torch.zeros(len(X), dtype=torch.bool, device=X.device), X.norm(dim=1)

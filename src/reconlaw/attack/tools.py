@@ -88,11 +88,6 @@ class Tools:
     """The tools, for one θ under one budget; ``run`` keeps the best.
 
     Args:
-        features: the feature map.
-        theta: (K, p).
-        run: the budget.
-        seed: of the attacker's draws.
-        tol: loss at which θ counts as explained.
         lifted: two columns an atom, where the features are of mixed parity.
         road: the way that is kept, if one is.
     """

@@ -14,7 +14,7 @@ from ..inputs import Free, Inputs
 from .coordinates import Coordinates, decoded
 from .count import count
 from .leftover import Leftover
-from .varpro import descend
+from .settled import to_the_end
 
 # Equations to spare in R^d below which the residual there says nothing.
 _LEAST_SPARE = 8
@@ -24,16 +24,9 @@ _STEPS = 60
 
 
 def outside(features, theta, U, loss: float, spare: int, inputs: Inputs, run) -> Leftover:
-    """What samples outside the domain explain of the residual, and how far these are from the answer.
+    """What samples outside the domain explain of the residual, and how far these are from the answer, of that ``loss``.
 
-    Args:
-        features: the feature map on the domain's coordinates.
-        theta: (R, p), independent rows.
-        U: (n, k), the answer in coordinates.
-        loss: its loss.
-        spare: equations less unknowns, coordinates on a bound among them.
-        inputs: the domain.
-        run: whose budget bounds the descent.
+    Coordinates on a bound are among the unknowns that ``spare`` counts.
     """
     base, X = features, decoded(features, U)
     if isinstance(features, Coordinates):
@@ -47,13 +40,10 @@ def outside(features, theta, U, loss: float, spare: int, inputs: Inputs, run) ->
     if run.expired:
         return Leftover()
     try:
-        free = descend(
-            *(base, theta, X, False, 0.0, _STEPS), patience=(6, 0.7), on_step=lambda _: run.expired, inputs=Free()
-        ).point
+        free = to_the_end(base, theta, X, Free(), run, _STEPS)
     except StepError:
         return Leftover()
-    resting = int(inputs.active(U).sum())
-    share = 1.0
+    resting, share = int(inputs.active(U).sum()), 1.0
     if wide >= _LEAST_SPARE:
         share = max(0.0, 1 - _CHANCE * (free.loss / wide) / (loss / max(1, spare + resting)))
     moved = ((free.U - X).norm(dim=1) / X.norm(dim=1)).cpu().double()

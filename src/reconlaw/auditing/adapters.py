@@ -15,8 +15,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..features.below import LAYERS
-from .checkpoints import _plain, some
+from .._words import some
+from ..features.below import LAYERS, groups_of
+from .checkpoints import _plain
 from .errors import AuditError
 
 _KEY = re.compile(r"^(?P<layer>.+)\.lora_(?P<factor>[AB])(?:\.(?P<adapter>[^.]+))?\.weight$")
@@ -145,11 +146,8 @@ def without_adapter(before: dict, after: dict, module: nn.Module, config: dict |
         fitted = {_plain(key, own): value for key, value in plain.items()}
         states.append({**base, **{key: value for key, value in fitted.items() if key is not None}})
     for layer in (name for name, part in module.named_modules() if name in old):
-        part, (A0, B0), (A1, B1) = (
-            module.get_submodule(layer),
-            *(tuple(one[layer][f] for f in "AB") for one in (old, new)),
-        )
-        if not isinstance(part, LAYERS) or getattr(part, "groups", 1) > 1:
+        part, ((A0, B0), (A1, B1)) = module.get_submodule(layer), ((x[layer]["A"], x[layer]["B"]) for x in (old, new))
+        if not isinstance(part, LAYERS) or groups_of(part) > 1:
             raise AuditError(f"the adapter of {layer!r}, a {type(part).__name__}, is not supported")
         if A0.shape != A1.shape or B0.shape != B1.shape or A0[0].numel() != part.weight[0].numel():
             raise AuditError(

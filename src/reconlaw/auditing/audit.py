@@ -28,21 +28,13 @@ from numpy.typing import ArrayLike
 
 from .._checks import check_count, check_input_shape, listed
 from .._files import usable_path
+from .._words import some
 from ..features.budget import within
 from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import HeadChange
-from .checkpoints import Source, matched_pair, read_pair, some
-from .checks import (
-    Check,
-    check_body,
-    check_change,
-    check_counts,
-    check_layer,
-    check_optimiser,
-    elsewhere,
-    too_far,
-)
+from .checkpoints import Source, matched_pair, read_pair
+from .checks import Check, check_body, check_change, check_counts, check_layer, check_optimiser, elsewhere, too_far
 from .errors import AuditError
 from .examination import AFTER, estimate, examine, needed
 from .first_layer import ask_first_layer, convolution_not_read, find_first_layer, read_first_layer

@@ -8,10 +8,10 @@ import torch
 
 from .._checks import check_input_shape, check_positive
 from .._random import seeded_generator
-from ..attack.coordinates import decoded, through
+from ..attack.coordinates import decoded, homogeneous, through
 from ..attack.count import Count, count, independent_rows
 from ..features.apart import Rows, apart
-from ..features.below import change_of
+from ..features.below import change_of, groups_of
 from ..features.module_features import ModuleFeatures, unlike_in_training
 from ..inputs import Free, Sphere
 from .decay import find_decay
@@ -44,7 +44,7 @@ class HeadChange:
     ):
         self.head, key, layer = head, f"{head}.weight", chosen_layer(module, head)
         self.factor, stored_pair = factor, (before[key], after[key]) if factor is None else factor
-        W0, W1 = (change_of(one.double(), getattr(layer, "groups", 1)) for one in stored_pair)
+        W0, W1 = (change_of(one.double(), groups_of(layer)) for one in stored_pair)
         self.whole = self.change = W1 - W0
         self.dtype = dtype_of(*stored_pair)
         eps = torch.finfo(self.dtype).eps
@@ -115,7 +115,7 @@ class HeadChange:
         if off is not None:
             self.features = apart(self.features, W0)
         self.random_layers = sorted({type(part).__name__ for _, part in unlike_in_training(module)})
-        self.homogeneous = self._homogeneous()
+        self.homogeneous = homogeneous(self.features, self.features.probes(4, "length"))
         if inputs is not None:
             inputs.check(d)
             self.domain = inputs
@@ -155,12 +155,6 @@ class HeadChange:
         lost = math.sqrt(len(self.change)) * still(self.change) * self.size / _STILL if self.coarse else 0.0
         self.theta, self.turn = independent_rows(self.change, max(self.rounding, lost))
         self.rank = len(self.theta)
-
-    def _homogeneous(self):
-        """Whether f(2x) is a multiple of f(x), so that the length of an input cannot matter."""
-        Z = self.features.probes(4, "length")
-        one, two = self.features(Z), self.features(2 * Z)
-        return bool((torch.nn.functional.cosine_similarity(one, two) > 1 - 1e-9).all())
 
     def draws(self, count, generator):
         """(count, d) inputs as they are drawn to start from, as :attr:`features` take them."""

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import nn
 
+from .._words import some
 from .errors import AuditError
 from .tensors import Unread, load_tensors
 
@@ -25,14 +26,6 @@ _WRAPPERS = ("module", "_orig_mod", "_module", "_fsdp_wrapped_module", "_checkpo
 _HOLDERS = ("base_model", "model", "net", "network")
 # What torch.optim.swa_utils.AveragedModel counts beside the model.
 _COUNT = "n_averaged"
-_SHOWN = 12
-
-
-def some(names) -> str:
-    """The first of many names."""
-    names = list(names)
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(map(str, names[:_SHOWN])) or "nothing") + more
 
 
 def _is_state(content) -> bool:

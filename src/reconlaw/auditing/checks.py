@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ..features.below import LAYERS
-from .checkpoints import some
-from .head import linear_layers
+from .._words import many, some
+from .head import trained_layers
 from .precision import still
 
 # θ counts as flat above both: the features of tanh and sigmoid bodies can be flat themselves, and then so is SGD's θ.
@@ -32,13 +31,9 @@ def _listed(changed: dict[str, float]) -> str:
     return some(shown)
 
 
-def _trained_layers(pair, module, changed) -> list[str]:
-    return [name for name in linear_layers(module) if f"{name}.weight" in changed and name != pair.head]
-
-
 def elsewhere(pair, module, changed) -> str:
     """The summary where the weights of the head did not change, and other tensors did."""
-    layers = _trained_layers(pair, module, changed)
+    layers = [name for name in trained_layers(module, changed, torch.nn.Linear) if name != pair.head]
     text = (
         f"The weights of {pair.head!r} are the same in both checkpoints, but other tensors changed: "
         f"{_listed(changed)}. They may hold training data, and this audit did not look there."
@@ -49,8 +44,7 @@ def elsewhere(pair, module, changed) -> str:
 
 
 def _lowest(pair, module, changed) -> str:
-    layers = [name for name, part in module.named_modules() if isinstance(part, LAYERS) and name != pair.head]
-    layers = [name for name in layers if f"{name}.weight" in changed]
+    layers = [name for name in trained_layers(module, changed) if name != pair.head]
     if not layers:
         return ""
     return (
@@ -75,7 +69,6 @@ def check_body(pair, changed, first: Check | None) -> list[Check]:
         rest = f" What else changed lies above {pair.head!r}, and moved nothing that it saw." if pair.above else ""
         found.append(Check("Is the body the same in both?", f"Yes, in every digit.{rest}", "open"))
     else:
-        names = ", ".join(pair.changed[:4]) + (f" and {len(pair.changed) - 4} more" if len(pair.changed) > 4 else "")
         much = (
             "That is too much for the attack on the head, which takes features to be nearly the same throughout."
             if pair.too_far
@@ -87,7 +80,8 @@ def check_body(pair, changed, first: Check | None) -> list[Check]:
                 "after training, whose statistics are nearly those of the batch if all samples were one."
             )
         answer = (
-            f"No: {names} changed, and the features of random inputs with them, by {as_percent(pair.moved)}. {much}"
+            f"No: {some(pair.changed, 4)} changed, and the features of random inputs with them, by "
+            f"{as_percent(pair.moved)}. {much}"
         )
         found.append(Check("Is the body the same in both?", answer, "shut"))
     if pair.random_layers:
@@ -109,10 +103,11 @@ def check_change(pair) -> list[Check]:
         + f" a loss of {as_power(pair.tolerance)}."
     )
     least = -(-pair.rank // pair.features.positions)
-    samples = f"{least} {'samples' if least > 1 else 'sample'}"
     found = [
         Check("How large is the head's change?", size, "open" if pair.noise < 1e-3 else "shut"),
-        Check("What is the rank of θ?", f"{pair.rank} of {K}: at least {samples}, if the body is frozen."),
+        Check(
+            "What is the rank of θ?", f"{pair.rank} of {K}: at least {many(least, 'sample')}, if the body is frozen."
+        ),
     ]
     if pair.coarse:
         kinds = " or ".join(str(one).removeprefix("torch.") for one in pair.coarse)
@@ -220,13 +215,12 @@ def check_counts(pair, n, counted, ratio: float) -> list[Check]:
     )
     found = [Check("Are there as many equations as unknowns?", answer, "open" if determined else "shut")]
     if p <= columns:
-        answer = (
-            f"Yes: n inputs at {pair.features.positions} positions are {columns} columns, and θ has {p}. The count is "
-        )
-        found.append(Check("Do the samples' columns fill the space?", f"{answer}empty.", "shut"))
+        places = many(pair.features.positions, "position")
+        answer = f"Yes: n inputs at {places} are {many(columns, 'column')}, and θ has {p}. The count is empty."
+        found.append(Check("Do the samples' columns fill the space?", answer, "shut"))
     if pair.rank > columns:
         answer = f"Not by gradient descent on a frozen body: its rank {pair.rank} is larger. Is n right?"
-        found.append(Check(f"Can θ come from n = {n} samples?", answer, "shut"))
+        found.append(Check(f"Can θ come from n = {many(n, 'sample')}?", answer, "shut"))
     return found
 
 

@@ -37,8 +37,6 @@ def find_decay(change, old, rounding: float, wanted: bool | None) -> Decay:
     """Decay in a change (K, p) of weights ``old``.
 
     Args:
-        change: θ, in float64.
-        old: W₀.
         rounding: ‖rounding of θ‖, as stored.
         wanted: None to look whether it shows; True to take it for granted, False to take none.
     """

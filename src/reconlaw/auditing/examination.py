@@ -15,6 +15,7 @@ from ..features.budget import within
 from ..features.gram import StepError, as_step
 from ..inputs import Sphere
 from ..matching import match
+from ..sphere import distances
 from .decay import factor_and_misfit
 from .dropped import dropped, share_of
 from .errors import AuditError
@@ -231,12 +232,9 @@ def examine(pair, n: int, result: Result | None, spending, references, seed, pro
     )
 
 
-def distances(result: Result, second: Result | None, parity: str) -> list[float | None]:
+def from_second(result: Result, second: Result | None, parity: str) -> list[float | None]:
     """How far each candidate is from the nearest of a second attack, relative; up to sign where that is not told."""
     if second is None:
         return [None] * len(result.X)
     X, Y = result.X.cpu().double(), second.X.cpu().double()
-    far = torch.cdist(X, Y)
-    if parity != "mixed":
-        far = torch.minimum(far, torch.cdist(X, -Y))
-    return (far.amin(1) / X.norm(dim=1).clamp_min(math.ulp(0.0))).tolist()
+    return (distances(X, Y, parity).amin(1) / X.norm(dim=1).clamp_min(math.ulp(0.0))).tolist()

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .._random import seeded_generator
+from .._words import many
 from ..attack.count import independent_rows
 from ..attack.examine import flag_of
 from ..attack.result import Flag, Status
@@ -25,10 +26,10 @@ from ..networks.silent.decay import without_decay
 from .change import HeadChange
 from .checks import Check, as_percent, as_power
 from .errors import AuditError
-from .examination import OTHER_SEED, distances
-from .head import linear_layers
-from .judgement import same_place
-from .outcome import Finding, Verdict, parts_of
+from .examination import OTHER_SEED, from_second
+from .head import linear_layers, trained_layers
+from .judgement import read_out, same_place
+from .outcome import Finding, Verdict, in_words, loose, parts_of
 from .pool import Identified, identify
 from .precision import FULL
 from .transform import Transform, as_in_training, find_transforms, given_to
@@ -130,16 +131,16 @@ def convolution_not_read(module: nn.Module, changed) -> tuple[Check, ...]:
     Measured on small networks: of 3 × 3 pixels patches fill their space, averages over positions make those of one
     picture silent together, and of 64 filters none came back where of 256 and more, flattened, all eight did.
     """
-    for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv1d | nn.Conv2d) and f"{name}.weight" in changed:
-            numbers = layer.weight[0].numel()
-            answer = (
-                f"{name!r} is a convolution, and neurons that were silent to its patches are not looked for: a patch "
-                f"has {numbers:,} numbers, so that as many patches fill the space, and to tell fewer apart takes "
-                "hundreds of filters and positions that are not averaged. reconlaw.silent_neurons tries it."
-            )
-            return (Check("Does the first layer hold inputs?", answer),)
-    return ()
+    names = trained_layers(module, changed, nn.Conv1d | nn.Conv2d)
+    if not names:
+        return ()
+    numbers = module.get_parameter(f"{names[0]}.weight")[0].numel()
+    answer = (
+        f"{names[0]!r} is a convolution, and neurons that were silent to its patches are not looked for: a patch "
+        f"has {numbers:,} numbers, so that as many patches fill the space, and to tell fewer apart takes "
+        "hundreds of filters and positions that are not averaged. reconlaw.silent_neurons tries it."
+    )
+    return (Check("Does the first layer hold inputs?", answer),)
 
 
 def _gated(pair, name: str) -> bool:
@@ -260,7 +261,9 @@ def _of_the_layer(first: FirstLayer, said, why: str) -> str:
     held = [one for one in said if one.recovered]
     if len(held) < len(said):
         reasons = dict.fromkeys(reason for one in said for reason in one.against)
-        return f"{len(said)} candidates for what {first.name!r} sees are not confirmed: {'; '.join(reasons)}."
+        are = "is" if len(said) == 1 else "are"
+        which = f"{many(len(said), 'candidate')} for what {first.name!r} sees"
+        return f"{which} {are} not confirmed: {'; '.join(reasons)}."
     worst = as_power(max(one.standard_error for one in held))
     return (
         f"Neurons that were silent to them tell apart all {len(held)} that {first.name!r} was given, each of them "
@@ -310,10 +313,9 @@ def ask_first_layer(first: FirstLayer, pair, states, n, pool, seed: int) -> Iden
     rank, _ = read_rank(change, n)
     if not rank:
         raise AuditError("its change fills its space, so that every input lies in the span of it")
-    D, told = change.D, change.bias and bool(change.D[:, -1].any())
-    D = D if told or not change.bias else D[:, :-1]  # a bias that was not trained knows nothing of lengths
     X, names = pool
-    return replace(identify(_Inputs(D, told, pair, first.name), X, names, rank, seed), layer=first.name, lengths=told)
+    found = identify(_Inputs(change.D, change.bias, pair, first.name), X, names, rank, seed)
+    return replace(found, layer=first.name, lengths=change.bias)
 
 
 def _reordered(old, new, kept, seed):
@@ -324,13 +326,13 @@ def _reordered(old, new, kept, seed):
 
 def _findings(found: SilentNeurons, again: SilentNeurons | None, called: int):
     assert found.standard_errors is not None and found.bits is not None
-    far = distances(found, again, "mixed")
+    far = from_second(found, again, "mixed")
     for error, bits, flag, off in zip(
         found.standard_errors.tolist(), found.bits.tolist(), found.flags, far, strict=True
     ):
         against = []
         if flag is not Flag.RECOVERED:
-            against.append(f"its standard error is {as_percent(error) if math.isfinite(error) else 'not bounded'}")
+            against.append(loose(error))
         if off is None:
             against.append("a second search, from other starts, did not tell the inputs apart")
         elif not same_place(off, error):
@@ -348,15 +350,12 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str) -> str:
     assert found.silent is not None
     least = int(found.silent.sum(0).min())
     if not held:
-        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
-        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         return (
-            f"The change of {first.called}, holds {len(said)} candidates, and none is "
-            f"confirmed: {reasons}. Some may be close to training data. Treat the layer as leaking."
+            f"The change of {first.called}, holds {many(len(said), 'candidate')}, and none is "
+            f"confirmed: {in_words(said)}. Some may be close to training data. Treat the layer as leaking."
         )
     worst = max(one.standard_error for one in said if one.recovered)
-    which = f"All {held} {what} were" if held == len(said) else f"{held} of {len(said)} {what} were"
-    which = f"One {what.removesuffix('s')} was" if held == len(said) == 1 else which
+    which, were, _ = read_out(held, len(said), what, len(said))
     lengths = "" if found.lengths else " It has no bias that tells their lengths: only directions are known."
     if found.assumed:
         lengths = (
@@ -370,7 +369,7 @@ def _summary(first: FirstLayer, found: SilentNeurons, said, what: str) -> str:
         )
     others = "" if held == len(said) else f" Something speaks against {len(said) - held} others; see there."
     return (
-        f"{which} read out of the change of {first.called}: each was silent to {least:,} "
+        f"{which} {were} read out of the change of {first.called}: each was silent to {least:,} "
         "neurons or more, none of which training moved along it. Each is off by about "
         f"{as_power(worst)} of its length, or less. A second search from other starts found the same, and nothing was "
         f"called in changes whose columns stand in another order.{lengths}{others}"

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._words import some
 from ..features.below import LAYERS, LayerError, LayerInput, layer_of
-from .checkpoints import some
 from .errors import AuditError, BodyError
 
 
@@ -85,6 +85,12 @@ def linear_layers(module: nn.Module) -> dict[str, nn.Linear]:
     return {name: layer for name, layer in module.named_modules() if isinstance(layer, nn.Linear)}
 
 
+def trained_layers(module: nn.Module, changed, kinds=LAYERS) -> list[str]:
+    """Names of the layers of these kinds whose weight is among the changed tensors, in the modules' order."""
+    names = (name for name, layer in module.named_modules() if isinstance(layer, kinds))
+    return [name for name in names if f"{name}.weight" in changed]
+
+
 def changed_tensors(before: dict, after: dict) -> dict[str, float]:
     """The relative change ‖after − before‖/‖before‖ of every tensor that changed; infinite where before was zero."""
     found = {}
@@ -114,17 +120,13 @@ class SeveralLayers(AuditError):
 def find_head(module: nn.Module, changed) -> str:
     """The trained linear layer to audit: the only one that changed, of several the usual last one, of none the last.
 
-    Args:
-        module: the model.
-        changed: names of the tensors that changed.
-
     Raises:
         SeveralLayers: several linear layers changed, and none has a usual name.
         AuditError: other tensors changed and no linear layer.
     """
     if not linear_layers(module):
         raise AuditError("the model has no torch.nn.Linear, and only such a layer can be audited")
-    moved = [name for name in linear_layers(module) if f"{name}.weight" in changed]
+    moved = trained_layers(module, changed, nn.Linear)
     moved = moved or [name for name in linear_layers(module) if f"{name}.bias" in changed]
     if len(moved) == 1:
         return moved[0]
@@ -135,8 +137,7 @@ def find_head(module: nn.Module, changed) -> str:
     if moved:
         raise SeveralLayers(moved)
     if changed:
-        others = [name for name, layer in module.named_modules() if isinstance(layer, LAYERS)]
-        others = [name for name in others if f"{name}.weight" in changed]
+        others = trained_layers(module, changed)
         there = f"; pass layer={others[0]!r} to audit the lowest convolution that did" if others else ""
         raise AuditError(f"no linear layer changed between the checkpoints; what changed: {some(changed)}{there}")
     return list(linear_layers(module))[-1]

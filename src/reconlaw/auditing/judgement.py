@@ -22,13 +22,14 @@ import math
 
 import torch
 
+from .._words import many
 from ..attack.result import Flag, Status
 from ..attack.subspace import subspace
 from .checks import as_percent, as_power
 from .decay import factor_and_misfit
-from .examination import distances
+from .examination import from_second
 from .nulls import FDR, benjamini_hochberg, p_values
-from .outcome import Examined, Finding, Verdict
+from .outcome import Examined, Finding, Verdict, in_words, loose
 from .simulation import WRONG, calibrated
 
 # A loss counts as beyond a reference where it is this much below the lowest of them.
@@ -110,7 +111,8 @@ def _against_all(made: Examined, pair, n: int) -> list[str]:
             f"{made.training.name}, so that a wrong set may be left with no more than the right one"
         )
     if unexplained_rank(pair, n) and not by_dropout(made):  # whose noise has every rank
-        told.append(f"θ has rank {pair.rank}, more than n = {n} samples make of it on a frozen body")
+        make = "sample makes" if n == 1 else "samples make"
+        told.append(f"θ has rank {pair.rank}, more than n = {n} {make} of it on a frozen body")
     if made.bias_mismatch is not None and made.bias_mismatch > bias_limit(pair, made.training):
         told.append(
             f"the bias did not move by the sum of the candidates' weights: they differ by "
@@ -162,7 +164,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
     again = second if second is not None and second.loss <= pair.tolerance else None
     # Below the count, with coordinates that rest on bounds, the attack flags nothing; the errors there are the audit's.
     bounded = not pair.count(len(made.candidates)).enough and pair.bounded
-    far_away = distances(made.result, again, pair.features.parity)
+    far_away = from_second(made.result, again, pair.features.parity)
     numbers = (made.own_losses.tolist(), _chances(made).tolist(), passing(made))
     training = made.training
     marks = [None] * len(flags) if training is None or training.shows is None else training.shows.tolist()
@@ -172,8 +174,8 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
             against.append("it has no p-value: no attack with nothing to find was run")
         elif not passed:
             against.append(
-                f"its p-value is {as_power(chance)}, by {len(made.null_losses)} candidates that the same attack found "
-                f"where there is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
+                f"its p-value is {as_power(chance)}, by {many(len(made.null_losses), 'candidate')} that the same "
+                f"attack found where there is nothing to find, and does not pass at a false discovery rate of {FDR:g}"
             )
         if explained:
             if flag in _FLAGS and not (bounded and flag is Flag.UNRESOLVED) and not (shown and flag in _STRICT):
@@ -186,8 +188,7 @@ def findings(made: Examined, pair, n: int) -> tuple[Finding, ...]:
             if math.isnan(error):
                 against.append("its standard error was not computed, for want of time or memory")
             elif error >= _SURE:
-                size = "not bounded" if math.isinf(error) else as_percent(error)
-                against.append(f"its standard error is {size}")
+                against.append(loose(error))
             if far is None:
                 against.append("a second attack, from other starts, did not explain the head's change")
             elif not same_place(far, error):
@@ -216,15 +217,14 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
     elif usable or better:
         verdict = "close"
         said = tuple(dataclasses.replace(one, recovered=False, against=one.against or (_CHANCE,)) for one in said)
-        shared = [reason for reason in said[0].against if all(reason in one.against for one in said)]
-        reasons = "; ".join(shared) or "something else speaks against each, and is said of it"
         near = "Some may be close to training data."
         if all(math.isnan(one.standard_error) for one in said):
             near = "How far off they are is not known: some may be close to training data, or none."
         how = "far" if usable else "clearly"
+        whom = "the one candidate is not" if len(said) == 1 else f"none of the {len(said)} candidates is"
         summary = (
             f"The head's change is explained to a loss of {as_power(loss)}, {how} better than where there is nothing "
-            f"to find ({as_power(lowest)}), but none of the {len(said)} candidates is confirmed: {reasons}. {near} "
+            f"to find ({as_power(lowest)}), but {whom} confirmed: {in_words(said)}. {near} "
             "Treat the head as leaking."
         )
         if noisy and not usable:
@@ -276,10 +276,10 @@ def judge(made: Examined, pair, n: int, what: str = "inputs") -> Verdict:
 def _came_back(made: Examined, said, pair, n, what, held, lowest) -> str:
     """The summary where ``held`` of the candidates are recovered."""
     found = len(made.candidates)
-    which = f"All {found}" if held == found == n else f"{held} of {found}"
+    which, were, they = read_out(held, found, what, n)
     sign = "" if pair.features.parity == "mixed" else ", each up to its sign,"
     summary = (
-        f"{which} {what}{sign} were read out of the head's change alone. They explain it to a loss of "
+        f"{which}{sign} {were} read out of the head's change alone. {they} it to a loss of "
         f"{as_power(made.result.loss)}; where there is nothing to find, the same attack ends at {as_power(lowest)} or "
         "above. A second attack from other starts found the same."
     )
@@ -301,17 +301,25 @@ def _came_back(made: Examined, said, pair, n, what, held, lowest) -> str:
     return summary
 
 
+def read_out(held: int, found: int, what: str, n: int) -> tuple[str, str, str]:
+    """Of ``held`` of the candidates found, n samples in all: who, "was" or "were", and that they explain."""
+    if held == found == n == 1:
+        return f"One {what.removesuffix('s')}", "was", "It explains"
+    return f"{f'All {found}' if held == found == n else f'{held} of {found}'} {what}", "were", "They explain"
+
+
 def _near(made: Examined, said, pair) -> str:
     """The summary where what is left looks like the noise of dropout."""
     masks, off = made.dropped, sorted(one.standard_error for one in said)
     assert masks is not None
     here, there, wrong = map(as_percent, (masks.share, masks.expected, min(masks.wrong)))
     return (
-        f"{len(said)} candidates leave {as_percent(made.result.loss)} of the head's change unexplained, which looks "
-        f"like the noise of dropout in training mode{_holds(pair)}: {here} of it lies along features of other inputs, "
-        f"{there} on heads that the audit made of the candidates with dropout, and {wrong} or more where there is "
-        f"nothing to find. So they are probably near training data, each off by about {as_percent(off[0])} to "
-        f"{as_percent(off[-1])} of its length, and none is confirmed. Treat the head as leaking."
+        f"{many(len(said), 'candidate leaves', 'candidates leave')} {as_percent(made.result.loss)} of the head's "
+        f"change unexplained, which looks like the noise of dropout in training mode{_holds(pair)}: {here} of it lies "
+        f"along features of other inputs, {there} on heads that the audit made of the candidates with dropout, and "
+        f"{wrong} or more where there is nothing to find. So they are probably near training data, each off by about "
+        f"{as_percent(off[0])} to {as_percent(off[-1])} of its length, and none is confirmed. Treat the head as "
+        "leaking."
     )
 
 
@@ -321,11 +329,13 @@ def _holds(pair) -> str:
 
 def not_determined(pair, n: int, counted) -> Verdict:
     """The verdict where counting leaves the samples open, and what would change it."""
+    others = "inputs" if n == 1 else f"sets of {n} inputs"
     return Verdict(
         "not determined",
         "Not determined by counting, for inputs of which nothing is known but that they lie in "
-        f"{pair.where}: the change of this head holds {counted.equations:,} numbers, and {n} inputs of dimension "
-        f"{pair.features.d} are {counted.unknowns:,} unknowns. Many other sets of {n} inputs explain it as well, "
+        f"{pair.where}: the change of this head holds {counted.equations:,} numbers, and {many(n, 'input')} of "
+        f"dimension {pair.features.d} {'is' if n == 1 else 'are'} {counted.unknowns:,} unknowns. Many other {others} "
+        "explain it as well, "
         "so no pictures are shown: any would be made up. This does not say that the model is safe. Whoever knows more "
         "of the inputs has fewer unknowns: the range of pixels (inputs=), that pictures are grey, enlarged or padded "
         "before the model (pass a model that takes the small ones, or a family as inputs=), or a pool that they come "

@@ -71,12 +71,9 @@ def benjamini_hochberg(p_values: torch.Tensor, level: float = FDR) -> torch.Tens
 
 
 def own_losses(features, theta: torch.Tensor, result: Result) -> torch.Tensor:
-    """(m,) ℓ of each candidate, 1 where their features are dependent; of T columns a sample, all are left out at once.
+    """(m,) ℓ of each candidate of an attack on θ (K, p), 1 where their features are dependent.
 
-    Args:
-        features: the feature map.
-        theta: (K, p), what was attacked.
-        result: its outcome, of m candidates.
+    Of T columns a sample, all are left out at once.
     """
     m = len(result.X)
     Phi = features.columns(features(result.X)).double().cpu()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import torch
 
 from ..attack.result import Result
-from .checks import Check
+from .checks import Check, as_percent
 from .dropped import Dropped
 from .pool import Identified
 from .precision import Training
@@ -41,6 +42,21 @@ class Finding:
     against: tuple[str, ...] = ()
     loss: float = math.nan
     p_value: float = math.nan
+
+
+def loose(error: float) -> str:
+    """What is said against a candidate of so large a standard error."""
+    return f"its standard error is {as_percent(error) if math.isfinite(error) else 'not bounded'}"
+
+
+def shared_reasons(said: Sequence[Finding]) -> list[str]:
+    """What speaks against every one of the candidates."""
+    return [reason for reason in said[0].against if all(reason in one.against for one in said)]
+
+
+def in_words(said: Sequence[Finding]) -> str:
+    """The same in words."""
+    return "; ".join(shared_reasons(said)) or "something else speaks against each, and is said of it"
 
 
 @dataclass(frozen=True, eq=False)

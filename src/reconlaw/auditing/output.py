@@ -88,11 +88,7 @@ def as_dict(made: Audit) -> dict:
         "changed": {name: _number(size) for name, size in made.changed.items()},
         **{name: _number(getattr(made, name)) for name in numbers},
         "dropout": made.dropped
-        and {
-            "share": made.dropped.share,
-            "simulated": list(made.dropped.simulated),
-            "wrong": list(made.dropped.wrong),
-        },
+        and {"share": made.dropped.share, "simulated": list(made.dropped.simulated), "wrong": list(made.dropped.wrong)},
         "training": made.training and {"dtype": made.training.name, "foretold": made.training.foretold},
         "loss": None if made.result is None else _number(made.result.loss),
         "references": [_number(loss) for loss in made.references],

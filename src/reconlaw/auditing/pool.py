@@ -176,14 +176,17 @@ def _alike(found: Identified) -> str:
 def pool_summary(found: Identified) -> str:
     """The verdict in words, where some are named."""
     which = [name for name, named in zip(found.names, found.named.tolist(), strict=True) if named]
+    were, whose, largest = ("were", "Their", "The largest p-value among them")
+    if len(which) == 1:
+        were, whose, largest = "was", "Its", "Its p-value"
     rest = found.residuals[~found.named]
     near = bool((found.residuals[found.named] > found.rounding).any())
     doubt = f", or inputs whose {found.whose} are as near to theirs as is said here" if near else ""
     return (
-        f"{len(which)} of the {len(found.residuals):,} candidates were trained on{doubt}: {', '.join(which)}. Their "
-        f"{found.whose} lie in the {found.span} to {as_power(float(found.residuals[found.named].max()))}"
+        f"{len(which)} of the {len(found.residuals):,} candidates {were} trained on{doubt}: {', '.join(which)}. "
+        f"{whose} {found.whose} lie in the {found.span} to {as_power(float(found.residuals[found.named].max()))}"
         + (f"; the next candidate leaves {as_power(float(rest.min()))}" if len(rest) else "")
-        + f". The largest p-value among them is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
+        + f". {largest} is {as_power(float(found.p_values[found.named].max()))}, by spans of the "
         f"same rank made from other candidates, and the rule aims at a false discovery rate of {FDR:g}."
     )
 

@@ -97,10 +97,7 @@ def still(change: torch.Tensor) -> float:
 def types_of(change: torch.Tensor, noise: float, stored: torch.dtype) -> tuple[torch.dtype, ...]:
     """Types of few digits that training may have computed in, by θ (K, p) alone, the likeliest first.
 
-    Args:
-        change: θ.
-        noise: ‖rounding of θ‖/‖θ‖, as stored.
-        stored: dtype of the files.
+    ``noise`` is ‖rounding of θ‖/‖θ‖ in files of the dtype ``stored``.
     """
     share, K = still(change), len(change)
     if torch.finfo(stored).eps > FULL:

@@ -13,7 +13,8 @@ from typing import Any
 
 from torch import nn
 
-from .checkpoints import Source, fit_to, read_state, some
+from .._words import some
+from .checkpoints import Source, fit_to, read_state
 from .errors import AuditError
 
 
@@ -24,14 +25,11 @@ def saved_by_transformers(before: Source, after: Source, module: nn.Module) -> t
         AuditError: the library cannot read a folder, or finds tensors missing.
     """
     library: Any = sys.modules.get("transformers")  # where it was not imported no module is of its classes
-    known = [] if library is None else [part for part in module.named_modules() if _of(library, part[1])]
-    if not known:
+    kinds = () if library is None else library.PreTrainedModel
+    known = next((part for part in module.named_modules() if isinstance(part[1], kinds)), None)
+    if known is None:
         return before, after
-    return _renamed(before, "before", module, *known[0]), _renamed(after, "after", module, *known[0])
-
-
-def _of(library, part: nn.Module) -> bool:
-    return isinstance(part, library.PreTrainedModel)
+    return _renamed(before, "before", module, *known), _renamed(after, "after", module, *known)
 
 
 def _renamed(source: Source, name: str, module: nn.Module, place: str, part: Any) -> Source:

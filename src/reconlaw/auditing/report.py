@@ -15,12 +15,13 @@ import torch
 
 from .._files import write_whole
 from .._version import __version__
+from .._words import many
 from ..attack.result import Result
 from .checks import as_percent, as_power
 from .evidence import INPUTS
 from .judgement import SHOWN
 from .nulls import FDR
-from .outcome import Audit
+from .outcome import Audit, loose, shared_reasons
 from .pool import Identified
 
 _TITLES = {
@@ -112,7 +113,7 @@ def _shown(made: Audit) -> bool:
 
 def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
     cells, what = [], "input" if confirmed else "candidate"
-    kind = "picture" if made.picture else "strip of grey values"
+    kind, shared = "picture" if made.picture else "strip of grey values", shared_reasons(made.findings)
     for i, (x, finding) in enumerate(zip(candidates, made.findings, strict=True)):
         if finding.recovered is not confirmed:
             continue
@@ -131,9 +132,9 @@ def _figures(made: Audit, candidates: torch.Tensor, confirmed: bool) -> str:
                 values = ", ".join(f"{v:.4g}" for v in face[:64].tolist()) + (", …" if len(face) > 64 else "")
                 numbers = f"<details><summary>Numbers</summary><pre>{values}</pre></details>"
             image = f'<img src="{png(drawn(face, made.picture))}" alt="{html.escape(alt)}">'
-            own = [reason for reason in finding.against if not all(reason in f.against for f in made.findings)]
+            own = [reason for reason in finding.against if reason not in shared]
             if math.isfinite(error):  # the caption says it already
-                own = [reason for reason in own if not reason.startswith("its standard error is ")]
+                own = [reason for reason in own if reason != loose(error)]
             doubt = f"<br>{html.escape('; '.join(own))}" if own else ""
             cells.append(f"<figure>{image}<figcaption>{html.escape(caption)}{doubt}</figcaption>{numbers}</figure>")
     return f'<div class="{"pictures" if made.picture else "strips"}">{"".join(cells)}</div>'
@@ -182,11 +183,6 @@ def _span(values):
 
 def _by_silence(made: Audit, result: Result) -> str:
     """How sure what was read off a first layer is."""
-    rows = "".join(
-        f"<tr><th scope='row'>{i}</th><td>{_shown_number(one.p_value)}</td><td>{_shown_number(one.standard_error)}</td>"
-        f"<td>{_shown_number(one.distance)}</td><td>{'yes' if one.recovered else 'no'}</td></tr>"
-        for i, one in enumerate(made.findings, 1)
-    )
     return (
         "<p>A ReLU lets nothing of an input through to a neuron that is off for it, so training never moves that "
         "neuron along it. The weights of all the neurons that an input was silent to therefore changed within one "
@@ -197,25 +193,38 @@ def _by_silence(made: Audit, result: Result) -> str:
         "distance to the nearest candidate of a second search from other starts: relative to its length. The same "
         "search also ran on the change with its columns in another order. That keeps every hyperplane and no input, "
         "and nothing may be called recovered there.</p>"
-        "<div class='wide' tabindex='0' role='region' aria-label='Each candidate'><table><thead><tr>"
-        "<th>No.</th><th>p-value</th><th>Standard error</th><th>Second search</th><th>Confirmed</th></tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        + _candidates(made, {"p_value": "p-value", "standard_error": "Standard error", "distance": "Second search"})
+    )
+
+
+def _candidates(made: Audit, columns: dict[str, str]) -> str:
+    """A table with a row for each candidate: attributes of its finding, and the words above them."""
+    rows = "".join(
+        f"<tr><th scope='row'>{i}</th>"
+        + "".join(f"<td>{_shown_number(getattr(one, name))}</td>" for name in columns)
+        + f"<td>{'yes' if one.recovered else 'no'}</td></tr>"
+        for i, one in enumerate(made.findings, 1)
+    )
+    heads = "".join(f"<th>{words}</th>" for words in ("No.", *columns.values(), "Confirmed"))
+    return (
+        "<div class='wide' tabindex='0' role='region' aria-label='Each candidate'><table>"
+        f"<thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
 def _how_sure(made: Audit, result: Result) -> str:
     if made.first_layer is not None:
         return _by_silence(made, result)
-    parts, n, many = [_scale(made, result)], made.n or 0, len(made.references)
+    parts, n = [_scale(made, result)], made.n or 0
     rows = [
         (
             "Guesses",
-            f"{len(made.guesses)} sets of {n} random inputs",
+            f"{len(made.guesses)} sets of {many(n, 'random input')}",
             _span(made.guesses) if made.guesses else "–",
         ),
         (
             "References",
-            f"{many} {'attack' if many == 1 else 'attacks'} of up to {made.reference_steps or 0:,} steps",
+            f"{many(len(made.references), 'attack')} of up to {made.reference_steps or 0:,} steps",
             _span(made.references) if made.references else "not run",
         ),
         ("This head", f"one attack of {result.steps:,.0f} steps, {result.seconds:.0f} s", as_power(result.loss)),
@@ -224,8 +233,9 @@ def _how_sure(made: Audit, result: Result) -> str:
     parts.append(f"<table><thead><tr><th>What</th><th>How</th><th>Loss</th></tr></thead><tbody>{cells}</tbody></table>")
     parts.append(
         "<p>None of this looks at the training data. A reference replaces the head's change by one of the same size "
-        f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no {n} "
-        "inputs explain either, and the attack then runs on it as on this head. A loss like those means that nothing "
+        f"and rounding that {INPUTS * n} random inputs made, or by itself with its columns in another order; no "
+        f"{'input explains' if n == 1 else f'{n} inputs explain'} either, and the attack then runs on it as on this "
+        "head. A loss like those means that nothing "
         "was found. Random inputs are less alike than real ones are: so the audit asks for a loss a "
         f"{'hundred' if made.training else 'thousand'} times below the lowest of them, and down to rounding"
         f"{', that of training' if made.training else ''}.</p>"
@@ -247,10 +257,13 @@ def _how_sure(made: Audit, result: Result) -> str:
             f"{_span([error for _, error in made.simulated])} off.</p>"
         )
     elif told and made.standard_errors is not None:
+        few = ""
+        if made.training is not None:
+            few = f", or the rounding of {made.training.name} moves them by that in a head trained on the candidates"
         parts.append(
             "<p><strong>How firmly each is held.</strong> To first order, what is left unexplained lets the candidates "
             f"move by {_span(made.standard_errors.tolist())} of their length"
-            f"{_computed(made)}. This speaks of the neighbourhood of the candidates; the second attack, from other "
+            f"{few}. This speaks of the neighbourhood of the candidates; the second attack, from other "
             "starts, asks whether a different set would explain the head too.</p>"
         )
     elif told and made.dropped is not None and made.dropped.fits:
@@ -278,16 +291,10 @@ def _how_sure(made: Audit, result: Result) -> str:
             "about your data."
         )
         parts.append(
-            f"<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on {made.n} "
-            f"random inputs, it found {as_percent(made.control)} of them. {power}</p>"
+            "<p><strong>Could the attack have worked?</strong> On a head that the audit trained itself, on "
+            f"{many(n, 'random input')}, it found {as_percent(made.control)} of them. {power}</p>"
         )
     return "".join(parts)
-
-
-def _computed(made: Audit) -> str:
-    if made.training is None:
-        return ""
-    return f", or the rounding of {made.training.name} moves them by that in a head trained on the candidates"
 
 
 def _shown_number(value: float | None) -> str:
@@ -296,12 +303,7 @@ def _shown_number(value: float | None) -> str:
 
 def _each(made: Audit) -> str:
     """What was found out of each candidate, a row each."""
-    rows = "".join(
-        f"<tr><th scope='row'>{i}</th><td>{_shown_number(one.loss)}</td><td>{_shown_number(one.p_value)}</td>"
-        f"<td>{_shown_number(one.standard_error)}</td><td>{_shown_number(one.distance)}</td>"
-        f"<td>{'yes' if one.recovered else 'no'}</td></tr>"
-        for i, one in enumerate(made.findings, 1)
-    )
+    columns = {"loss": "Own loss", "p_value": "p-value", "standard_error": "Standard error"}
     return (
         "<p><strong>Each by itself.</strong> Own loss: the share that is left of what this candidate alone has to "
         f"explain. Its p-value: the share of {len(made.null_losses)} candidates that the references found, all of them "
@@ -309,10 +311,7 @@ def _each(made: Audit) -> str:
         f"{as_power(1 / (1 + len(made.null_losses)))}. The rule over the candidates aims at a false discovery "
         f"rate of {FDR:g}, and is one of several things that are asked. Standard error, and the distance to the "
         "nearest candidate of the second attack: relative to its length.</p>"
-        "<div class='wide' tabindex='0' role='region' aria-label='Each candidate'><table><thead><tr>"
-        "<th>No.</th><th>Own loss</th><th>p-value</th><th>Standard error</th><th>Second attack</th><th>Confirmed</th>"
-        "</tr></thead>"
-        f"<tbody>{rows}</tbody></table></div>"
+        + _candidates(made, columns | {"distance": "Second attack"})
     )
 
 
@@ -372,9 +371,7 @@ def render(made: Audit) -> str:
     tone, title = _TITLES[made.verdict]
     if made.verdict == "recovered" and made.candidates is None:  # a pool's are named, nothing was read out
         title = "Training data were named"
-    parts = [
-        f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>',
-    ]
+    parts = [f'<section class="verdict {tone}"><h2>{title}</h2><p>{html.escape(made.summary)}</p></section>']
     if made.pool is not None:
         parts.append(f"<section><h2>Candidates that were given</h2>{_pool(made.pool)}</section>")
     if made.X is not None and made.candidates is not None:
@@ -384,7 +381,7 @@ def render(made: Audit) -> str:
             f"{_figures(made, made.candidates, True)}</section>"
         )
     if made.candidates is not None and _shown(made) and not all(finding.recovered for finding in made.findings):
-        shared = [r for r in made.findings[0].against if all(r in f.against for f in made.findings)]
+        shared = shared_reasons(made.findings)
         told = bool(shared) and all(reason in made.summary for reason in shared)
         doubts = "".join(f"<li>{html.escape(reason)}</li>" for reason in shared if not told)
         above = " What speaks against all of them is said above." if told else ""

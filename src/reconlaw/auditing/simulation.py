@@ -22,6 +22,7 @@ import torch
 from .._random import seeded_generator
 from ..attack.result import Result
 from ..inputs import Free
+from ..sphere import distances
 
 # How much the weights of a sample change on the way, and how fast training may slow down.
 _CHANGE, _SLOWEST = 0.5, 3.0
@@ -77,11 +78,8 @@ def _movement(start, middle, end) -> float:
 
 def errors(found: torch.Tensor, Z: torch.Tensor, parity: str) -> list[float]:
     """How far each candidate is from the nearest sample, relative to its length; up to sign where that is not told."""
-    X, Z = found.double().cpu(), Z.double().cpu()
-    far = torch.cdist(X, Z)
-    if parity != "mixed":
-        far = torch.minimum(far, torch.cdist(X, -Z))
-    return (far / Z.norm(dim=1)).amin(1).tolist()
+    Z = Z.double().cpu()
+    return (distances(found.double().cpu(), Z, parity) / Z.norm(dim=1)).amin(1).tolist()
 
 
 def calibrated(losses: torch.Tensor, simulated: tuple[tuple[float, float], ...]) -> torch.Tensor:

@@ -146,10 +146,6 @@ def _from_folder(path: Path, name: str):
 def load_tensors(path: Path, name: str):
     """What a file, an index of shards or a folder of a saved model holds; objects that are no tensors are ``Unread``.
 
-    Args:
-        path: of the file or folder.
-        name: "before" or "after", for messages.
-
     Raises:
         AuditError: there is no such file, it is damaged, or a folder leaves open which file is meant.
     """

@@ -144,14 +144,7 @@ def rank(features, inputs: int) -> int:
 
 
 class AutogradLift(Lift):
-    """Lifted columns of atoms ``U`` under any feature map, and products with their Jacobian by autograd.
-
-    Args:
-        features: the feature map.
-        U: (n, d) atoms.
-        lifted: two columns an atom, or one.
-        dtype: of the arithmetic.
-    """
+    """Lifted columns of atoms ``U`` under any feature map, and products with their Jacobian by autograd."""
 
     def __init__(self, features, U, lifted, dtype):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype

@@ -22,6 +22,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from .._checks import as_tensor, check_input_shape
+from .._words import many, some
 from .module_features import ModuleError, ModuleFeatures, copied
 
 LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d)
@@ -37,8 +38,7 @@ def layer_of(module: nn.Module, name: str) -> nn.Module:
     Raises:
         LayerError: no such layer, or one of another kind; the message lists those that there are.
     """
-    there = [key for key, layer in module.named_modules() if isinstance(layer, LAYERS)]
-    shown = ", ".join(there[:12]) + (f" and {len(there) - 12} more" if len(there) > 12 else "") or "none"
+    shown = some((key for key, layer in module.named_modules() if isinstance(layer, LAYERS)), none="none")
     try:
         layer = module.get_submodule(name) if isinstance(name, str) and name else None
     except AttributeError:
@@ -51,6 +51,11 @@ def layer_of(module: nn.Module, name: str) -> nn.Module:
             f"model: {shown}"
         )
     return layer
+
+
+def groups_of(layer: nn.Module) -> int:
+    """Into how many groups a layer's channels are parted; a linear layer's into one."""
+    return int(getattr(layer, "groups", 1))
 
 
 def patches(layer: nn.Conv1d | nn.Conv2d, h: torch.Tensor) -> torch.Tensor:
@@ -142,7 +147,7 @@ class LayerInput(nn.Module):
     @staticmethod
     def _columns(layer, h, n):
         if h.ndim < 2 or len(h) != n:
-            raise LayerError(f"the layer is given {tuple(h.shape)} of {n} inputs; a row for each is needed")
+            raise LayerError(f"the layer is given {tuple(h.shape)} of {many(n, 'input')}; a row for each is needed")
         linear = isinstance(layer, nn.Linear)
         given, taken = (h.shape[-1], layer.in_features) if linear else (h.shape[1], layer.in_channels)
         if given != taken:
@@ -224,7 +229,7 @@ class BelowLayer(ModuleFeatures):
         device: str | torch.device = "auto",
     ) -> None:
         kind = layer_of(module, layer)
-        self.layer, self.groups = layer, getattr(kind, "groups", 1)
+        self.layer, self.groups = layer, groups_of(kind)
         self._weight_shape = tuple(kind.get_parameter("weight").shape)
         shape = check_input_shape(input_shape)
         body = LayerInput(module, layer).to(torch.float64)

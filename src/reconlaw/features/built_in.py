@@ -11,12 +11,8 @@ import torch.nn.functional as F
 Elementwise = Callable[[torch.Tensor], torch.Tensor]
 
 
-def _gaussian_cdf(z: torch.Tensor) -> torch.Tensor:
-    return torch.special.ndtr(z)
-
-
-def _gaussian_pdf(z: torch.Tensor) -> torch.Tensor:
-    return torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
+def _gelu_derivative(z: torch.Tensor) -> torch.Tensor:
+    return torch.special.ndtr(z) + z * (torch.exp(-0.5 * z * z) / math.sqrt(2 * math.pi))
 
 
 def _silu_derivative(z: torch.Tensor) -> torch.Tensor:
@@ -41,7 +37,7 @@ def relu_and_tanh(z: torch.Tensor) -> torch.Tensor:
 BUILT_IN: dict[str, tuple[Elementwise, Elementwise]] = {
     "relu": (F.relu, _step),
     "tanh": (torch.tanh, _sech2),
-    "gelu": (F.gelu, lambda z: _gaussian_cdf(z) + z * _gaussian_pdf(z)),
+    "gelu": (F.gelu, _gelu_derivative),
     "softplus": (lambda z: F.softplus(z, threshold=40), torch.sigmoid),  # torch's threshold of 20 is a jump of 2e-9
     "silu": (F.silu, _silu_derivative),
     "erf": (torch.erf, lambda z: 2 / math.sqrt(math.pi) * torch.exp(-z * z)),

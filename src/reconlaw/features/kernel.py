@@ -53,11 +53,10 @@ def expected_kernel(activation: str | Callable, X: torch.Tensor, Z: torch.Tensor
     X = check_matrix("X", X).detach().cpu().double()
     Z = X if Z is None else check_matrix("Z", Z, X.shape[1]).detach().cpu().double()
     root_d = math.sqrt(X.shape[1])
-    sigma, tau = (X.norm(dim=1, keepdim=True) / root_d, Z.norm(dim=1)[None, :] / root_d)
-    omega = _angles(X, Z)
-    closed_form = _closed_form(activation)
-    if closed_form is not None:
-        return closed_form(sigma, tau, omega)
+    sigma, tau, omega = X.norm(dim=1, keepdim=True) / root_d, Z.norm(dim=1)[None, :] / root_d, _angles(X, Z)
+    closed_forms = {"relu": _relu, "abs": _abs, "erf": _erf}
+    if activation.built_in and activation.name in closed_forms:
+        return closed_forms[activation.name](sigma, tau, omega)
     return _polar_quadrature(activation, sigma, tau, omega)
 
 
@@ -82,10 +81,6 @@ def _erf(sigma, tau, omega):
     return (
         2 / math.pi * torch.asin(2 * sigma * tau * torch.cos(omega) / torch.sqrt((1 + 2 * sigma**2) * (1 + 2 * tau**2)))
     )
-
-
-def _closed_form(activation: Activation) -> Callable | None:
-    return {"relu": _relu, "abs": _abs, "erf": _erf}.get(activation.name) if activation.built_in else None
 
 
 def _polar_quadrature(activation: Activation, sigma, tau, omega) -> torch.Tensor:

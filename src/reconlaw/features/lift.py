@@ -94,12 +94,7 @@ class RandomFeaturesLift(Lift):
     φ is one whose B tells φ'), a block to write to, and never a p × d array beside V; V is read in blocks, cast to
     ``dtype`` as it is read.
 
-    Args:
-        features: the feature map.
-        U: (n, d) atoms.
-        lifted: two columns an atom, or one.
-        dtype: of the arithmetic.
-        derivative: stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
+    ``derivative`` stands in for φ' in the Jacobian (the paper's leaky backward slope); φ' itself where None.
     """
 
     def __init__(self, features, U, lifted: bool, dtype: torch.dtype, derivative=None):

@@ -33,9 +33,6 @@ _RIDGES = tuple(10.0 ** (-k) for k in range(6))  # λ in units of the mean of �
 class MomentRegression:
     """The learned moments of a feature map, in float32; made once, used for θ and for every residual.
 
-    Args:
-        features: a feature map with ``d``, ``p``, ``probes`` and a call.
-
     Attributes:
         explained: share of the variance of z zᵀ that f(z) predicts at held-out probes; at most 0 where it does not.
     """

@@ -21,6 +21,19 @@ class _Scale(nn.Module):
         return U * self.factor
 
 
+def domain_of(inputs: Inputs | None) -> Inputs:
+    """The domain that is asked for; the sphere of radius √d where None.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if inputs is None:
+        return Sphere()
+    if not isinstance(inputs, Inputs):
+        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    return inputs
+
+
 class Sphere(Inputs):
     """Inputs of one norm: d − 1 unknown numbers a sample.
 

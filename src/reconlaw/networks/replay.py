@@ -134,7 +134,7 @@ def _simulated(features, before, after, X, training):
     with torch.no_grad():
         labels = after(X)
     trained = train(before, X, labels, **training)
-    if trained.message.startswith("interrupted"):
+    if trained.interrupted:
         raise KeyboardInterrupt
     simulated = features.check_theta(trained.theta)
     if not bool(simulated.any()):

@@ -32,7 +32,7 @@ from .._checks import check_count, check_finite, check_moved, check_positive
 from .._precision import full_precision
 from .._random import seeded_generator
 from ..attack.count import Count
-from ..attack.result import Result
+from ..attack.result import Result, Status
 from ..attack.run import Run
 from ..features.activations import get_activation
 from ..features.passes import count_passes
@@ -159,7 +159,7 @@ def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) 
     X = to_sphere(torch.randn(m, W.shape[1], device="cpu", generator=generator, dtype=torch.float64).to(W))
     holder = nn.Parameter(X)
     limits = {"max_steps": max_steps, "samples": len(at) * m, "clock": how.clock}
-    adam, run, interrupted = torch.optim.Adam([holder]), Run(how.max_seconds, how.progress, **limits), False
+    adam, run = torch.optim.Adam([holder]), Run(how.max_seconds, how.progress, **limits)
     try:
         with run.working():
             for step in itertools.count():
@@ -177,12 +177,15 @@ def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) 
     except KeyboardInterrupt:
         if run.best is None:
             raise
-        interrupted = True
+        run.interrupt()
     finally:
         run.close()
     X = X if run.best is None else run.best
     c, loss, _ = fit(at, target, X, signs, nonnegative)
-    ended = "interrupted" if interrupted else "steps done" if run.spent == "max_steps" else "budget spent"
+    status = Status.INTERRUPTED if run.interrupted else Status.BUDGET_SPENT
+    if status is Status.BUDGET_SPENT and run.spent == "max_steps":  # the rate has fallen to zero: it came to its end
+        status = Status.STALLED
+    ended = "steps done" if status is Status.STALLED else status.value
     return Result(
         X=X,
         coefficients=c[:, 0] if len(at) == 1 else c,
@@ -195,4 +198,5 @@ def descend(method, at, target, m, how: Descent, signs=None, nonnegative=False) 
         seconds=run.seconds,
         steps=run.steps,
         method=method,
+        status=status,
     )

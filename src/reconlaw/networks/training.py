@@ -16,6 +16,7 @@ from tqdm import tqdm
 from .._checks import as_tensor, check_count, check_finite, check_matrix, check_plain, check_positive
 from .._precision import full_precision
 from .._random import seeded_generator
+from .._words import many
 
 
 class TrainingError(RuntimeError):
@@ -34,6 +35,7 @@ class Training:
         moved: ‖W after − W before‖/‖W before‖ of every parameter, by name.
         converged: the loss reached the tolerance.
         message: in words.
+        interrupted: Ctrl-C ended it.
     """
 
     network: nn.Module
@@ -43,6 +45,7 @@ class Training:
     moved: dict[str, float]
     converged: bool
     message: str
+    interrupted: bool = False
 
     def __repr__(self):
         return f"Training({self.message})"
@@ -123,7 +126,9 @@ def train(
 
     def fitted(out):  # the network may have dropped the axis of its one output
         if out.numel() != y.numel():
-            raise ValueError(f"the network makes {tuple(out.shape)} of {len(y)} samples; expected {tuple(y.shape)}")
+            raise ValueError(
+                f"the network makes {tuple(out.shape)} of {many(len(y), 'sample')}; expected {tuple(y.shape)}"
+            )
         return out.reshape(y.shape)
 
     def model(X):
@@ -136,7 +141,7 @@ def train(
             if not torch.allclose(fitted(out), model(X), equal_nan=True):
                 raise ValueError(f"the network does not end with {head!r}; layers='head' trains what comes out of that")
     rate = step * len(X) / (2 * _largest_curvature(model, parameters, X))
-    losses, velocity, message = [], [torch.zeros_like(p) for p in parameters], ""
+    losses, velocity, interrupted = [], [torch.zeros_like(p) for p in parameters], False
     bar = tqdm(total=max_steps, file=sys.stderr, disable=not progress, unit="step")
     try:
         while True:
@@ -144,8 +149,8 @@ def train(
             losses.append(float(loss.detach()))
             if not math.isfinite(losses[-1]) or losses[-1] > 10 * losses[0] + tol:
                 raise TrainingError(
-                    f"training diverged: loss {losses[-1]:.1e} after {len(losses) - 1} steps, from {losses[0]:.1e}; "
-                    f"lower step={step}"
+                    f"training diverged: loss {losses[-1]:.1e} after {many(len(losses) - 1, 'step')}, from "
+                    f"{losses[0]:.1e}; lower step={step}"
                 )
             if losses[-1] <= tol or len(losses) > max_steps:
                 break
@@ -156,22 +161,21 @@ def train(
             if progress:
                 bar.set_description_str(f"loss {losses[-1]:.1e}", refresh=False)
     except KeyboardInterrupt:
-        message = "interrupted at "
+        interrupted = True
     finally:
         bar.close()
     if not losses:
         raise KeyboardInterrupt
     converged = losses[-1] <= tol
-    if not message:
-        message = "" if converged else "steps spent at "
+    ended = "interrupted at " if interrupted else "" if converged else "steps spent at "
     moved = {
         name: float((p.detach() - before[name]).norm() / before[name].norm().clamp_min(1e-300))
         for name, p in trained.named_parameters()
     }
     trained.requires_grad_(True)
     theta = (weight.detach() - before[f"{head}.weight"]).clone()
-    message += f"loss {losses[-1]:.1e} after {len(losses) - 1} steps"
-    return Training(trained, theta, losses[-1], losses, moved, converged, message)
+    message = f"{ended}loss {losses[-1]:.1e} after {many(len(losses) - 1, 'step')}"
+    return Training(trained, theta, losses[-1], losses, moved, converged, message, interrupted)
 
 
 def _through(network, layer, X):

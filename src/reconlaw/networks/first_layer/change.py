@@ -15,6 +15,8 @@ import torch
 from torch import nn
 
 from ..._checks import check_finite, check_matrix, check_plain
+from ...features.activations import Activation, get_activation
+from ...features.below import groups_of
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _POOLS = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -37,7 +39,8 @@ class Change:
         bias: whether m = d + 1, the last column a bias.
         rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
         offsets: biases (p,) before and after where their change does not belong beside that of the weights, since
-            weight decay spared them; m = d then, and ``bias`` is False. They tell a sample's side of a neuron.
+            weight decay spared them or they were not trained; m = d then, and ``bias`` is False. They tell a sample's
+            side of a neuron.
     """
 
     before: torch.Tensor
@@ -87,14 +90,17 @@ def read_change(before, after, layer=None, head=None, read_out=True) -> Change:
     wide = torch.float32 if old[0].device.type == "mps" else torch.float64
     states: list[list[Any]] = [[None if t is None else t.to(old[0].device, wide) for t in s] for s in (old, new)]
     (W0, b0, V0), (W1, b1, V1) = states
-    if b0 is not None:
+    trained, offsets = b0 is not None and not torch.equal(b0, b1), None
+    if trained:
         W0, W1 = torch.cat([W0, b0[:, None]], 1), torch.cat([W1, b1[:, None]], 1)
+    elif b0 is not None:
+        offsets = b0, b1
     if not bool((W1 != W0).any()):
         raise ValueError("the first layer is the same before and after: training moved nothing there")
     if read_out and not bool(V0.any()) and not bool(V1.any()):
         raise ValueError("the read-out is zero: no gradient reaches the first layer through it")
     rounding = _TRAINING * eps * float(W0.square().mean().sqrt())
-    return Change(W0, W1, V0, V1, b0 is not None, rounding)
+    return Change(W0, W1, V0, V1, trained, rounding, offsets)
 
 
 def _tensor(name: str, value) -> torch.Tensor:
@@ -148,8 +154,8 @@ def _relu(module) -> bool | None:
     if isinstance(module, nn.ReLU):
         return True
     named = getattr(module, "activation", None)
-    if named is not None and hasattr(named, "name"):
-        return named.name == "relu"
+    if isinstance(named, Activation):
+        return named == get_activation("relu")
     return False if module.__module__ == "torch.nn.modules.activation" else None
 
 
@@ -201,7 +207,7 @@ def _start(name, network, layer):
 
 def _ungrouped(name, at, module):
     """W (p, d), and b (p,) or None, of a linear layer or convolution."""
-    if getattr(module, "groups", 1) != 1:
+    if groups_of(module) > 1:
         raise ValueError(f"{name}: {at!r} has groups={module.groups}; each group would be a layer of its own")
     W = _tensor(f"{name}: {at}.weight", module.weight).flatten(1)
     return W, None if module.bias is None else _tensor(f"{name}: {at}.bias", module.bias)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..._words import many
 from ...attack.examine import RECOVERED, flag_of
 from ...attack.result import Flag, Result, Status
 from .certificate import Certificate
@@ -67,13 +68,12 @@ def result_of(change, rank, n, outcome, run, decay_factor: float = 1.0) -> First
     if settled:
         edges, weights, certificate = outcome.fit.X @ basis, outcome.fit.weights, outcome.certificate
         errors = outcome.errors()
-    sign = torch.ones_like(X[:, 0])
     if change.bias:
         X = X[:, :-1] / X[:, -1:]
         if settled:
             errors = without_bias(errors, X)
     else:
-        X = X * d**0.5 * sign[:, None]
+        X = X * d**0.5
     if settled:
         held = certificate.holds & bool(len(X) == rank)
         flags = tuple(flag_of(float(e)) if ok else Flag.UNRESOLVED for e, ok in zip(errors, held.tolist(), strict=True))
@@ -177,9 +177,11 @@ def _message(status, change, rank, found, flags, outcome, run) -> str:
         how = "masks frozen" if outcome.problem.lazy else "read-out trained along"
         norms = "" if change.bias else "; a layer without bias tells no norms, so rows have norm √d"
         return (
-            f"recovered: {good} samples, every coordinate within {worst:.0e} of 0 or 1, every mask a half-space of its "
-            f"sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
+            f"recovered: {many(good, 'sample')}, every coordinate within {worst:.0e} of 0 or 1, every mask a "
+            f"half-space of its sample ({how}), after {run.steps:.0f} steps{norms}{remarks}"
         )
     held = int(outcome.certificate.holds.sum()) if outcome.certificate is not None and flags else 0
-    shares = f"{found} of {rank} masks found, the certificate holds for {held}, {good} samples told to {RECOVERED}"
+    shares = (
+        f"{found} of {rank} masks found, the certificate holds for {held}, {many(good, 'sample')} told to {RECOVERED}"
+    )
     return f"{status.value}: {shares}, after {run.steps:.0f} steps; try another seed or more max_steps{remarks}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import torch
 
+from ..._words import many
 from ...attack.run import Run
 from ...features.passes import count_passes
 from .certificate import certify
@@ -65,7 +66,7 @@ class Search:
 
     def _tick(self, climbs=1):
         count_passes(2 * climbs)
-        if self.run.tick(f"{len(self.X)} of {self.problem.rank} samples"):
+        if self.run.tick(f"{len(self.X)} of {many(self.problem.rank, 'sample')}"):
             raise _Over
 
     def search(self):

@@ -31,6 +31,7 @@ from ..._random import seeded_generator
 from ...attack.run import Run
 from ...features.feature_map import FeatureMap
 from ...inputs import Affine, Inputs, Sphere
+from ...inputs.sphere import domain_of
 from ..replay import corrected
 from .adam import Adam
 from .fit import begin, descend
@@ -116,9 +117,7 @@ def retrace(
     target = [_observed(t) for t in (theta if isinstance(theta, tuple | list) else [theta])]
     if not callable(train):
         raise TypeError(f"train is a {type(train).__name__}; pass a function (X, y) → trained weights")
-    inputs = Sphere() if inputs is None else inputs
-    if not isinstance(inputs, Inputs):
-        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    inputs = domain_of(inputs)
     max_steps = check_count("max_steps", max_steps)
     tol = check_tolerance(tol, target)
     made, d = _starts(X, inputs, starts, seed, target[0])

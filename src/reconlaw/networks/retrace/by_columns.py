@@ -16,11 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch.func import jvp, vmap
 
-from ...attack.bounded import solve_bounded
-from ...features.gram import SpanError
 from ...inputs import Inputs
 from .adam import Adam
-from .fit import retract, tangent
+from .fit import retract, solved, tangent
 
 _TABLE, _POLISH, _BLOCK, _H = 6000, 6, 32, 1e-5
 _FIRST, _LEAST, _GROW, _SHRINK, _TRIES = 1e-1, 1e-4, 5.0, 5.0, 5
@@ -111,7 +109,7 @@ def rounds(columns: Columns, U: torch.Tensor, inputs: Inputs, generator: torch.G
         D = D.clamp_min(1e-12 * float(D.max()) + torch.finfo(D.dtype).tiny)
         bounds = inputs.bounds(at.U)
         for _ in range(_TRIES):
-            delta = _solve(H + torch.diag(mu * D), g, at.U, bounds)
+            delta = solved(H + torch.diag(mu * D), g, at.U, bounds)
             new = None
             if delta is not None:
                 new = read(columns, retract(at.U.flatten() + delta, (n, k), inputs).reshape(n, k), generator)
@@ -163,16 +161,6 @@ def _derivative(f, flat, inputs, shape, forward):
         made = torch.stack([(f(flat + h * e) - f(flat - h * e)) / (2 * h) for e in eye])
     J = made.flatten(1).T.detach()
     return tangent(J, flat, shape, inputs).reshape(*made.shape[1:], len(flat))
-
-
-def _solve(H, g, U, bounds):
-    try:
-        if bounds is None:
-            return torch.linalg.solve(H, g)
-        low, high = ((b - U).reshape(-1) for b in bounds)
-        return solve_bounded(H, g, low.clamp(max=0), high.clamp(min=0))
-    except (SpanError, torch.linalg.LinAlgError):
-        return None
 
 
 def unit(rows):

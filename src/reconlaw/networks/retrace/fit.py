@@ -108,18 +108,23 @@ def _scales(diagonal, n, k):
     return torch.cat([samples, diagonal[n * k :]]).clamp_min(1e-12 * float(diagonal.max()) + 1e-300)
 
 
+def solved(H: torch.Tensor, g: torch.Tensor, U: torch.Tensor, bounds) -> torch.Tensor | None:
+    """δ with Hδ = g, its first numbers moves of U (n, k) within ``bounds``, where there are any; None without one."""
+    try:
+        if bounds is None:
+            return torch.linalg.solve(H, g)
+        far = g.new_full((len(g) - U.numel(),), torch.inf)
+        low, high = (torch.cat([(b - U).reshape(-1), s * far]) for b, s in zip(bounds, (-1, 1), strict=True))
+        return solve_bounded(H, g, low.clamp(max=0), high.clamp(min=0))
+    except (SpanError, torch.linalg.LinAlgError):
+        return None
+
+
 def _step(recipe, fit, H, g, bounds, inputs):
     """q and residual after one step; None where it does not lower the mismatch."""
     n, k = recipe.shape
-    try:
-        if bounds is None:
-            delta = torch.linalg.solve(H, g)
-        else:
-            U = fit.q[: n * k].reshape(n, k)
-            far = g.new_full((len(g) - n * k,), torch.inf)
-            low, high = (torch.cat([(b - U).reshape(-1), s * far]) for b, s in zip(bounds, (-1, 1), strict=True))
-            delta = solve_bounded(H, g, low.clamp(max=0), high.clamp(min=0))
-    except (SpanError, torch.linalg.LinAlgError):
+    delta = solved(H, g, fit.q[: n * k].reshape(n, k), bounds)
+    if delta is None:
         return None
     q = retract(fit.q + delta, recipe.shape, inputs)
     residual = (recipe.goal - recipe(q)).detach()

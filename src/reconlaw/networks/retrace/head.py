@@ -10,9 +10,11 @@ from torch.nn.functional import one_hot
 from ..._checks import check_count, check_finite, check_matrix, check_moved
 from ..._precision import full_precision
 from ..._random import seeded_generator
+from ..._words import many
 from ...attack.run import Run
 from ...features.feature_map import FeatureMap
-from ...inputs import Inputs, Sphere
+from ...inputs import Inputs
+from ...inputs.sphere import domain_of
 from .adam import Adam
 from .by_columns import Columns, rounds, unit
 from .fit import begin, descend
@@ -72,9 +74,7 @@ def retrace_adam(
     """
     if not isinstance(recipe, Adam):
         raise TypeError(f"recipe is a {type(recipe).__name__}; pass reconlaw.networks.Adam(lr, steps)")
-    inputs = Sphere() if inputs is None else inputs
-    if not isinstance(inputs, Inputs):
-        raise TypeError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
+    inputs = domain_of(inputs)
     after = check_finite("after", check_matrix("after", after).detach())
     before = check_finite("before", check_matrix("before", before, after.shape[1]).detach())
     if before.shape != after.shape:
@@ -104,7 +104,9 @@ def retrace_adam(
     decayed = after.to(U) - recipe.kept * W
     moved = decayed.norm(dim=0) > 1e-9 * decayed.norm()
     if not bool(moved.any()) or features(U).shape != (n, p):
-        raise ValueError(f"features(X) is {tuple(features(U).shape)}, and {n} samples on {p} features are {(n, p)}")
+        raise ValueError(
+            f"features(X) is {tuple(features(U).shape)}, and {many(n, 'sample')} on {p} features are {(n, p)}"
+        )
 
     def unit_features(X):
         return unit(features(X).to(U)[:, moved].T)

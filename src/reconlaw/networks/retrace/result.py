@@ -28,6 +28,7 @@ import torch
 
 from ..._checks import check_positive
 from ..._random import seeded_generator
+from ..._words import many
 from ...attack.examine import RECOVERED, flag_of
 from ...attack.result import Flag, Status
 from .elsewhere import displaced, others
@@ -99,7 +100,7 @@ class Retrace:
     others: list[torch.Tensor] = field(default_factory=list)
 
     def __repr__(self):
-        return f"Retrace({len(self.X)} samples, {self.message})"
+        return f"Retrace({many(len(self.X), 'sample')}, {self.message})"
 
 
 def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, rivals=(), look=True) -> Retrace:
@@ -195,7 +196,7 @@ def result_of(recipe, fit, inputs, tol, run, spent, max_steps, road, recipes, ri
         equations=equations,
         unknowns=unknowns,
         smallest=smallest,
-        message=f"{status.value} at a mismatch of {fit.mismatch:.1e} after {spent} steps: {why}",
+        message=f"{status.value} at a mismatch of {fit.mismatch:.1e} after {many(spent, 'step')}: {why}",
         steps=spent,
         seconds=run.seconds,
     )

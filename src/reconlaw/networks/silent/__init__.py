@@ -72,12 +72,8 @@ def silent_neurons(
     """
     change, factor = without_decay(read_change(before, after, layer, read_out=False))
     n = None if n is None else check_count("n", n)
-    run = Run(
-        max_seconds,
-        progress,
-        clock=clock,
-        max_steps=None if max_steps is None else check_count("max_steps", max_steps),
-    )
+    steps = None if max_steps is None else check_count("max_steps", max_steps)
+    run = Run(max_seconds, progress, clock=clock, max_steps=steps)
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)

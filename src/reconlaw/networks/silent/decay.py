@@ -71,6 +71,3 @@ def _without_spared_bias(made: Change, bias: torch.Tensor) -> Change:
         return weights
     spared = (made.after[still, -1] - bias[still]).abs().median() < limit
     return weights if bool(spared) else made
-
-
-__all__ = ["remark_decay", "without_decay"]

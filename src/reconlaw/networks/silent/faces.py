@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import torch
 
+from ..._words import many
 from ...attack.run import Run
 from ...features.passes import count_passes
 from ..first_layer.change import Change
@@ -110,7 +111,7 @@ class Search:
             known, x = len(self.normals), self._starts()
             for k in range(_ASKED):
                 count_passes(2 * x.shape[1])
-                if self.run.tick(f"{len(self.normals)} of {self.rank} samples"):
+                if self.run.tick(f"{len(self.normals)} of {many(self.rank, 'sample')}"):
                     return
                 normals = self._asked(x, farthest=(k + fruitless) % 2 == 0)
                 self._keep(normals)

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..._words import many
 from ...attack.examine import flag_of
 from ...attack.result import Flag, Result, Status
 from ..first_layer.certificate import half_space_bits
@@ -60,7 +61,7 @@ class SilentNeurons(Result):
         bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
         lengths: whether those of X are the samples'. A layer without bias does not tell them, nor does a bias that
-            weight decay spared.
+            was not trained or that weight decay spared.
         assumed: whether ``lengths`` rest on biases that were trained at the rate of the weights, since neurons turn
             away from longer or shorter samples about as well. So it is where biases began at zero.
         decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
@@ -215,26 +216,31 @@ def _bits(neurons: int, turned_away: int, r: int) -> float:
     return half_space_bits(neurons, r) - choices / math.log(2)
 
 
+def _without_norms(change: Change) -> str:
+    if change.offsets is None:
+        return "a layer without bias"
+    return "a bias that " + ("was not trained" if torch.equal(*change.offsets) else "weight decay spared")
+
+
 def _message(status, change, rank, n, found, every, evidence, run) -> str:
     remarks = "".join(f"; {remark}" for remark in run.remarks)
     if not rank:
         return nothing_stands_out(change)
     if found < rank:
         return (
-            f"{status.value}: {found} of {rank} hyperplanes found, after {run.steps:.0f} steps; a sample is read where "
-            f"all the others meet, so none is known yet. Try another seed or more max_steps{remarks}"
+            f"{status.value}: {found} of {many(rank, 'hyperplane')} found, after {run.steps:.0f} steps; a sample is "
+            f"read where all the others meet, so none is known yet. Try another seed or more max_steps{remarks}"
         )
     if not every:
         why = "" if n is None or n == rank else f"; n={n} samples of {rank} dimensions depend on each other"
         return (
-            f"{status.value}: {rank} hyperplanes found, but their samples are not silent where they should be "
+            f"{status.value}: {many(rank, 'hyperplane')} found, but their samples are not silent where they should be "
             f"(one-sided {float(evidence['one_sided'].min()):.2f}, complete {float(evidence['complete'].min()):.2f}, "
             f"{float(evidence['bits'].min()):.0f} bits){why}{remarks}"
         )
     least = int(evidence["silent"].sum(0).min())
-    without = "a layer without bias" if change.offsets is None else "a bias that weight decay spared"
-    norms = "" if change.bias else f"; {without} tells no norms, so rows have norm √d"
+    norms = "" if change.bias else f"; {_without_norms(change)} tells no norms, so rows have norm √d"
     return (
-        f"{status.value}: {rank} samples, each silent to {least} neurons or more and turned away from all but "
+        f"{status.value}: {many(rank, 'sample')}, each silent to {least} neurons or more and turned away from all but "
         f"{1 - float(evidence['one_sided'].min()):.1%} of them, after {run.steps:.0f} steps{norms}{remarks}"
     )
