@@ -137,22 +137,23 @@ def test_atoms_and_linear_part_are_those_of_gaussian_conditioning():
     # ReLU's linear coefficient is ½: b of atoms whose signs are known more or less.
     passing.b = 0.5 * (c * torch.tensor([1.0, -1, 1, 1, -1])) @ (R * (gain.sqrt() / q)[:, None])
     passing.b = passing.b + 3 * torch.randn(d, generator=generator)
-    means, variances, by_R, by_b = passing._posterior(R, q, gain, c, residual)
-    R, q, gain, b = R.double(), q.double(), gain.double(), passing.b.double()
-    m, unsure = _linear_coefficients(passing, (gain.sqrt() / q)[:, None] * R, c.double(), b)
+    spread = residual.square().mean()
+    R, c, q, gain, spread, b = (A.double() for A in (R, c, q, gain, spread, passing.b))
+    means, variances, by_R, by_b = passing._posterior(R.flatten(), b, q - gain, c, spread)
+    m, unsure = _linear_coefficients(passing, (gain.sqrt() / q)[:, None] * R, c, b)
     assert 0.05 < float(unsure)
-    noise = residual.double().square().mean() * features.p * d / (features.p - d) ** 2
+    noise = spread * features.p * d / (features.p - d) ** 2
     # The state is x and what the unknown signs add to b; R and b are seen.
     prior = torch.cat([torch.ones(n), unsure[None]]).double().diag()
     told = torch.cat([m, torch.ones(1)])
     seen = torch.cat([torch.cat([gain.sqrt().diag(), torch.zeros(n, 1)], 1), told[None]])
     gains = prior @ seen.T @ torch.linalg.inv(seen @ prior @ seen.T + torch.cat([q - gain, noise[None]]).diag())
     wanted = torch.cat([torch.eye(n + 1)[:n].double(), told[None]])  # x, then b without the noise of its fit
-    torch.testing.assert_close(means.double(), wanted @ gains @ torch.cat([R, b[None]]), rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(by_R.double(), (wanted @ gains)[:, :n], rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(by_b.double(), (wanted @ gains)[:, n], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(means, wanted @ gains @ torch.cat([R, b[None]]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(by_R, (wanted @ gains)[:, :n], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(by_b, (wanted @ gains)[:, n], rtol=1e-4, atol=1e-5)
     left = prior - gains @ seen @ prior
-    torch.testing.assert_close(variances.double(), left.diagonal()[:n], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(variances, left.diagonal()[:n], rtol=1e-4, atol=1e-5)
 
 
 def test_the_stop_is_heard():

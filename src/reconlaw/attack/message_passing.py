@@ -56,7 +56,6 @@ class MessagePassing:
         self.scale = self._mean(theta.square())[0, 0].sqrt()
         self.y = (theta[0] / self.scale).float()
         phi = features.activation
-        self.wide = torch.float32 if self.y.device.type == "mps" else torch.float64
         self.mu1 = float(hermite_coefficients(phi.f, 1)[1])
         probe = torch.linspace(-3, 3, 13, dtype=torch.float64, device="cpu")
         self.parts = [part for part in (phi.even, self._odd) if float(part(probe).std()) > 1e-9]
@@ -104,7 +103,7 @@ class MessagePassing:
         """Σ over the nodes of weights (m, nodes) times values (nodes, n, block): (m, n, block)."""
         return (weights @ values.flatten(1)).unflatten(1, values.shape[1:])
 
-    def _posterior(self, R, q, gain, c, residual):
+    def _posterior(self, R, b, noise, c, spread):
         r"""What R and the fitted b together tell of the atoms and of the linear part, coordinate by coordinate.
 
         R_i = ρ_i x_i + N(0, N_i) and b = Σ_i γ_i x_i + N(0, ν), ν = σ² d/(p − d) for a residual of variance σ². With
@@ -118,18 +117,20 @@ class MessagePassing:
         R_i ρ_i/q_i has the mean γ_i and a variance w_i, so E s_i = tanh(μ_1 c_i γ̂_i/w_i).
 
         Args:
-            R: (n, d).
-            q, gain: (n,), ‖R_i‖²/d and ρ_i².
+            R: (n d,).
+            b: (d,), as fitted.
+            noise: (n,), N_i.
             c: (n,) coefficients of the first of φ's parts.
-            residual: (p,) of the fit.
+            spread: mean square of the residual of the fit.
 
         Returns:
             Means (n + 1, d), the last of the linear part; the atoms' variances (n,); the means' derivatives by R
             (n + 1, n) and by b (n + 1,).
         """
-        (n, d), p = R.shape, self.features.p
-        spread = self._mean(residual[None].square())[0, 0].to(self.wide)
-        R, q, gain, c, b = (A.to(self.wide) for A in (R, q, gain, c, self.b))
+        n, d, p = len(c), len(b), self.features.p
+        R = R.view(n, d)
+        q = R.square().mean(1)
+        gain = (q - noise).clamp_min(1e-2 * q)
         noise, rho = (q - gain).clamp_min(1e-6 * q), gain.sqrt()
         m, unsure, told = torch.zeros_like(q), spread.new_ones(()), spread.new_ones(())
         if n < d and abs(self.mu1) > 1e-9:
@@ -150,7 +151,7 @@ class MessagePassing:
         to_R = torch.cat([to_R, ((1 - share) * m @ to_R)[None]])
         to_b = torch.cat([to_b, ((1 - share) * m @ to_b + share)[None]])
         means = to_R @ R + torch.outer(to_b, b)
-        return means.float(), covariance.diagonal().float(), to_R.float(), to_b.float()
+        return means, covariance.diagonal(), to_R, to_b
 
     def run(self, x, tau, iterations, stop=None):
         """Iterate from x (n, d), E x_i of squared norm (1 − τ_i) d, and τ (n,).
@@ -164,6 +165,7 @@ class MessagePassing:
         dtype, (n, d), p, summed = x.dtype, x.shape, self.features.p, self.features.summed
         x, tau = x.float(), tau.float()
         on_cpu = x.device.type == "cpu"
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
         # Rows of a (nodes, n, rows) block: that stays in cache, or that an accelerator is not launched for in vain.
         nodes = max(64, (_BLOCK_NUMBERS if on_cpu else _ACCELERATOR_NUMBERS) // (n * _NODES))
         rows = torch.cat([x, self.b[None]])  # the last: the linear part as it is believed
@@ -191,7 +193,7 @@ class MessagePassing:
             left = residual + linear - believed
             left -= self._mean(left[None])[0]
             coefficients = c.reshape(-1, n, 1)
-            promised = torch.zeros((), dtype=self.wide, device=x.device)
+            promised = torch.zeros((), dtype=wide, device=x.device)
             for held in self._rows(nodes):
                 values = self._values(omega[:, held], tau)
                 h = values[0].mul_(coefficients[0])
@@ -209,7 +211,7 @@ class MessagePassing:
                 curvature[:, held] = 1 - (second - shift.square())
             # Where the residual exceeds what the variances promise, they are too small: scale them up the next time.
             promised = summed(promised)
-            ratio = summed(left.square().sum()).to(self.wide) / promised
+            ratio = summed(left.square().sum()).to(wide) / promised
             excess = torch.where(promised > 0, ratio.clamp_min(1.0), torch.ones_like(ratio))
             g /= tau.sqrt()[:, None]
             S = 1 / (self._mean(curvature)[:, 0] / tau * (p / d)).clamp_min(1e-9)
@@ -217,15 +219,19 @@ class MessagePassing:
             self.b = self.b + self.step * product[n]
             R = rows[:n] + S[:, None] * product[:n]
             noise = S.square() * (p / d) * self._mean(g.square())[:, 0]
-            q = R.square().mean(1)
-            gain = (q - noise).clamp_min(1e-2 * q)
-            means, variances, to_R, to_b = self._posterior(R, q, gain, c[:n], residual)
+            # From an accelerator in one piece, the one wait in an iteration, and back in another: this is small.
+            parts = [R.flatten(), self.b, noise, c[:n], tau, self._mean(residual[None].square())[0]]
+            *told, before, spread = torch.cat(parts).cpu().double().split([part.numel() for part in parts])
+            means, variances, to_R, to_b = self._posterior(*told, spread[0])
+            left_over = _DAMPING * variances.clamp(_LEAST_TAU, _MOST_TAU) + (1 - _DAMPING) * before
+            parts = [means.flatten(), to_R.flatten(), to_b, left_over]
+            sent = torch.cat(parts).float().to(x.device, non_blocking=True).split([part.numel() for part in parts])
+            means, to_R, to_b, tau = sent[0].view_as(means), sent[1].view_as(to_R), sent[2], sent[3]
             # What a neuron said to the fit of b comes back to it with its leverage, d/p on average.
             own = to_b[:, None] * (d / (p - d) * residual)
             onsager = _DAMPING * ((to_R * S) @ g + own) + (1 - _DAMPING) * onsager
             rows = _DAMPING * means + (1 - _DAMPING) * rows
-            tau = _DAMPING * variances.clamp(_LEAST_TAU, _MOST_TAU) + (1 - _DAMPING) * tau
-            if float(tau.mean()) < 2 * _LEAST_TAU or (stop is not None and stop()):
+            if float(left_over.mean()) < 2 * _LEAST_TAU or (stop is not None and stop()):
                 break
         weight = c.reshape(-1, n).abs().sum(0)
         return rows[:n].to(dtype), tau.to(dtype), weight.to(dtype)
