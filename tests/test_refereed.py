@@ -230,4 +230,6 @@ def test_pages_that_show_the_sweep_choose_the_same_budget():
     ours, theirs = table_rows("benchmarks", "cell-19", "$d = 100$, $n = 20$"), table_rows("paper", "paper-05")
     pairs = [(here, there) for ratio in ours for here, there in zip(ours[ratio], theirs[ratio], strict=True)]
     assert len(pairs) == 4 * len(ours) and all(here == there for here, there in pairs)
-    assert all(there.endswith("/20") for _, there in pairs)
+    measured = [there for _, there in pairs if there != "–"]
+    assert len(measured) == len(pairs) - 2  # the paper's descent was not run at 1.15
+    assert all(there.endswith("/20") for there in measured)
