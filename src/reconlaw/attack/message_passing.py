@@ -17,7 +17,7 @@ holds the even part of φ and its odd part beyond the linear one; what is consta
 because it couples the atoms and says nothing of them singly. But b = Σ_i γ_i x_i with γ_i = ±μ_1 a_i (μ_1: φ's
 linear Hermite coefficient), and those are d equations for the dn unknowns. So the last line is the posterior mean given
 the fitted b too, jointly over the atoms, and the neurons are told the posterior mean of b and not the fit
-(:meth:`MessagePassing._posterior`). All is damped, e like x̂, so that it stays the right correction.
+(``MessagePassing._posterior``). All is damped, e like x̂, so that it stays the right correction.
 
 Sources: Rangan, *Generalized approximate message passing* (2011), for the scheme; the sum over atoms is taken as
 Gaussian, each atom's posterior in one dimension, and the calibration is ours.
