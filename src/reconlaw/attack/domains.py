@@ -21,12 +21,12 @@ from .._random import seeded_generator
 from ..features.gram import StepError
 from ..features.passes import count_passes
 from ..inputs import Inputs
-from .projection import Projection, least_squares
+from .projection import Projection
 from .run import Run
 from .signs import read_signs
 from .span import Span, applies
 from .subspace import Subspace, subspace
-from .tools import ended_alike, pair_costs
+from .tools import ended, ended_alike, pair_costs
 from .varpro import FLOOR, descend
 
 # From so many samples on they are looked for one by one first, where θ has rows for that.
@@ -144,15 +144,6 @@ class DomainSearch:
         point = Projection(self.features, self.theta, U)
         return point, identifiable if not identifiable or point.loss <= self.tol else None
 
-    def ended(self, U):
-        """Atoms U :meth:`signed`, or as they are where that cannot be computed."""
-        U = U.to(self.theta)
-        try:
-            return self.signed(U)
-        except StepError as error:
-            self.run.remark("the signs could not be read off", error)
-            return least_squares(self.features, self.theta, U), None
-
 
 def solve(features, theta, n, run, seed, tol, start, inputs):
     """Search within the run's budget; see :func:`reconlaw.reconstruct`."""
@@ -180,4 +171,4 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
             raise
         interrupted = True
         run.interrupt()
-    return *search.ended(run.best), interrupted
+    return *ended(search, run.best), interrupted

@@ -16,7 +16,7 @@ from ..features.gram import StepError
 from .count import count
 from .domains import DomainSearch
 from .run import Run
-from .tools import with_fewer
+from .tools import ended, with_fewer
 from .varpro import descend
 
 _EXCHANGES = (3, 12)  # without progress at each m: in a first round, and in a second where that found nothing
@@ -113,4 +113,4 @@ def solve(features, theta, run: Run, seed, tol, inputs):
         else:
             interrupted = True
             run.interrupt()
-    return *growing.search(len(U)).ended(U), interrupted, growing.record
+    return *ended(growing.search(len(U)), U), interrupted, growing.record

@@ -217,10 +217,15 @@ class Tools:
         return point, True if point.loss <= self.tol else None
 
     def ended(self, U):
-        """Atoms U :meth:`signed`, or as they are where that cannot be computed."""
-        U = U.to(self.theta)
-        try:
-            return self.signed(U)
-        except StepError as error:
-            self.run.remark("the signs could not be read off", error)
-            return least_squares(self.features, self.theta, U), None if self.features.parity == "mixed" else False
+        """:func:`ended`, of atoms up to sign where φ has a parity."""
+        return ended(self, U, None if self.features.parity == "mixed" else False)
+
+
+def ended(search, U, unread=None):
+    """Atoms U as ``search.signed`` has them, or as they are, with ``unread`` of their signs, where that fails."""
+    U = U.to(search.theta)
+    try:
+        return search.signed(U)
+    except StepError as error:
+        search.run.remark("the signs could not be read off", error)
+        return least_squares(search.features, search.theta, U), unread
