@@ -14,7 +14,7 @@ unexport MPLBACKEND
 LEGS := portable threads onecore fastclock
 
 .DEFAULT_GOAL := help
-.PHONY: help install book course test quick lint unit nbtest compare anywhere $(LEGS) robust lab serve notebooks repository clean
+.PHONY: help install book course test quick lint unit nbtest compare anywhere $(LEGS) digits robust lab serve notebooks repository clean
 .DELETE_ON_ERROR:
 
 help: ## show this list
@@ -74,6 +74,9 @@ onecore: $(ENV) # two workers share one core
 
 fastclock: $(ENV) # budgets in seconds hold a fifth of the work
 	RECONLAW_CLOCK_SPEED=5 $(NBTEST)
+
+digits: $(ENV) ## list printed numbers whose last digit other arithmetic could turn (NB=path for one)
+	.venv/bin/python tests/digits.py $(NB)
 
 robust: $(ENV) ## rerun each chapter's searches with θ moved by its rounding and with other seeds (NB=path for one)
 	.venv/bin/python tests/robust.py $(NB)

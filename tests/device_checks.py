@@ -11,10 +11,9 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from helpers import BOOK, code_cells
+from helpers import BOOK, code_cells, exercise_cases
 from IPython.core.inputtransformer2 import TransformerManager
 from pretend_device import NAME, Pretend, register
-from test_exercises import cases
 from torch import nn
 
 import reconlaw as rl
@@ -375,7 +374,7 @@ def test_draws_name_their_device(default_device):
     rl.privacy.noise(5)
 
 
-@pytest.mark.parametrize(("check", "answer"), cases("RIGHT"))
+@pytest.mark.parametrize(("check", "answer"), exercise_cases("RIGHT"))
 def test_right_answers_of_exercises_pass(default_device, check, answer):
     check(answer)
 

@@ -1,11 +1,14 @@
 """What several tests share: the repository's places, draws, and tables of feature maps, activations and problems."""
 
+import importlib
+import inspect
 import re
 import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
+import pytest
 import torch
 import yaml
 from torch import nn
@@ -26,6 +29,7 @@ except ModuleNotFoundError:  # on Colab, say
     import reconlaw as rl
 
 print(rl.device_note())"""
+PUBLIC_MODULES = ("counting", "data", "exercises", "inputs", "networks", "plotting", "privacy")
 HOW_TO = (BOOK / "how-to.md").read_text(encoding="utf-8")
 RECIPES = dict(
     re.findall(r"^## ([^\n]+)\n(?:(?!^## ).)*?^```python\n(.*?)^```$", HOW_TO, flags=re.MULTILINE | re.DOTALL)
@@ -44,6 +48,19 @@ def toc_entries():
 
 def normal(*shape, seed=0, dtype=torch.float64):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
+
+
+def draws(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def layer(d=6, p=80, seed=0, activation=nn.GELU):
+    """A layer with biases: it sees norms."""
+    made = nn.Linear(d, p).double()
+    with torch.no_grad():
+        made.weight.copy_(torch.randn(p, d, generator=draws(seed), dtype=torch.float64) / d**0.5)
+        made.bias.copy_(torch.randn(p, generator=draws(seed + 1), dtype=torch.float64) / 2)
+    return rl.ModuleFeatures(nn.Sequential(made, activation()), (d,), device="cpu")
 
 
 def seeded(make):
@@ -168,3 +185,25 @@ FEATURE_MAPS = {
 def heed_interrupts():
     """For ``preexec_fn``: a process whose shell runs in the background is started to ignore Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def faces():
+    """Name → thing of all that is public: of the package, and of the modules that it shows."""
+    names = {name: getattr(rl, name) for name in rl.__all__}
+    for module in PUBLIC_MODULES:
+        found = getattr(rl, module)
+        public = getattr(found, "__all__", None) or [
+            name for name, value in vars(found).items() if getattr(value, "__module__", "") == found.__name__
+        ]
+        names |= {f"{module}.{name}": getattr(found, name) for name in public if not name.startswith("_")}
+    return {name: thing for name, thing in names.items() if not inspect.ismodule(thing)}
+
+
+def exercise_cases(kind):
+    """RIGHT answers, or WRONG ones, to the exercises of all chapters."""
+    chapters = [path.stem for path in sorted(Path(__file__).parent.glob("test_exercises_*.py"))]
+    return [
+        pytest.param(*case, id=f"{chapter.removeprefix('test_exercises_')}-{case[0].__name__}")
+        for chapter in chapters
+        for case in getattr(importlib.import_module(chapter), kind)
+    ]

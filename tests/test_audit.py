@@ -14,6 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from audited import MODEL, N, Net, data, net, state
 from helpers import heed_interrupts
 from torch import nn
 
@@ -28,44 +29,6 @@ from reconlaw.auditing.outcome import EXIT, Examined
 
 AUDIT = sys.modules["reconlaw.auditing.audit"]
 EXAMINATION = sys.modules["reconlaw.auditing.examination"]
-N = 4
-MODEL = """
-import torch
-from torch import nn
-
-class Net(nn.Module):
-    def __init__(self, width=2560, outputs=3):
-        super().__init__()
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(64, width), nn.GELU())
-        self.fc = nn.Linear(width, outputs)
-
-    def forward(self, x):
-        return self.fc(self.body(x)).softmax(-1)
-
-def build():
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        return Net()
-
-number = 3
-"""
-scope = {"__name__": "auditedmodel"}
-exec(MODEL, scope)
-Net = scope["Net"]
-
-
-def data():
-    return rl.data.digits(N, (3, 5, 8), seed=0)
-
-
-def net(width=2560, outputs=3):
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(11)
-        return Net(width, outputs)
-
-
-def state(model):
-    return {key: value.clone() for key, value in model.state_dict().items()}
 
 
 def finetune(model, steps=60, rate=0.005):

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import precision as small_heads
 import pytest
 import torch
-from test_audit import data, net, state
+from audited import data, net, state
 from torch import nn
 
 import reconlaw as rl

@@ -4,38 +4,27 @@ A chapter's answers are ``RIGHT``, (checker, answer), and ``WRONG``, (checker, a
 ``test_exercises_*.py``.
 """
 
-import importlib
 import inspect
 import re
 import sys
-from pathlib import Path
 
 import nbformat
 import pytest
+from helpers import exercise_cases
 from IPython.core.interactiveshell import InteractiveShell
 from nbclient import NotebookClient
 
 from reconlaw import exercises
 from reconlaw.exercises import _diagnose
 
-CHAPTERS = [importlib.import_module(path.stem) for path in sorted(Path(__file__).parent.glob("test_exercises_*.py"))]
 
-
-def cases(kind):
-    return [
-        pytest.param(*case, id=f"{chapter.__name__.removeprefix('test_exercises_')}-{case[0].__name__}")
-        for chapter in CHAPTERS
-        for case in getattr(chapter, kind)
-    ]
-
-
-@pytest.mark.parametrize(("check", "answer"), cases("RIGHT"))
+@pytest.mark.parametrize(("check", "answer"), exercise_cases("RIGHT"))
 def test_right_answers_pass(check, answer, capsys):
     check(answer)
     assert capsys.readouterr().out == "correct\n"
 
 
-@pytest.mark.parametrize(("check", "answer", "message"), cases("WRONG"))
+@pytest.mark.parametrize(("check", "answer", "message"), exercise_cases("WRONG"))
 def test_wrong_answers_are_diagnosed(check, answer, message, capsys):
     with pytest.raises(AssertionError, match=message):
         check(answer)
@@ -95,7 +84,7 @@ def test_what_is_no_function_and_what_cannot_be_used_are_said(capsys):
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize(("check", "answer"), cases("RIGHT"))
+@pytest.mark.parametrize(("check", "answer"), exercise_cases("RIGHT"))
 def test_every_mistake_that_a_checker_names_can_be_told_from_the_right_answer(monkeypatch, check, answer):
     """A mistake that equals the right answer on all inputs of a checker would pass as correct."""
     told, unheard = set(), set()

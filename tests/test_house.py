@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_public_face import faces
+from helpers import faces
 
 import reconlaw as rl
 
@@ -289,3 +289,11 @@ def test_the_quick_tests_are_there_and_none_of_them_is_slow():
     files = [Path(__file__).with_name(f"test_{name}.py") for name in names]
     assert Path(__file__) in files and all(file.is_file() for file in files)
     assert not [file.name for file in files if list(slow_marks(file.read_text(encoding="utf-8")))]
+
+
+def test_no_test_imports_another():
+    """What tests share is in modules that are no tests, so that one can be changed without its neighbours."""
+    for path in Path(__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [one.name for one in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", "")]
+            assert not any(str(name).startswith("test_") for name in names), f"{path.name}, line {node.lineno}: {names}"

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from helpers import draws, layer
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
@@ -13,19 +14,6 @@ from reconlaw.attack.bounded import BoundedStep, solve_bounded
 from reconlaw.attack.projection import Projection
 from reconlaw.attack.subspace import floor_of, quantum, rounding_loss, subspace
 from reconlaw.inputs import Affine, Box, Decoder, Free, Sphere, pixels
-
-
-def draws(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def body(d=6, p=80, seed=0, activation=nn.GELU):
-    """A layer with biases: it sees norms."""
-    layer = nn.Linear(d, p).double()
-    with torch.no_grad():
-        layer.weight.copy_(torch.randn(p, d, generator=draws(seed), dtype=torch.float64) / d**0.5)
-        layer.bias.copy_(torch.randn(p, generator=draws(seed + 1), dtype=torch.float64) / 2)
-    return rl.ModuleFeatures(nn.Sequential(layer, activation()), (d,), device="cpu")
 
 
 def solved(features, X, inputs, outputs=1, seed=3, **options):
@@ -113,7 +101,7 @@ def test_what_does_not_fit_is_named(make, words):
 
 @pytest.mark.parametrize("inputs", ["box", (0, 1), Box])
 def test_other_things_are_no_inputs(inputs):
-    features = body()
+    features = layer()
     with pytest.raises(TypeError, match="inputs is a"):
         rl.reconstruct(torch.ones(80), features, 2, inputs=inputs)
 
@@ -136,7 +124,7 @@ def test_bounded_steps_fall_and_keep_the_bounds(seed, m):
 @pytest.mark.parametrize(("lifted", "outputs"), [(False, 1), (False, 3), (True, 1), (True, 3)])
 def test_the_matrix_of_a_step_is_that_of_the_jacobian(lifted, outputs):
     """H = JᵀP⊥J with J by jvp, column by column."""
-    features, inputs = body(), Box(-2.0, 2.0)
+    features, inputs = layer(), Box(-2.0, 2.0)
     U = inputs.starts(2, 6, draws())
     theta = torch.randn(outputs, 80, generator=draws(1), dtype=torch.float64)
     point = Projection(features, theta, U, lifted)
@@ -151,7 +139,7 @@ def test_the_matrix_of_a_step_is_that_of_the_jacobian(lifted, outputs):
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("inputs", [Free(), Box(0.0, 1.0)], ids=["free", "box"])
 def test_samples_off_the_sphere_come_back(inputs, outputs):
-    features = body(p=120)
+    features = layer(p=120)
     X = torch.rand(3, 6, generator=draws(4), dtype=torch.float64)
     X[X < 0.4] = 0.0
     result = solved(features, X, inputs, outputs)
@@ -168,7 +156,7 @@ def test_samples_off_the_sphere_come_back(inputs, outputs):
 
 def test_a_family_needs_fewer_equations_than_numbers():
     """p = 30 < dn = 40: undetermined on the sphere, determined in the family, and found."""
-    features = body(d=20, p=30)
+    features = layer(d=20, p=30)
     basis = torch.randn(3, 20, generator=draws(5), dtype=torch.float64) / 2
     offset = torch.rand(20, generator=draws(6), dtype=torch.float64)
     Z = torch.randn(2, 3, generator=draws(7), dtype=torch.float64)
@@ -180,7 +168,7 @@ def test_a_family_needs_fewer_equations_than_numbers():
 
 
 def test_inputs_of_a_decoder():
-    features = body(d=12, p=60)
+    features = layer(d=12, p=60)
     decoder = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 12)).double().requires_grad_(False)
     for i, weight in enumerate(decoder.parameters()):
         weight.copy_(torch.randn(weight.shape, generator=draws(i), dtype=torch.float64))
@@ -194,7 +182,7 @@ def test_inputs_of_a_decoder():
 
 
 def test_another_radius():
-    features = body(p=120)
+    features = layer(p=120)
     X = torch.randn(2, 6, generator=draws(4), dtype=torch.float64)
     X = 1.5 * X / X.norm(dim=1, keepdim=True)
     result = solved(features, X, Sphere(1.5))
@@ -210,7 +198,7 @@ def test_the_sphere_named_is_the_sphere_by_default(problem):
 
 
 def test_samples_outside_the_box_are_not_explained():
-    features = body(p=120)
+    features = layer(p=120)
     X = 1.0 + torch.rand(2, 6, generator=draws(4), dtype=torch.float64)
     result = solved(features, X, Box(0.0, 1.0), max_seconds=None, max_steps=3_000)
     assert not result.converged and "outside Box(0, 1)" in result.message
@@ -227,7 +215,7 @@ def test_norms_of_a_homogeneous_map_are_not_identifiable():
 
 def test_pixels_of_eight_bits_come_back_exact():
     """Noise moves the continuous answer off; rounded it is exact to the last bit, and known to be."""
-    features = body(p=400)
+    features = layer(p=400)
     X = torch.randint(0, 256, (3, 6), generator=draws(4)).double() / 255
     theta = features.fit(X, torch.randn(3, 2, generator=draws(9), dtype=torch.float64))
     noise = 1e-6 * theta.std() * torch.randn(theta.shape, generator=draws(5), dtype=torch.float64)
@@ -240,7 +228,7 @@ def test_pixels_of_eight_bits_come_back_exact():
 
 @pytest.mark.parametrize("size", [1e-2, 3e-2])
 def test_a_grid_finer_than_the_noise_makes_nothing_exact(size):
-    features = body(p=400)
+    features = layer(p=400)
     X = torch.randint(0, 256, (3, 6), generator=draws(4)).double() / 255
     theta = features.fit(X, torch.randn(3, 2, generator=draws(9), dtype=torch.float64))
     noise = size * theta.std() * torch.randn(theta.shape, generator=draws(5), dtype=torch.float64)
@@ -250,7 +238,7 @@ def test_a_grid_finer_than_the_noise_makes_nothing_exact(size):
 
 
 def test_samples_between_the_levels_are_left_where_they_are():
-    features = body(p=200)
+    features = layer(p=200)
     X = torch.rand(2, 6, generator=draws(4), dtype=torch.float64)
     result = solved(features, X, Box(0.0, 1.0, levels=256))
     assert not result.exact.any() and float(rl.match(result.X, X).error.max()) < 1e-6
@@ -281,7 +269,7 @@ def test_the_rounding_of_storage_is_read_off(scale):
 @pytest.mark.parametrize("scale", [1.0, 1e-3])
 def test_the_tolerance_leaves_room_for_a_body_that_computes_in_single_precision(scale):
     """Features rounded to float32 leave a loss that the weights' own rounding does not explain where θ is large."""
-    features, X = body(d=20, p=2000), torch.rand(6, 20, generator=draws(4), dtype=torch.float64)
+    features, X = layer(d=20, p=2000), torch.rand(6, 20, generator=draws(4), dtype=torch.float64)
     y = 50 * scale * torch.randn(6, 10, generator=draws(9), dtype=torch.float64)
     rounded = features(X).float().double()
     before = scale * torch.randn(10, 2000, generator=draws(2)) / 2000**0.5
@@ -294,7 +282,7 @@ def test_the_tolerance_leaves_room_for_a_body_that_computes_in_single_precision(
 
 def test_one_direction_of_theta_does_not_hide_the_others():
     """Singular values over four decades: θ as it is sees one of the samples, its row space all of them."""
-    features = body(p=150)
+    features = layer(p=150)
     X = torch.rand(4, 6, generator=draws(4), dtype=torch.float64)
     A = torch.linalg.qr(torch.randn(4, 4, generator=draws(8), dtype=torch.float64)).Q
     theta = (A * torch.tensor([1.0, 1e-2, 1e-3, 1e-4])) @ A.T @ features(X)
@@ -307,7 +295,7 @@ def test_one_direction_of_theta_does_not_hide_the_others():
 @pytest.mark.parametrize(("least", "told"), [(1e-3, False), (1e-9, True)])
 def test_rows_below_the_noise_are_named(least, told):
     """The fourth row of θ is above the noise, or below: what did not come back may lie in what was not searched."""
-    features = body(p=150)
+    features = layer(p=150)
     X = torch.rand(4, 6, generator=draws(4), dtype=torch.float64)
     A = torch.linalg.qr(torch.randn(4, 4, generator=draws(8), dtype=torch.float64)).Q
     theta = (A * torch.tensor([1.0, 1e-1, 1e-2, least])) @ A.T @ features(X)
@@ -319,7 +307,7 @@ def test_rows_below_the_noise_are_named(least, told):
 
 
 def test_sgd_stays_in_its_box():
-    features = body(p=60)
+    features = layer(p=60)
     X = torch.rand(2, 6, generator=draws(4), dtype=torch.float64)
     result = solved(features, X, Box(0.0, 1.0), method="sgd", learning_rate=0.5, max_steps=200)
     assert float(result.X.min()) >= 0 and float(result.X.max()) <= 1 and result.loss < 0.5
@@ -327,4 +315,4 @@ def test_sgd_stays_in_its_box():
 
 def test_a_method_that_cannot_says_so():
     with pytest.raises(ValueError, match="sgd"):
-        rl.reconstruct(torch.ones(80), body(), 2, method="sgd", inputs=Free())
+        rl.reconstruct(torch.ones(80), layer(), 2, method="sgd", inputs=Free())

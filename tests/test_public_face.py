@@ -9,11 +9,10 @@ import json
 from functools import cached_property
 from pathlib import Path
 
-import reconlaw as rl
+from helpers import faces
 
 LIST = Path(__file__).with_name("public_face.json")
 PROPERTIES = (property, cached_property)
-MODULES = ("counting", "data", "exercises", "inputs", "networks", "plotting", "privacy")
 
 
 def parameters(thing):
@@ -25,18 +24,6 @@ def parameters(thing):
     except (TypeError, ValueError):
         return None
     return [[p.name, p.kind.name, "" if p.default is p.empty else repr(p.default)] for p in found]
-
-
-def faces():
-    """Name → thing of all that is public: of the package, and of the modules that it shows."""
-    names = {name: getattr(rl, name) for name in rl.__all__}
-    for module in MODULES:
-        found = getattr(rl, module)
-        public = getattr(found, "__all__", None) or [
-            name for name, value in vars(found).items() if getattr(value, "__module__", "") == found.__name__
-        ]
-        names |= {f"{module}.{name}": getattr(found, name) for name in public if not name.startswith("_")}
-    return {name: thing for name, thing in names.items() if not inspect.ismodule(thing)}
 
 
 def listing():

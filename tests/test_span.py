@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from test_inputs import body, draws
+from helpers import draws, layer
 from torch import nn
 
 import reconlaw as rl
@@ -33,7 +33,7 @@ def worst(result, X):
 @pytest.mark.parametrize("decades", [0, 5])
 @pytest.mark.parametrize("inputs", [Box(0.0, 1.0), Free()], ids=["box", "free"])
 def test_every_sample_is_found_and_n_is_read_off(inputs, decades):
-    features, X = body(p=100), pictures(7)
+    features, X = layer(p=100), pictures(7)
     result = rl.reconstruct(spread(features, X, 9, decades), features, method="span", inputs=inputs)
     assert result.converged and result.determined and len(result.X) == 7 and result.segments is None
     assert worst(result, X) < 1e-6
@@ -42,7 +42,7 @@ def test_every_sample_is_found_and_n_is_read_off(inputs, decades):
 
 def test_samples_too_many_to_polish_together_are_as_exact(monkeypatch):
     monkeypatch.setattr(span, "_POLISHED", 0)
-    features, X = body(p=100), pictures(7)
+    features, X = layer(p=100), pictures(7)
     result = rl.reconstruct(spread(features, X, 9, 5), features, method="span", inputs=Box(0.0, 1.0))
     assert result.loss < 1e-17 and worst(result, X) < 2e-8
 
@@ -55,14 +55,14 @@ def test_on_the_sphere_and_in_a_family():
     family = Affine(torch.randn(3, 6, generator=draws(5), dtype=torch.float64), torch.ones(6))
     Z = torch.randn(4, 3, generator=draws(6), dtype=torch.float64)
     X = torch.ones(6, dtype=torch.float64) + Z @ family.basis
-    result = rl.reconstruct(spread(body(), X), body(), method="span", inputs=family)
+    result = rl.reconstruct(spread(layer(), X), layer(), method="span", inputs=family)
     assert result.converged and worst(result, X) < 1e-6 and result.latent.shape == (4, 3)
 
 
 @pytest.mark.parametrize("found", [0, 2])
 def test_gradient_and_matrix_are_those_of_the_membership_loss(found):
     """Against autograd: the gradient of ℓ, and JᵀJ of the residual Pf/‖Df‖."""
-    features, X = body(p=40), pictures(5)
+    features, X = layer(p=40), pictures(5)
     Q = torch.linalg.qr(features(X).T).Q.T
     basis = torch.linalg.qr(features(X[:found]).T).Q.T if found else None
     membership = Membership(features, Q, basis)
@@ -83,7 +83,7 @@ def test_gradient_and_matrix_are_those_of_the_membership_loss(found):
 
 
 def test_a_sample_that_was_found_is_a_zero_no_more():
-    features, X = body(p=60), pictures(5)
+    features, X = layer(p=60), pictures(5)
     Q = torch.linalg.qr(features(X).T).Q.T
     found = torch.linalg.qr(features(X[:1]).T).Q.T
     near = X[:1] + 1e-3 * torch.randn(1, 6, generator=draws(1), dtype=torch.float64)
@@ -95,7 +95,7 @@ def test_a_sample_that_was_found_is_a_zero_no_more():
 
 def test_each_start_goes_its_own_way():
     """In a batch as alone: no start changes another's road."""
-    features, X = body(p=60), pictures(4)
+    features, X = layer(p=60), pictures(4)
     membership = Membership(features, torch.linalg.qr(features(X).T).Q.T)
     U, box = torch.rand(5, 6, generator=draws(3), dtype=torch.float64), Box(0.0, 1.0)
     together, loss = descend_each(membership, U, box, 1e-24, lambda: False)
@@ -109,7 +109,7 @@ def test_each_start_goes_its_own_way():
 
 def test_a_linear_piece_between_two_samples_is_reported_as_a_segment():
     """Two samples in one linear region of a ReLU body: any two points between them explain θ as well."""
-    features = body(p=60, activation=nn.ReLU)
+    features = layer(p=60, activation=nn.ReLU)
     X = pictures(3)
     X[1] = X[0] + 1e-3 * torch.randn(6, generator=draws(8), dtype=torch.float64)
     regions = features(X[:2]) > 0
@@ -126,7 +126,7 @@ def test_a_linear_piece_between_two_samples_is_reported_as_a_segment():
 
 
 def test_more_samples_than_rank_are_never_called_found():
-    features, X = body(p=100), pictures(6)
+    features, X = layer(p=100), pictures(6)
     theta = spread(features, X, K=4)
     with pytest.raises(ValueError, match="rank 4.*less than n=6"):
         rl.reconstruct(theta, features, 6, method="span", inputs=Box(0.0, 1.0))
@@ -136,9 +136,9 @@ def test_more_samples_than_rank_are_never_called_found():
 
 @pytest.mark.parametrize("wrong", ["box", "body"])
 def test_what_is_wrong_is_never_called_recovered(wrong):
-    features, X = body(p=100), pictures(4)
+    features, X = layer(p=100), pictures(4)
     theta = spread(features, X)
-    inputs, other = (Box(0.0, 0.3), features) if wrong == "box" else (Box(0.0, 1.0), body(p=100, seed=7))
+    inputs, other = (Box(0.0, 0.3), features) if wrong == "box" else (Box(0.0, 1.0), layer(p=100, seed=7))
     try:
         result = rl.reconstruct(theta, other, method="span", inputs=inputs)
     except RuntimeError as error:
@@ -148,7 +148,7 @@ def test_what_is_wrong_is_never_called_recovered(wrong):
 
 
 def test_rounding_of_float32_is_survived_and_noise_is_refused():
-    features, X = body(p=300), pictures(4)
+    features, X = layer(p=300), pictures(4)
     before = torch.randn(6, 300, generator=draws(3))
     theta = (before + spread(features, X, 6, decades=1.5).float()) - before
     result = rl.reconstruct(theta.double(), features, 4, method="span", inputs=Box(0.0, 1.0))
@@ -162,7 +162,7 @@ def test_samples_found_are_kept_and_the_rest_is_found_on_resuming(tmp_path, monk
     from reconlaw.attack import membership, span
 
     monkeypatch.setattr(membership, "_BLOCK", 3)  # several blocks
-    features, X = body(p=100), pictures(8)
+    features, X = layer(p=100), pictures(8)
     theta, path = spread(features, X), tmp_path / "span.pt"
     whole = rl.reconstruct(theta, features, method="span", inputs=Box(0.0, 1.0))
     half = int(whole.steps * 1 / 2 / 8)  # a step of unknown n is that of one sample
@@ -178,7 +178,7 @@ def test_samples_found_are_kept_and_the_rest_is_found_on_resuming(tmp_path, monk
 
 def test_the_number_of_processes_changes_no_bit():
     """To the end, and where the budget ends midway."""
-    features, X = body(p=100), pictures(20)
+    features, X = layer(p=100), pictures(20)
     theta, most = spread(features, X), None
     for found in (range(20, 21), range(1, 20)):
         options = {"method": "span", "inputs": Box(0.0, 1.0), "max_seconds": None, "max_steps": most}
@@ -191,7 +191,7 @@ def test_the_number_of_processes_changes_no_bit():
 
 def test_a_budget_finishes_what_it_has_room_for_block_by_block():
     """With the steps that the whole search took to its k-th improvement it finds what that had then."""
-    features, X = body(p=100), pictures(20)
+    features, X = layer(p=100), pictures(20)
     theta, options = spread(features, X), {"method": "span", "inputs": Box(0.0, 1.0), "max_seconds": None}
     whole = rl.reconstruct(theta, features, **options)
     assert whole.converged and len(whole.history) > 2
@@ -205,7 +205,7 @@ def test_a_budget_finishes_what_it_has_room_for_block_by_block():
 @pytest.mark.parametrize("n, most", [(None, 10), (20, 1)])
 def test_a_budget_spent_before_a_first_sample_ends_as_that_of_any_method(n, most):
     """What comes back are starts: as many as θ tells of, and nothing is claimed of them."""
-    features, X = body(p=100), pictures(20)
+    features, X = layer(p=100), pictures(20)
     result = rl.reconstruct(
         spread(features, X), features, n, "span", inputs=Box(0, 1), max_seconds=None, max_steps=most
     )
@@ -218,14 +218,14 @@ def test_a_budget_spent_before_a_first_sample_ends_as_that_of_any_method(n, most
 @pytest.mark.parametrize("jobs", [0, 1.5, True])
 def test_jobs_are_a_whole_number(jobs):
     with pytest.raises(ValueError, match="whole number but 0"):
-        rl.reconstruct(spread(body(), pictures(3)), body(), method="span", inputs=Box(0.0, 1.0), jobs=jobs)
+        rl.reconstruct(spread(layer(), pictures(3)), layer(), method="span", inputs=Box(0.0, 1.0), jobs=jobs)
 
 
 def test_many_samples_are_looked_for_one_by_one(monkeypatch):
     """varpro takes this road by itself, and finishes together what it could not find singly."""
     from reconlaw.attack import domains, span
 
-    features, X = body(p=140), pictures(9)
+    features, X = layer(p=140), pictures(9)
     theta = spread(features, X, 12)
     whole = rl.reconstruct(theta, features, 9, inputs=Box(0.0, 1.0))
     assert whole.converged and whole.method == "varpro" and worst(whole, X) < 1e-6
