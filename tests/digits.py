@@ -144,7 +144,12 @@ def run(path: Path, number: int, folder: Path) -> tuple[dict, str]:
         resources={"metadata": {"path": str(path.parent)}},
     )
     client.execute(env=environment)
-    outputs = [one for cell in notebook.cells if cell.cell_type == "code" for one in cell.outputs]
+    compared = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and "nbval-ignore-output" not in cell.metadata.get("tags", [])
+    ]
+    outputs = [one for cell in compared for one in cell.outputs]
     kinds = ("text/plain", "text/html", "text/markdown")
     text = "\n".join(one.get("text", "") or str([one.get("data", {}).get(k, "") for k in kinds]) for one in outputs)
     found = {}

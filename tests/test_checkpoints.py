@@ -134,6 +134,8 @@ def test_of_two_states_it_is_asked_which(model, tmp_path):
     agree(read_state(tmp_path / "ema.pt", "after", "state_dict_ema"), mean)
     with pytest.raises(rl.AuditError, match="no state dictionary at 'other'"):
         read_state(tmp_path / "ema.pt", "after", "other")
+    torch.save({"net": plain, "ema": {key: one.clone() for key, one in plain.items()}}, tmp_path / "begun.pt")
+    agree(read_state(tmp_path / "begun.pt", "before"), plain)  # the mean before the first step
 
 
 def test_a_file_of_the_head_alone_has_its_body_from_before(model):

@@ -1,5 +1,6 @@
 """Two-layer and residual networks, their training, and what can be read back from it."""
 
+import copy
 import math
 
 import pytest
@@ -358,6 +359,9 @@ def test_replay_of_a_module_and_of_a_bad_start():
     options = {"before": network, "after": training.network, "rounds": 4, "tol": 1e-10}
     after = rl.replay(training.theta, features, near, **options)
     assert rl.match(after.X, data.X).error.max() < 5e-3
+    single = {"before": copy.deepcopy(network).float(), "after": copy.deepcopy(training.network).float()}
+    rough = rl.replay(training.theta, features, near, **options | single | {"tol": 1e-6})
+    assert rl.match(rough.X, data.X).error.max() < 2e-2
     lost = rl.replay(training.theta, features, to_sphere(normal(2, 9, seed=9)), **options)
     assert torch.isfinite(lost.X).all() and min(lost.mismatch) > 3 * min(after.mismatch)
     for wrong, message in (

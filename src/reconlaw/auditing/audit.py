@@ -29,13 +29,14 @@ from numpy.typing import ArrayLike
 from .._checks import check_count, check_input_shape, listed
 from .._files import usable_path
 from .._words import some
+from ..features.autograd import prepare
 from ..features.budget import within
 from ..inputs import Inputs
 from .adapters import LowRank, first_moved, holds_adapter, read_config, without_adapter
 from .change import HeadChange
 from .checkpoints import Source, matched_pair, read_pair
 from .checks import Check, check_body, check_change, check_counts, check_layer, check_optimiser, elsewhere, too_far
-from .errors import AuditError
+from .errors import AuditError, NotEstimated
 from .examination import AFTER, estimate, examine, needed
 from .first_layer import ask_first_layer, convolution_not_read, find_first_layer, read_first_layer
 from .given import candidates_from
@@ -127,6 +128,7 @@ def audit(
         AuditError: a file, key, shape, dtype or layer that does not serve; the message names it.
         ValueError, TypeError: what is wrong with another argument, or with the body.
     """
+    prepare()
     spending = Spending(max_seconds, max_steps, clock)
     if inputs is not None and not isinstance(inputs, Inputs):
         raise AuditError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
@@ -323,12 +325,17 @@ def _answer(asked: _Asked) -> dict:
     elif pair.too_far:
         said = too_far(pair, asked.module, changed, told)
     else:
-        if first is not None and first.name == pair.head:
-            asked = dataclasses.replace(asked, pool=None)  # it was asked of that layer, or cannot be
-            answer = _attacked(asked, checks)
-            said = answer["summary"] if pool is None else f"{nobody_named(pool)} {answer['summary']}"
-            return {**answer, "pool": pool, "summary": said}
-        return _searched(asked, checks)
+        try:
+            if first is not None and first.name == pair.head:
+                asked = dataclasses.replace(asked, pool=None)  # it was asked of that layer, or cannot be
+                answer = _attacked(asked, checks)
+                said = answer["summary"] if pool is None else f"{nobody_named(pool)} {answer['summary']}"
+                return {**answer, "pool": pool, "summary": said}
+            return _searched(asked, checks)
+        except NotEstimated as error:
+            if told is None:
+                raise
+            said = f"The first trained layer holds its inputs, which were not read off it whole: {told.answer} {error}."
     if pool is not None:
         said = _with_pool(said, pool)
     return {**parts_of(Verdict("inconclusive", said)), "pool": pool, "checks": tuple(checks)}

@@ -32,6 +32,15 @@ def _is_state(content) -> bool:
     return isinstance(content, Mapping) and any(isinstance(value, torch.Tensor) for value in content.values())
 
 
+def _same(one: Mapping, other: Mapping) -> bool:
+    """Whether two states hold the same numbers, as a running mean does before the first step."""
+
+    def equal(a, b):
+        return torch.equal(a, b) if isinstance(a, torch.Tensor) and isinstance(b, torch.Tensor) else a is b
+
+    return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+
+
 def _choose(content: Mapping, name: str, key: str | None) -> Mapping:
     """The state dictionary in what a trainer saved."""
     if key is not None:
@@ -40,8 +49,8 @@ def _choose(content: Mapping, name: str, key: str | None) -> Mapping:
         return content[key]
     plain = [k for k in PLAIN if _is_state(content.get(k))]
     mean = [k for k in MEAN if _is_state(content.get(k))]
-    if plain and mean or len(plain) + len(mean) > 1:
-        found = plain + mean
+    found = plain + mean
+    if len(found) > 1 and not all(_same(content[found[0]], content[k]) for k in found[1:]):
         raise AuditError(
             f"{name} holds several states: {', '.join(map(repr, found))}. They differ, and so would the audit: pass "
             f"state={found[0]!r} for the weights of training"

@@ -18,7 +18,7 @@ from ..matching import match
 from ..sphere import distances
 from .decay import factor_and_misfit
 from .dropped import dropped, share_of
-from .errors import AuditError
+from .errors import NotEstimated
 from .evidence import INPUTS, guesses, own, random_theta, reordered, standard_errors
 from .nulls import LEAST
 from .outcome import Examined
@@ -64,7 +64,7 @@ def estimate(pair, spending, seed, progress, say) -> Result:
     """An attack that finds n, too.
 
     Raises:
-        AuditError: n could not be estimated.
+        NotEstimated: n could not be estimated.
     """
     say("n is not given: estimating it")
     refusal = "n could not be estimated for this model; pass n, the number of samples the head was fine-tuned on"
@@ -76,11 +76,11 @@ def estimate(pair, spending, seed, progress, say) -> Result:
         else:
             result = attack(pair, pair.theta, None, seed, limits, progress)
     except (RuntimeError, ValueError) as error:
-        raise AuditError(f"{refusal} ({error})") from error
+        raise NotEstimated(f"{refusal} ({error})") from error
     if result.status is Status.INTERRUPTED:
         raise KeyboardInterrupt  # without n there is nothing to report
     if not result.converged:
-        raise AuditError(f"{refusal} ({result.message})")
+        raise NotEstimated(f"{refusal} ({result.message})")
     return result
 
 

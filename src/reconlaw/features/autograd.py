@@ -108,6 +108,14 @@ def metric(features) -> tuple[torch.Tensor, torch.Tensor]:
     return values / values.mean(), vectors
 
 
+def prepare() -> None:
+    """Have torch import what its first count of operations imports, for seconds, before a clock runs."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False):
+        torch.zeros(1, device="cpu")
+
+
 def multiplications(features) -> float:
     """Of one row's pass through the map, those of its matrix products and convolutions alone."""
     from torch.utils.flop_counter import FlopCounterMode

@@ -84,7 +84,7 @@ def replay(
     theta = check_moved(features.check_theta(theta))
     X = check_matrix("X", X, features.d).to(theta)
     inputs = inputs or (lambda U: U)
-    there = next(after.parameters(), theta).device  # the networks may be on another device than the features
+    there = next(after.parameters(), theta)  # the networks may be on another device than the features, or in float32
     return corrected(
         theta,
         features,

@@ -38,9 +38,9 @@ class Change:
         V_after: (T, p, Q) those after.
         bias: whether m = d + 1, the last column a bias.
         rounding: size of the error that storing and training at the files' precision leave in an entry of the change.
-        offsets: biases (p,) before and after where their change does not belong beside that of the weights, since
-            weight decay spared them or they were not trained; m = d then, and ``bias`` is False. They tell a sample's
-            side of a neuron.
+        offsets: biases (p,) before and after where their change does not belong beside that of the weights: decay
+            spared them, they had a learning rate of their own, or they were not trained. Then m = d and ``bias`` is
+            False. They tell a sample's side of a neuron.
     """
 
     before: torch.Tensor

@@ -12,11 +12,14 @@ rounding, and r normals give r samples (``faces``). What is asked of them before
 ``result``: no label, loss, read-out or truth is needed.
 
 Weight decay shrinks the old weights beside that, all by one factor, which is read off and taken out; biases too, or
-they are spared (``decay``). Not for optimisers that step by more than a combination of gradients, as Adam does.
+they are spared (``decay``). Biases with a learning rate of their own are set aside where samples are not silent where
+they should be; that costs the samples' lengths. Not for optimisers that step by more than a combination of gradients,
+as Adam does.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import torch
@@ -25,9 +28,10 @@ from torch import nn
 from ..._checks import check_count
 from ..._precision import full_precision
 from ..._random import seeded_generator
+from ...attack.result import Status
 from ...attack.run import Run
 from ..first_layer.change import read_change, read_rank
-from .decay import remark_decay, without_decay
+from .decay import bias_aside, remark_decay, without_decay
 from .faces import Rows, Search
 from .result import SilentNeurons, result_of
 
@@ -73,7 +77,23 @@ def silent_neurons(
     change, factor = without_decay(read_change(before, after, layer, read_out=False))
     n = None if n is None else check_count("n", n)
     steps = None if max_steps is None else check_count("max_steps", max_steps)
-    run = Run(max_seconds, progress, clock=clock, max_steps=steps)
+    how = {"seed": seed, "progress": progress, "clock": clock, "factor": factor}
+    result = _searched(change, n, max_steps=steps, max_seconds=max_seconds, **how)
+    if result.status is not Status.STALLED or not change.bias or len(result.X) < max(1, result.rank):
+        return result
+    # Hyperplanes stand in the weights' change alone, whatever the rate of the biases was.
+    left = {
+        "max_steps": None if steps is None else max(1, steps - int(result.steps)),
+        "max_seconds": None if max_seconds is None else max(1e-3, max_seconds - result.seconds),
+    }
+    other = _searched(bias_aside(change), n, silent=result.silent, **left, **how)
+    if other.status is not Status.RECOVERED or other.rank != result.rank:
+        return result
+    return dataclasses.replace(other, steps=result.steps + other.steps, seconds=result.seconds + other.seconds)
+
+
+def _searched(change, n, max_steps, max_seconds, seed, progress, clock, factor, silent=None) -> SilentNeurons:
+    run = Run(max_seconds, progress, clock=clock, max_steps=max_steps)
     rank, remark = read_rank(change, n)
     if remark:
         run.remark(remark)
@@ -83,6 +103,8 @@ def silent_neurons(
         with run.working():
             if rank:
                 search = Search(Rows(change, rank), run, seeded_generator("attack", seed))
+                if silent is not None:
+                    search.begin(silent)
                 search.search()
     except KeyboardInterrupt:
         run.interrupt()

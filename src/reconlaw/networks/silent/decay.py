@@ -47,6 +47,17 @@ def without_decay(change: Change) -> tuple[Change, float]:
     return (made, kappa) if made.spectrum[2] <= some // 2 else (change, 1.0)
 
 
+def bias_aside(made: Change) -> Change:
+    """The change of the weights alone, its biases as :attr:`~reconlaw.networks.first_layer.change.Change.offsets`."""
+    return dataclasses.replace(
+        made,
+        before=made.before[:, :-1],
+        after=made.after[:, :-1],
+        bias=False,
+        offsets=(made.before[:, -1], made.after[:, -1]),
+    )
+
+
 def remark_decay(run, factor: float) -> None:
     """Add to the run's message what weight decay left of the old weights, where it took some."""
     if factor != 1.0:
@@ -55,13 +66,7 @@ def remark_decay(run, factor: float) -> None:
 
 def _without_spared_bias(made: Change, bias: torch.Tensor) -> Change:
     """The change as it is where its biases decayed along, and else that of the weights alone; ``bias`` before."""
-    weights = dataclasses.replace(
-        made,
-        before=made.before[:, :-1],
-        after=made.after[:, :-1],
-        bias=False,
-        offsets=(made.before[:, -1], made.after[:, -1]),
-    )
+    weights = bias_aside(made)
     if weights.spectrum[2] == made.spectrum[2]:  # b holds no more than the inputs: it shrank along
         return made
     # One direction more is a spared bias, or that of inputs which depend on each other. Neurons at rest tell.

@@ -102,6 +102,18 @@ class Search:
     def complete(self) -> bool:
         return len(self.normals) == self.rank
 
+    def begin(self, silent):
+        """With the hyperplanes of neurons (p, n) that were silent to the samples, as another view told."""
+        for held in silent[self.rows.moved].T:
+            for _ in range(2):
+                if int(held.sum()) < max(_MORE * self.rank, self.rank + 4):
+                    break
+                t = self.rows.normal_of(held)
+                held = self.rows.distances(t[:, None])[:, 0] < _TIGHT
+            else:
+                if self._held_in_place(held) and not self._known(t):
+                    self.normals = torch.cat([self.normals, t[None]])
+
     def search(self):
         fruitless = 0
         if self.rank == 1:  # the others span nothing

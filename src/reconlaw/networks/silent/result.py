@@ -61,7 +61,7 @@ class SilentNeurons(Result):
         bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
         lengths: whether those of X are the samples'. A layer without bias does not tell them, nor does a bias that
-            was not trained or that weight decay spared.
+            was not trained, that weight decay spared or that had a learning rate of its own.
         assumed: whether ``lengths`` rest on biases that were trained at the rate of the weights, since neurons turn
             away from longer or shorter samples about as well. So it is where biases began at zero.
         decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
@@ -137,6 +137,7 @@ def result_of(
     V = torch.cat([X, torch.ones_like(X[:, :1])], 1) if change.bias else X
     beta = torch.linalg.lstsq(V.T, change.D.T).solution if found and bool(V.isfinite().all()) else V.new_zeros(found, p)
     rest = change.D - beta.T @ V if found else change.D
+    decayed = decay_factor != 1.0
     return SilentNeurons(
         X=X,
         coefficients=beta,
@@ -145,7 +146,7 @@ def result_of(
         converged=status is Status.RECOVERED,
         determined=False if not rank else True if status is Status.RECOVERED else None,
         sign_identifiable=True if found else None,
-        message=_message(status, change, rank, n, found, every, evidence, run) + _ASSUMED * assumed,
+        message=_message(status, change, rank, n, found, every, evidence, run, decayed) + _ASSUMED * assumed,
         seconds=run.seconds,
         steps=run.steps,
         method="silent neurons",
@@ -216,13 +217,15 @@ def _bits(neurons: int, turned_away: int, r: int) -> float:
     return half_space_bits(neurons, r) - choices / math.log(2)
 
 
-def _without_norms(change: Change) -> str:
+def _without_norms(change: Change, decayed: bool) -> str:
     if change.offsets is None:
         return "a layer without bias"
-    return "a bias that " + ("was not trained" if torch.equal(*change.offsets) else "weight decay spared")
+    if torch.equal(*change.offsets):
+        return "a bias that was not trained"
+    return "a bias that " + ("weight decay spared" if decayed else "had a learning rate of its own")
 
 
-def _message(status, change, rank, n, found, every, evidence, run) -> str:
+def _message(status, change, rank, n, found, every, evidence, run, decayed) -> str:
     remarks = "".join(f"; {remark}" for remark in run.remarks)
     if not rank:
         return nothing_stands_out(change)
@@ -239,7 +242,7 @@ def _message(status, change, rank, n, found, every, evidence, run) -> str:
             f"{float(evidence['bits'].min()):.0f} bits){why}{remarks}"
         )
     least = int(evidence["silent"].sum(0).min())
-    norms = "" if change.bias else f"; {_without_norms(change)} tells no norms, so rows have norm √d"
+    norms = "" if change.bias else f"; {_without_norms(change, decayed)} tells no norms, so rows have norm √d"
     return (
         f"{status.value}: {many(rank, 'sample')}, each silent to {least} neurons or more and turned away from all but "
         f"{1 - float(evidence['one_sided'].min()):.1%} of them, after {run.steps:.0f} steps{norms}{remarks}"
