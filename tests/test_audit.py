@@ -1097,3 +1097,20 @@ def test_a_trained_first_layer_is_not_passed_over(n, said):
     (check,) = (check for check in audit.checks if check.question == "Does the first layer hold inputs?")
     assert check.answer.startswith("Yes. '1' sees the inputs themselves") and said in check.answer
     assert audit.verdict != "recovered" and audit.first_layer is None
+
+
+def test_seconds_begin_after_what_torch_imports_for_seconds():
+    """In a process of its own: here torch has imported it."""
+    code = """
+import sys, torch, reconlaw as rl
+seen = []
+def clock():
+    seen.append("torch._dynamo" in sys.modules)
+    return 0.0
+try:
+    rl.audit({}, {}, torch.nn.Linear(2, 1), input_shape=2, max_seconds=1.0, clock=clock)
+except rl.AuditError:
+    print(seen[0])
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=240)
+    assert ran.stdout == "True\n", ran.stderr

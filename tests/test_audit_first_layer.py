@@ -358,3 +358,26 @@ def test_ctrl_c_ends_it(whole, monkeypatch):
     )
     with pytest.raises(KeyboardInterrupt):
         audit(*whole[:2])
+
+
+def test_what_the_first_layer_holds_is_reported_where_n_cannot_be_estimated(tmp_path):
+    """Fresh noise on the inputs fills all dimensions, and the head's attack wants n."""
+    X, y = torch.rand(5, 12, generator=torch.Generator().manual_seed(0)).double(), torch.tensor([0, 1, 2, 0, 1])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        before = nn.Sequential(nn.Linear(12, 400), nn.ReLU(), nn.Linear(400, 3)).double()
+        after = copy.deepcopy(before)
+        stepper = torch.optim.SGD(after.parameters(), lr=0.05)
+        for _ in range(60):
+            stepper.zero_grad()
+            functional.cross_entropy(after(functional.dropout(X, 0.2)), y).backward()
+            stepper.step()
+    files = {"report": tmp_path / "audit.html", "json": tmp_path / "audit.json"}
+    made = rl.audit(before, after, input_shape=12, max_steps=100, max_seconds=None, **files)
+    assert made.verdict == "inconclusive" and made.exit_code == 3 and made.n is None
+    assert "holds its inputs" in made.summary and "n could not be estimated" in made.summary
+    assert json.loads(files["json"].read_text())["verdict"] == "inconclusive" and files["report"].exists()
+    with pytest.raises(rl.AuditError, match="n could not be estimated"):  # where no first layer told anything
+        body_alone = copy.deepcopy(before)
+        body_alone[2].weight.data += 1e-2 * torch.randn(3, 400, generator=torch.Generator().manual_seed(2)).double()
+        rl.audit(before, body_alone, input_shape=12, max_steps=100, max_seconds=None, report=None)

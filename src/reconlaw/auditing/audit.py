@@ -335,7 +335,8 @@ def _answer(asked: _Asked) -> dict:
         except NotEstimated as error:
             if told is None:
                 raise
-            said = f"The first trained layer holds its inputs, which were not read off it whole: {told.answer} {error}."
+            seen = told.answer.removeprefix("Yes. ")
+            said = f"The first trained layer holds its inputs, but this did not read them off. {seen} {error}."
     if pool is not None:
         said = _with_pool(said, pool)
     return {**parts_of(Verdict("inconclusive", said)), "pool": pool, "checks": tuple(checks)}
