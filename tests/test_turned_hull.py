@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from batches import ALTERNATING, SHUFFLED, D, N, P, X, Y, draw, recipe, seen
+from batch_problem import ALTERNATING, SHUFFLED, D, N, P, X, Y, draw, recipe, seen
 
 import reconlaw as rl
 from reconlaw.networks import TurnedHull, batch_hull, read_off
