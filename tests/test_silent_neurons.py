@@ -215,7 +215,9 @@ def test_a_bias_of_another_rate_is_set_aside_where_neurons_tell(rate):
         nn.functional.cross_entropy(after(X[rows]), y[rows]).backward()
         stepper.step()
     result = rl.silent_neurons(before, after)
-    assert "a bias that had a learning rate of its own tells no norms" in result.message and not result.lengths
+    assert (
+        "a bias whose change does not fit that of the weights tells no norms" in result.message and not result.lengths
+    )
     checked(result, to_sphere(X), 1e-9)
 
 

@@ -111,7 +111,7 @@ class Search:
                 t = self.rows.normal_of(held)
                 held = self.rows.distances(t[:, None])[:, 0] < _TIGHT
             else:
-                if self._held_in_place(held) and not self._known(t):
+                if self._held_in_place(held) and not self._known(t) and not self.complete:
                     self.normals = torch.cat([self.normals, t[None]])
 
     def search(self):

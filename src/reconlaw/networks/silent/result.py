@@ -61,7 +61,8 @@ class SilentNeurons(Result):
         bits: (n,) −log₂ of the chance that so many neurons lie on one side of a half-space.
         rank: dimension of the span of the inputs, read off the change; n where they are independent.
         lengths: whether those of X are the samples'. A layer without bias does not tell them, nor does a bias that
-            was not trained, that weight decay spared or that had a learning rate of its own.
+            was not trained, that weight decay spared, or whose change does not fit that of the weights, as where it had
+            a learning rate of its own.
         assumed: whether ``lengths`` rest on biases that were trained at the rate of the weights, since neurons turn
             away from longer or shorter samples about as well. So it is where biases began at zero.
         decay_factor: share κ of the old weights that weight decay left, 1 where none shows. With decay Δw_j is what
@@ -222,7 +223,7 @@ def _without_norms(change: Change, decayed: bool) -> str:
         return "a layer without bias"
     if torch.equal(*change.offsets):
         return "a bias that was not trained"
-    return "a bias that " + ("weight decay spared" if decayed else "had a learning rate of its own")
+    return "a bias " + ("that weight decay spared" if decayed else "whose change does not fit that of the weights")
 
 
 def _message(status, change, rank, n, found, every, evidence, run, decayed) -> str:
