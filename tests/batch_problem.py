@@ -1,18 +1,14 @@
 """The problem that the tests of batch normalisation share: six samples in mini-batches of three."""
 
 import torch
+from helpers import normal
 from torch import nn
 from torch.nn.functional import gelu
 
 N, D, P, SIZE, EPOCHS = 6, 8, 160, 3, 6
 KEPT = 0.9 ** (2 * EPOCHS)
 
-
-def draw(*shape, seed):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-
-
-X, Y = draw(N, D, seed=0), draw(N, seed=1)
+X, Y = normal(N, D, seed=0), normal(N, seed=1)
 SHUFFLED = torch.cat([torch.randperm(N, generator=torch.Generator().manual_seed(e)) for e in range(EPOCHS)])
 SHUFFLED = SHUFFLED.reshape(-1, SIZE)
 ALTERNATING = torch.arange(N).reshape(-1, SIZE).repeat(EPOCHS, 1)
@@ -20,10 +16,10 @@ ALTERNATING = torch.arange(N).reshape(-1, SIZE).repeat(EPOCHS, 1)
 
 def network(bias=False):
     made = nn.Sequential(nn.Linear(D, P, bias=bias), nn.BatchNorm1d(P), nn.GELU()).double()
-    made[0].weight.data = draw(P, D, seed=2) / D**0.5
-    made[1].weight.data, made[1].bias.data = 0.5 + draw(P, seed=3).abs(), 0.5 * draw(P, seed=4)
+    made[0].weight.data = normal(P, D, seed=2) / D**0.5
+    made[1].weight.data, made[1].bias.data = 0.5 + normal(P, seed=3).abs(), 0.5 * normal(P, seed=4)
     if bias:
-        made[0].bias.data = draw(P, seed=5)
+        made[0].bias.data = normal(P, seed=5)
     return made.train()
 
 

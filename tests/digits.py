@@ -70,7 +70,7 @@ class Seen:
 
         self.file, self.count, self.shell = open(log, "wb"), Counter(), get_ipython()
         builtins._seen = self.see
-        self.shell.ast_transformers.append(Cells(self.shell))
+        self.shell.ast_transformers.append(Marks("cell"))
         compiled = importlib.machinery.SourceFileLoader.source_to_code
 
         def marked(loader, data, path, **options):
@@ -99,16 +99,6 @@ class Seen:
                 return value
             self.file.flush()
         return value
-
-
-class Cells:
-    """Mark each cell as it runs."""
-
-    def __init__(self, shell):
-        self.shell = shell
-
-    def visit(self, tree):
-        return Marks("cell").visit(tree)
 
 
 def plain(value):
@@ -194,8 +184,10 @@ def near(values: list, spec: str) -> tuple[str, str] | None:
 
 def listed(path: Path, runs: int, folder: Path) -> list[str]:
     """The numbers of a notebook that another rounding could print otherwise."""
+    from robust import sanitised
+
     every = [run(path, number, folder) for number in range(runs)]
-    shown = re.sub(r"\d+(\.\d+)? ?(ms|s|min)\b", "TIME", every[0][1])  # as tests/nbval_sanitize.cfg does
+    shown = sanitised(every[0][1])
     lines = []
     for key, (spec, _) in every[0][0].items():
         values = [found[key][1] for found, _ in every if key in found]

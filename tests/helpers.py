@@ -58,8 +58,8 @@ def layer(d=6, p=80, seed=0, activation=nn.GELU):
     """A layer with biases: it sees norms."""
     made = nn.Linear(d, p).double()
     with torch.no_grad():
-        made.weight.copy_(torch.randn(p, d, generator=draws(seed), dtype=torch.float64) / d**0.5)
-        made.bias.copy_(torch.randn(p, generator=draws(seed + 1), dtype=torch.float64) / 2)
+        made.weight.copy_(normal(p, d, seed=seed) / d**0.5)
+        made.bias.copy_(normal(p, seed=seed + 1) / 2)
     return rl.ModuleFeatures(nn.Sequential(made, activation()), (d,), device="cpu")
 
 

@@ -1108,7 +1108,7 @@ def clock():
     seen.append("torch._dynamo" in sys.modules)
     return 0.0
 try:
-    rl.audit({}, {}, torch.nn.Linear(2, 1), input_shape=2, max_seconds=1.0, clock=clock)
+    rl.audit({}, {}, module=torch.nn.Linear(2, 1), input_shape=2, max_seconds=1.0, clock=clock)
 except rl.AuditError:
     print(seen[0])
 """

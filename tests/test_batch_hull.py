@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from batch_problem import ALTERNATING, EPOCHS, KEPT, SHUFFLED, SIZE, D, N, P, X, Y, draw, recipe, seen
+from batch_problem import ALTERNATING, EPOCHS, KEPT, SHUFFLED, SIZE, D, N, P, X, Y, recipe, seen
+from helpers import normal
 
 import reconlaw as rl
 from reconlaw.networks import batch_hull
@@ -33,11 +34,11 @@ def test_one_batch_of_all():
 def test_batches_that_share_nothing_are_not_told_apart():
     hull = batch_hull(**seen(ALTERNATING))
     assert hull.n == N - 1 and off(hull) > 0.1
-    train, shift = recipe(ALTERNATING[:4]), draw(D, seed=6)
+    train, shift = recipe(ALTERNATING[:4]), normal(D, seed=6)
     moved = X + torch.cat([shift.expand(SIZE, D) / 0.9, -shift.expand(SIZE, D)])  # the last counts more
     for one, other in zip(train(X, Y), train(moved, Y), strict=True):
         assert torch.allclose(one, other, atol=1e-9)
-    found = rl.retrace(train(X, Y), train, X + 1e-3 * draw(N, D, seed=7), Y, inputs=rl.inputs.Free())
+    found = rl.retrace(train(X, Y), train, X + 1e-3 * normal(N, D, seed=7), Y, inputs=rl.inputs.Free())
     assert found.mismatch < 1e-9 and found.status is rl.Status.NOT_DETERMINED, found
     assert rl.Flag.RECOVERED not in found.flags
 
@@ -46,7 +47,7 @@ def test_batches_that_share_nothing_are_not_told_apart():
 def test_samples_of_batches_are_put_in_order():
     train = recipe(SHUFFLED)
     theta, hull = train(X, Y), batch_hull(**seen(SHUFFLED))
-    start = X[[0, 4, 2, 3, 1, 5]] + 0.02 * draw(N, D, seed=8)
+    start = X[[0, 4, 2, 3, 1, 5]] + 0.02 * normal(N, D, seed=8)
     coordinates = (start - hull.point) @ torch.linalg.pinv(hull.inputs.basis)
     alone = Recipe(train, theta, hull.inputs.decoder(D), (N, N - 1), Y, False, (), {}, D)
     alone.check(coordinates.flatten())
@@ -68,8 +69,8 @@ def test_statistics_in_float32():
     [
         ({"kept": 0.9**10, "rank": 5}, "running variances"),
         ({"rank": 4}, "running variances"),
-        ({"weight": draw(P, D, seed=9)}, "running means"),
-        ({"weight": draw(D, D, seed=9)}, "more rows"),
+        ({"weight": normal(P, D, seed=9)}, "running means"),
+        ({"weight": normal(D, D, seed=9)}, "more rows"),
         ({"kept": 1.5}, "kept"),
         ({"after": (torch.zeros(P), torch.ones(3))}, "a statistic"),
         ({"before": torch.zeros(P)}, "pair of running mean"),

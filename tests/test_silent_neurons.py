@@ -167,14 +167,14 @@ def test_weight_decay_is_taken_out(bias):
     checked(result, X if bias else to_sphere(X), 1e-9)
 
 
-def spared(before, X, y, seed, steps=100):
-    """A copy trained with decay of the weights and none of the biases, on mini-batches with momentum."""
+def in_two_groups(before, X, y, seed, steps=100, batch=3, rate=0.02, weights=None, biases=None):
+    """A copy trained with options of the weights and others of the biases, on mini-batches with momentum."""
     after, order = copy.deepcopy(before), torch.Generator().manual_seed(seed)
-    weights, biases = ([p for p in after.parameters() if p.ndim == dims] for dims in (2, 1))
-    groups = [{"params": weights, "weight_decay": 2e-2}, {"params": biases, "weight_decay": 0.0}]
-    stepper = torch.optim.SGD(groups, lr=0.02, momentum=0.9)
+    of = {dims: [p for p in after.parameters() if p.ndim == dims] for dims in (2, 1)}
+    groups = [{"params": of[2]} | (weights or {}), {"params": of[1]} | (biases or {})]
+    stepper = torch.optim.SGD(groups, lr=rate, momentum=0.9)
     for _ in range(steps):
-        rows = torch.randperm(len(X), generator=order)[:3]
+        rows = torch.randperm(len(X), generator=order)[:batch]
         stepper.zero_grad()
         nn.functional.cross_entropy(after(X[rows]), y[rows]).backward()
         stepper.step()
@@ -185,7 +185,7 @@ def spared(before, X, y, seed, steps=100):
 def test_a_bias_that_decay_spared_leaves_all_but_the_lengths(seed):
     X, y = digits(5, seed)
     before = dense(seed=seed)
-    result = rl.silent_neurons(before, spared(before, X, y, seed))
+    result = rl.silent_neurons(before, in_two_groups(before, X, y, seed, weights={"weight_decay": 2e-2}))
     assert 0.5 < result.decay_factor < 0.9 and "a bias that weight decay spared tells no norms" in result.message
     assert not result.lengths
     checked(result, to_sphere(X), 1e-9)
@@ -206,18 +206,10 @@ def test_a_bias_that_was_not_trained_leaves_all_but_the_lengths(decay):
 def test_a_bias_of_another_rate_is_set_aside_where_neurons_tell(rate):
     X, y = torch.rand(5, 12, generator=torch.Generator().manual_seed(3)).double(), torch.tensor([0, 1, 2, 0, 1])
     before = dense(nn.Linear(400, 3), width=400, inputs=12)
-    after, order = copy.deepcopy(before), torch.Generator().manual_seed(4)
-    weights, biases = ([p for p in after.parameters() if p.ndim == dims] for dims in (2, 1))
-    stepper = torch.optim.SGD([{"params": weights}, {"params": biases, "lr": 0.05 * rate}], lr=0.05, momentum=0.9)
-    for _ in range(200):
-        rows = torch.randperm(5, generator=order)[:2]
-        stepper.zero_grad()
-        nn.functional.cross_entropy(after(X[rows]), y[rows]).backward()
-        stepper.step()
+    after = in_two_groups(before, X, y, seed=4, steps=200, batch=2, rate=0.05, biases={"lr": 0.05 * rate})
     result = rl.silent_neurons(before, after)
-    assert (
-        "a bias whose change does not fit that of the weights tells no norms" in result.message and not result.lengths
-    )
+    assert "a bias whose change does not fit that of the weights tells no norms" in result.message
+    assert not result.lengths
     checked(result, to_sphere(X), 1e-9)
 
 

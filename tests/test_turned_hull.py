@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from batch_problem import ALTERNATING, SHUFFLED, D, N, P, X, Y, draw, recipe, seen
+from batch_problem import ALTERNATING, SHUFFLED, D, N, P, X, Y, recipe, seen
+from helpers import normal
 
 import reconlaw as rl
 from reconlaw.networks import TurnedHull, batch_hull, read_off
@@ -25,7 +26,7 @@ def test_the_truth_and_everything_in_the_domain_leave_the_statistics_as_they_are
     hull, domain = turned(order)
     U = coordinates(domain, X)
     assert float((domain.retract(U) - U).norm()) < 1e-9
-    V = domain.retract(draw(N, N - 1, seed=10))
+    V = domain.retract(normal(N, N - 1, seed=10))
     other = domain.decoder(D)(V)
     assert float((other - X).norm()) > 0.1 * float(X.norm())
     for one, as_seen in zip(seen(order, X=other)["after"], seen(order)["after"], strict=True):
@@ -34,7 +35,7 @@ def test_the_truth_and_everything_in_the_domain_leave_the_statistics_as_they_are
 
 def test_moves_are_orthonormal_and_stay_in_the_domain():
     _, domain = turned()
-    U = domain.retract(draw(N, N - 1, seed=11))
+    U = domain.retract(normal(N, N - 1, seed=11))
     B = domain.moves(U)
     assert B.shape == (N * (N - 1), 10) and torch.allclose(B.T @ B, torch.eye(10).double(), atol=1e-12)
     for size in (1e-3, 1e-4):  # what is left after a step is of second order
@@ -46,7 +47,7 @@ def test_moves_are_orthonormal_and_stay_in_the_domain():
 def test_samples_that_lie_in_a_plane():
     order = torch.cat([torch.randperm(7, generator=torch.Generator().manual_seed(e))[:6] for e in range(6)])
     order = order.reshape(-1, 3)
-    flat = draw(7, 2, seed=12) @ draw(2, D, seed=13) + draw(D, seed=14)
+    flat = normal(7, 2, seed=12) @ normal(2, D, seed=13) + normal(D, seed=14)
     hull, domain = turned(order, flat)
     U = coordinates(domain, flat)
     assert domain.k == 2 and float((domain.retract(U) - U).norm()) < 1e-8
@@ -59,11 +60,11 @@ def test_samples_that_lie_in_a_plane():
 def test_the_derivative_along_the_moves_is_that_of_differences():
     _, domain = turned()
     theta = recipe(SHUFFLED)(X, Y)
-    U = domain.retract(draw(N, N - 1, seed=15))
+    U = domain.retract(normal(N, N - 1, seed=15))
     one = Recipe(recipe(SHUFFLED), theta, domain.decoder(D), (N, N - 1), Y, False, (), {}, D)
     one.check(U.flatten())
     moves = domain.moves(U)
-    J, move = derivative(one, U.flatten(), domain, moves), moves @ draw(10, seed=16)
+    J, move = derivative(one, U.flatten(), domain, moves), moves @ normal(10, seed=16)
     ahead, back = (one(domain.retract(U + h * move.reshape(U.shape)).flatten()) for h in (1e-6, -1e-6))
     assert torch.allclose(J @ move, (ahead - back) / 2e-6, atol=1e-6)
     # Statistics change along other moves, and not along these.
@@ -89,7 +90,7 @@ def test_samples_of_known_batches_come_back_from_random_starts(unknown):
 def test_a_start_is_taken_into_the_domain():
     _, domain = turned()
     train = recipe(SHUFFLED)
-    start = X + 0.05 * draw(N, D, seed=17)
+    start = X + 0.05 * normal(N, D, seed=17)
     found = rl.retrace(train(X, Y), train, start, Y, inputs=domain)
     assert found.status is rl.Status.RECOVERED and float((found.X - X).norm()) < 1e-8, found
 
@@ -101,7 +102,7 @@ HULL = batch_hull(**seen(SHUFFLED))
     ("hull", "batches", "momentum", "says"),
     [
         ("hull", SHUFFLED, 0.1, "batch_hull"),
-        (read_off(draw(9, 3, seed=18) @ draw(3, D, seed=20)), SHUFFLED, 0.1, "batch_hull"),
+        (read_off(normal(9, 3, seed=18) @ normal(3, D, seed=20)), SHUFFLED, 0.1, "batch_hull"),
         (HULL, SHUFFLED, 1.0, "momentum"),
         (HULL, SHUFFLED.double(), 0.1, "whole numbers"),
         (HULL, SHUFFLED > 2, 0.1, "whole numbers"),

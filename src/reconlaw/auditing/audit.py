@@ -128,8 +128,6 @@ def audit(
         AuditError: a file, key, shape, dtype or layer that does not serve; the message names it.
         ValueError, TypeError: what is wrong with another argument, or with the body.
     """
-    prepare()
-    spending = Spending(max_seconds, max_steps, clock)
     if inputs is not None and not isinstance(inputs, Inputs):
         raise AuditError(f"inputs is a {type(inputs).__name__}; pass one of reconlaw.inputs, such as Box(0.0, 1.0)")
     references = check_count("references", references)
@@ -144,6 +142,8 @@ def audit(
         raise AuditError("input_shape is missing: pass the shape of one input, such as (3, 32, 32)")
     if head is not None and layer is not None:
         raise AuditError(f"head={head!r} and layer={layer!r}: pass one of the two")
+    prepare()
+    spending = Spending(max_seconds, max_steps, clock)
     old, new = read_pair(*saved_by_transformers(before, after, module), state)
     adapted: dict[str, LowRank] = {}
     if (holds_adapter(old) or holds_adapter(new)) and not holds_adapter(module.state_dict()):

@@ -91,6 +91,7 @@ class Search:
     def __init__(self, rows: Rows, run: Run, generator):
         self.rows, self.run, self.generator = rows, run, generator
         self.rank = len(rows.basis)
+        self._least = max(_MORE * self.rank, self.rank + 4)  # rows that a hyperplane has to hold
         self.normals = rows.Y.new_zeros(0, self.rank)
 
     @property
@@ -104,15 +105,10 @@ class Search:
 
     def begin(self, silent):
         """With the hyperplanes of neurons (p, n) that were silent to the samples, as another view told."""
-        for held in silent[self.rows.moved].T:
-            for _ in range(2):
-                if int(held.sum()) < max(_MORE * self.rank, self.rank + 4):
-                    break
-                t = self.rows.normal_of(held)
-                held = self.rows.distances(t[:, None])[:, 0] < _TIGHT
-            else:
-                if self._held_in_place(held) and not self._known(t) and not self.complete:
-                    self.normals = torch.cat([self.normals, t[None]])
+        for rows in silent[self.rows.moved].T:
+            t, held = self._settled(rows)
+            if t is not None and self._held_in_place(held) and not self._known(t) and not self.complete:
+                self.normals = torch.cat([self.normals, t[None]])
 
     def search(self):
         fruitless = 0
@@ -174,23 +170,27 @@ class Search:
 
     def _keep(self, normals):
         """Add the hyperplanes that hold more rows than chance lets them, held in place by those, and one-sided."""
-        rows = self.rows
-        counts = (rows.distances(normals) < _LOOSE).sum(0)
-        least = max(_MORE * self.rank, self.rank + 4)
+        near = self.rows.distances(normals) < _LOOSE
+        counts = near.sum(0)
         for k in counts.argsort(descending=True).tolist():
-            if counts[k] < least or self.complete:
+            if counts[k] < self._least or self.complete:
                 break
-            t = normals[:, k]
-            if self._known(t):
+            if self._known(normals[:, k]):
                 continue
-            for near in (_LOOSE, _TIGHT, _TIGHT):
-                held = rows.distances(t[:, None])[:, 0] < near
-                if int(held.sum()) < least:
-                    break
-                t = rows.normal_of(held)
-            else:
-                if self._held_in_place(held) and self._one_sided(held) and not self._known(t):
-                    self.normals = torch.cat([self.normals, t[None]])
+            t, held = self._settled(near[:, k])
+            if t is not None and self._held_in_place(held) and self._one_sided(held) and not self._known(t):
+                self.normals = torch.cat([self.normals, t[None]])
+
+    def _settled(self, held):
+        """The normal of rows (q,) bool, twice anew of those near it, and these; None where they become too few."""
+        rows, t = self.rows, None
+        for again in range(3):
+            if again:
+                held = rows.distances(t[:, None])[:, 0] < _TIGHT
+            if int(held.sum()) < self._least:
+                return None, held
+            t = rows.normal_of(held)
+        return t, held
 
     def _known(self, t) -> bool:
         """Whether a normal is one of those found, where whitening makes the change round."""
