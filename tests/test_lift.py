@@ -16,11 +16,13 @@ def fit(U, features, alpha, lifted):
     return alpha.T @ B
 
 
-@pytest.fixture(params=[1 << 18, 1], ids=["one block", "many blocks"])
+@pytest.fixture(params=[(1 << 18, 1024), (1, 1024), (1 << 18, 1)], ids=["one block", "many blocks", "as for long rows"])
 def blocks(request, monkeypatch):
-    """p = 1300 in one block, or in blocks of 512, 512 and 276 rows of V."""
-    monkeypatch.setattr(lift_module, "_BLOCK_NUMBERS", request.param)
-    return 1 if request.param > 1 else 3
+    """p = 1300 in one block, in blocks of 512, 512 and 276 rows of V, or in one with V read as where d is large."""
+    numbers, long = request.param
+    monkeypatch.setattr(lift_module, "_BLOCK_NUMBERS", numbers)
+    monkeypatch.setattr(lift_module, "_LONG_ROWS", long)
+    return 1 if numbers > 1 else 3
 
 
 def linearised(name="gelu", K=1, lifted=True, n=4, d=6, p=1300, seed=0):

@@ -26,8 +26,8 @@ from .threads import shared
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
 # ones, since each costs it the start of a few kernels.
 _BLOCK_NUMBERS, _LARGE_BLOCK_NUMBERS = 1 << 20, 1 << 24
-# From this d on, A Vᵀ is the faster as (V Aᵀ)ᵀ, which reads V along its rows; below, the transposition costs more.
-_LONG_ROWS = 1024
+# From this d on, a CPU computes A Vᵀ the faster a few rows of V at a time: they stay in a cache while they are packed.
+_LONG_ROWS, _LONG_BLOCK = 1024, 512
 
 
 class Lift(ABC):
@@ -127,10 +127,13 @@ class RandomFeaturesLift(Lift):
         """A Vᵀ on a block, written to ``out`` where given."""
         V = self._V(rows)
         with shared(len(A) * V.numel()):
-            if self.features.d < _LONG_ROWS:
+            if self.features.d < _LONG_ROWS or V.device.type != "cpu":
                 return torch.mm(A, V.T, out=out)
-            product = torch.mm(V, A.T).T
-        return product if out is None else out.copy_(product)
+            out = self._empty(len(V)) if out is None else out
+            for start in range(0, len(V), _LONG_BLOCK):
+                few = slice(start, start + _LONG_BLOCK)
+                torch.mm(A, V[few].T, out=out[:, few])
+        return out
 
     def linearise(self, alpha):
         self.alpha = alpha

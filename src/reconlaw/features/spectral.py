@@ -107,7 +107,8 @@ def _apply_moment(features, R, Q):
         for rows, V in blocks(features, Q.dtype):
             for k in range(len(R)):
                 with shared(V.numel() * Q.shape[-1]):
-                    out[k] += V.T @ (R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k])))
+                    weighted = R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k]))
+                    out[k] += (weighted.T @ V).T  # Vᵀ(…) reads V across its rows, on some machines 30 times as slowly
         return features.summed(out) * (features.d / features.p) - _mean(features, R)[:, :, None] * Q
 
     once = apply(Q)
