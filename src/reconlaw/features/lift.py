@@ -26,8 +26,8 @@ from .threads import shared
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
 # ones, since each costs it the start of a few kernels.
 _BLOCK_NUMBERS, _LARGE_BLOCK_NUMBERS = 1 << 20, 1 << 24
-# From this d on, a CPU computes A Vᵀ the faster a few rows of V at a time: they stay in a cache while they are packed.
-_LONG_ROWS, _LONG_BLOCK = 1024, 512
+# From this d on, a CPU multiplies with V the faster a few rows at a time: they stay in a cache while they are packed.
+_LONG_ROWS, _LONG_BLOCK = 1024, 256
 
 
 class Lift(ABC):
@@ -87,6 +87,11 @@ class Lift(ABC):
         return G[: self.n] - G[self.n :] if self.lifted else G
 
 
+def slices(length: int, block: int) -> list[slice]:
+    """``length`` rows in blocks."""
+    return [slice(start, min(start + block, length)) for start in range(0, length, block)]
+
+
 class RandomFeaturesLift(Lift):
     """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
 
@@ -103,7 +108,7 @@ class RandomFeaturesLift(Lift):
         self.p = len(features.V)  # those held here
         numbers = _BLOCK_NUMBERS if U.device.type == "cpu" else _LARGE_BLOCK_NUMBERS
         block = max(512, numbers // max(self.n, 16 if dtype == features.V.dtype else features.d))
-        self._rows = [slice(start, min(start + block, self.p)) for start in range(0, self.p, block)]
+        self._rows = slices(self.p, block)
         self.columns = empty((2 if lifted else 1) * self.n, self.p, dtype, U.device)
         phi = features.activation
         # Whether the columns tell φ': then z need not be kept.
@@ -127,13 +132,18 @@ class RandomFeaturesLift(Lift):
         """A Vᵀ on a block, written to ``out`` where given."""
         V = self._V(rows)
         with shared(len(A) * V.numel()):
-            if self.features.d < _LONG_ROWS or V.device.type != "cpu":
+            few = self._few_rows(V)
+            if len(few) == 1:
                 return torch.mm(A, V.T, out=out)
             out = self._empty(len(V)) if out is None else out
-            for start in range(0, len(V), _LONG_BLOCK):
-                few = slice(start, start + _LONG_BLOCK)
-                torch.mm(A, V[few].T, out=out[:, few])
+            for part in few:
+                torch.mm(A, V[part].T, out=out[:, part])
         return out
+
+    def _few_rows(self, V):
+        """The rows of a block of V that are multiplied at a time: all, or a few where they are long and on a CPU."""
+        few = _LONG_BLOCK if V.shape[1] >= _LONG_ROWS and V.device.type == "cpu" else len(V)
+        return slices(len(V), few)
 
     def linearise(self, alpha):
         self.alpha = alpha
@@ -206,7 +216,9 @@ class RandomFeaturesLift(Lift):
         for rows in self._rows:
             S, V = self._cotangents(rows, R[:, rows]), self._V(rows)
             with shared(len(S) * V.numel()):
-                out.addmm_(S, V, beta=1 if rows.start else 0)  # 0: whatever was there, NaN too, is left out
+                for part in self._few_rows(V):
+                    first = rows.start + part.start == 0  # whatever was there, NaN too, is left out
+                    out.addmm_(S[:, part], V[part], beta=0 if first else 1)
         return out
 
     def block_gram(self) -> torch.Tensor:
