@@ -31,7 +31,7 @@ import torch
 
 from ..features.hermite import hermite_coefficients
 from ..features.passes import count_passes
-from ..features.spectral import blocks, linear_fit
+from ..features.spectral import blocks, linear_fit, slices
 
 _NODES = 17  # equally spaced on ±3.5 standard deviations: exact enough, and safe for kinks
 _REACH = 3.5
@@ -76,10 +76,6 @@ class MessagePassing:
 
     def _odd(self, z):
         return self.features.activation.odd(z).sub_(z, alpha=self.mu1)
-
-    def _rows(self, size):
-        for start in range(0, self.held, size):
-            yield slice(start, min(start + size, self.held))
 
     def _multiply(self, A):
         """A Vᵀ, (m, p)."""
@@ -178,7 +174,7 @@ class MessagePassing:
         for _ in range(iterations):
             product = self._multiply(torch.cat([rows, self.b[None]]))
             omega, believed, linear = product[:n] - onsager[:n], product[n] - onsager[n], product[n + 1]
-            for held in self._rows(nodes):
+            for held in slices(self.held, nodes):
                 values = self._values(omega[:, held], tau)
                 mean[:, held] = torch.cat([self._sums(weights, v)[0] for v in values])
             centred = mean - self._mean(mean)
@@ -194,7 +190,7 @@ class MessagePassing:
             left -= self._mean(left[None])[0]
             coefficients = c.reshape(-1, n, 1)
             promised = torch.zeros((), dtype=wide, device=x.device)
-            for held in self._rows(nodes):
+            for held in slices(self.held, nodes):
                 values = self._values(omega[:, held], tau)
                 h = values[0].mul_(coefficients[0])
                 for k, v in zip(coefficients[1:], values[1:], strict=True):

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from .built_in import relu_and_tanh
 from .memory import empty
 from .passes import count_passes
+from .spectral import slices
 from .threads import shared
 
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
@@ -87,11 +88,6 @@ class Lift(ABC):
         return G[: self.n] - G[self.n :] if self.lifted else G
 
 
-def slices(length: int, block: int) -> list[slice]:
-    """``length`` rows in blocks."""
-    return [slice(start, min(start + block, length)) for start in range(0, length, block)]
-
-
 class RandomFeaturesLift(Lift):
     """Lifted columns of atoms ``U`` under :class:`~reconlaw.features.random_features.RandomFeatures`.
 
@@ -132,11 +128,8 @@ class RandomFeaturesLift(Lift):
         """A Vᵀ on a block, written to ``out`` where given."""
         V = self._V(rows)
         with shared(len(A) * V.numel()):
-            few = self._few_rows(V)
-            if len(few) == 1:
-                return torch.mm(A, V.T, out=out)
             out = self._empty(len(V)) if out is None else out
-            for part in few:
+            for part in self._few_rows(V):
                 torch.mm(A, V[part].T, out=out[:, part])
         return out
 

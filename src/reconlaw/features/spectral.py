@@ -33,11 +33,15 @@ _BLOCK_ROWS = 8192
 _AHEAD = 10  # iterations of an accelerator between two looks at where they are
 
 
+def slices(length: int, block: int) -> list[slice]:
+    """``length`` rows in blocks."""
+    return [slice(start, min(start + block, length)) for start in range(0, length, block)]
+
+
 def blocks(features, dtype):
     """Slices of rows of V, and V there in ``dtype``."""
-    for start in range(0, len(features.V), _BLOCK_ROWS):
+    for rows in slices(len(features.V), _BLOCK_ROWS):
         look()
-        rows = slice(start, min(start + _BLOCK_ROWS, len(features.V)))
         yield rows, features.V[rows].to(dtype)
 
 
