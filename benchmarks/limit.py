@@ -7,6 +7,7 @@ of its sets have nine samples in ten within ±0.1 up to sign. The whole sweep ta
     python benchmarks/limit.py                     the sweep, samples uniform on the sphere
     python benchmarks/limit.py --dataset digits    pictures instead: digits (d = 64) or faces (d = 625)
     python benchmarks/limit.py --foundation        p/dn = 10 and 3 from random starts, as the first chapters rely on
+    python benchmarks/limit.py --growth            2, 5 and 10 samples of growing dimension
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 import reconlaw as rl
 
 RATIOS = [1.05, 1.1, 1.15, 1.25, 1.5, 1.75, 2, 2.5, 3, 5, 10]
+GROWTH = [f"{d}x{n}" for d in (100, 200, 400, 800) for n in (2, 5, 10)]
 SIZES = {"sphere": ["100x20", "50x10", "200x10"], "digits": ["64x5", "64x10"], "faces": ["625x5"]}
 
 
@@ -84,6 +86,7 @@ def grid(args) -> list[dict]:
 def main() -> None:
     options = common.parser(__doc__)
     options.add_argument("--foundation", action="store_true", help="the small table of the first chapters")
+    options.add_argument("--growth", action="store_true", help="d from 100 to 800 at n = 2, 5 and 10")
     options.add_argument("--dataset", choices=SIZES, default="sphere")
     options.add_argument("--sizes", nargs="+", metavar="DxN")
     options.add_argument("--ratios", nargs="+", type=float, metavar="P/DN")
@@ -99,13 +102,16 @@ def main() -> None:
     defaults |= {"sgd_seeds": 3, "sgd_steps": 10_000}
     if args.foundation:
         defaults |= {"sizes": sizes[:1], "ratios": [3, 10], "start": "random", "seeds": 10, "sgd_seeds": 0}
+    if args.growth:
+        defaults |= {"sizes": GROWTH, "ratios": [1.05, 1.1, 1.15, 1.25, 1.4, 1.6], "seeds": 5, "steps": 10_000}
+        defaults |= {"sgd_seeds": 0}
     if args.tiny:
         defaults |= {"sizes": ["15x3"] if args.dataset == "sphere" else sizes[:1], "ratios": [2, 10]}
-        defaults |= {"seeds": 2, "steps": 1_000, "sgd_seeds": 0 if args.foundation else 1, "sgd_steps": 300}
+        defaults |= {"seeds": 2, "steps": 1_000, "sgd_seeds": defaults["sgd_seeds"] and 1, "sgd_steps": 300}
     for name, value in defaults.items():
         if getattr(args, name) is None:
             setattr(args, name, value)
-    name = "foundation" if args.foundation else "limit"
+    name = "foundation" if args.foundation else "growth" if args.growth else "limit"
     common.run(name if args.dataset == "sphere" else f"{name}-{args.dataset}", args, grid(args), work, summarise)
 
 

@@ -98,7 +98,7 @@ SHOWN["zoo"] = {
 }
 SHOWN["zoo"] |= {"ssim_above_0.9", "claimed", "claimed_wrong", "refused", "worst_error", "seconds", "max_steps"}
 SHOWN["honesty_inputs"] = SHOWN["honesty"]
-SHOWN["foundation"] = SHOWN["limit-digits"] = SHOWN["limit"]
+SHOWN["foundation"] = SHOWN["growth"] = SHOWN["limit-digits"] = SHOWN["limit"]
 
 
 HERE = ("--threads", "1", "--device", "cpu", "--out")  # two workers with two threads each wait for one another
@@ -134,6 +134,7 @@ def read(path):
     [
         *SCRIPTS,
         "limit --foundation",
+        "limit --growth",
         "limit --dataset digits --ratios 2",
         "networks --what two-layer",
         "roads --roads silent",
@@ -149,7 +150,7 @@ def test_tiny_run_writes_what_the_book_reads(script, tmp_path, monkeypatch):
     (path,) = tmp_path.glob("*.json")
     name, results = path.stem, read(path)
     names = {"limit --foundation": "foundation", "limit --dataset digits --ratios 2": "limit-digits"}
-    names["roads --roads silent"] = "silent"
+    names |= {"limit --growth": "growth", "roads --roads silent": "silent"}
     assert name == names.get(" ".join([script, *options]), script)
     assert results["benchmark"] == name and results["commands"] and len(results["codes"]) == 1
     assert {"cpu", "cores", "gpu", "processes", "threads", "python", "torch", "reconlaw", "commit", "date"} <= set(
