@@ -85,8 +85,9 @@ def grid(args) -> list[dict]:
 
 def main() -> None:
     options = common.parser(__doc__)
-    options.add_argument("--foundation", action="store_true", help="the small table of the first chapters")
-    options.add_argument("--growth", action="store_true", help="d from 100 to 800 at n = 2, 5 and 10")
+    which = options.add_mutually_exclusive_group()
+    which.add_argument("--foundation", action="store_true", help="the small table of the first chapters")
+    which.add_argument("--growth", action="store_true", help="d from 100 to 800 at n = 2, 5 and 10")
     options.add_argument("--dataset", choices=SIZES, default="sphere")
     options.add_argument("--sizes", nargs="+", metavar="DxN")
     options.add_argument("--ratios", nargs="+", type=float, metavar="P/DN")

@@ -228,8 +228,7 @@ def test_a_sentence_says_what_is_proved():
 def test_pages_that_show_the_sweep_choose_the_same_budget():
     """Of several budgets the one with most sets, then the larger, for the paper's descent as for ours."""
     ours, theirs = table_rows("benchmarks", "cell-19", "$d = 100$, $n = 20$"), table_rows("paper", "paper-05")
-    pairs = [(here, there) for ratio in ours for here, there in zip(ours[ratio], theirs[ratio], strict=True)]
-    assert len(pairs) == 4 * len(ours) and all(here == there for here, there in pairs)
-    measured = [there for _, there in pairs if there != "–"]
-    assert len(measured) == len(pairs) - 2  # the paper's descent was not run at 1.15
-    assert all(there.endswith("/20") for there in measured)
+    assert len(ours) > 5 and all(theirs[ratio] == counts for ratio, counts in ours.items())
+    solver, descent = ([count for row in ours.values() for count in row[part]] for part in (slice(2), slice(2, 4)))
+    assert {count.partition("/")[2] for count in solver} == {"20"}
+    assert {count.partition("/")[2] for count in descent} == {"10", ""}  # the descent was not run at every ratio
