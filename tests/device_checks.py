@@ -425,6 +425,8 @@ def test_a_model_on_a_device_is_audited_and_read_below_a_layer(device, by_defaul
         named = rl.audit(before, after, candidates=pool, max_seconds=None, max_steps=3_000, **given)
         assert named.pool.named.tolist() == [False] * 9 + [True] * 3
         below = rl.below(model, "2", 8)
+        whole = rl.inputs.Affine(torch.eye(8, dtype=torch.float64, device="cpu"))
+        rl.audit(before, after, inputs=whole, max_seconds=None, max_steps=200, **given)
     finally:
         torch.set_default_device(None)
     change = after["2.weight"] - before["2.weight"]

@@ -172,7 +172,7 @@ def test_more_outputs_than_samples_are_no_more_equations(problem, monkeypatch, K
 def test_a_light_atom_stays_where_atoms_are_more_than_dimensions(monkeypatch, near, seed):
     """Pairs of more than d atoms of ReLU are dependent, and float32 takes a light atom for one that is not needed."""
     n = d = 10
-    features = rl.RandomFeatures(d, 400, "relu", seed=seed)
+    features = rl.RandomFeatures(d, 400, "relu", seed=seed, device="cpu")
     X = rl.data.sphere(n, d, seed=seed).X
     a = torch.randn(n, generator=torch.Generator().manual_seed(50 + seed), dtype=torch.float64).sign()
     a[0] = 2e-4

@@ -99,7 +99,7 @@ def _body(d, p, seed):
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return rl.ModuleFeatures(body, (d,)), generator
+    return rl.ModuleFeatures(body, (d,), device="cpu"), generator
 
 
 def _draw(kind, n, d, k, generator):

@@ -159,7 +159,7 @@ class HeadChange:
     def draws(self, count, generator):
         """(count, d) inputs as they are drawn to start from, as :attr:`features` take them."""
         over = through(self.features, self.domain)
-        return decoded(over, self.domain.starts(count, over.d, generator).to(self.features.dtype))
+        return decoded(over, self.domain.starts(count, over.d, generator).to(self.features.device, self.features.dtype))
 
     def count(self, n):
         """Equations and unknowns, by :func:`~reconlaw.attack.count.count`."""
