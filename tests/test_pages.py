@@ -42,7 +42,8 @@ THIN = """() => {
     seen.add(look);
   }
 }"""
-REACHED = """() => [...document.querySelectorAll(".bd-article :is(pre, .cell_output > .output)")]
+REACHED = """() => [...document.querySelectorAll(
+    ".bd-article :is(pre, .cell_output > .output, .pst-scrollable-table-container)")]
   .every((box) => box.scrollWidth <= box.clientWidth || box.tabIndex === 0)"""  # the theme looks a while after a resize
 BESIDE = """codes => codes.filter(c => c.getClientRects().length && c.getBoundingClientRect().right
   > c.closest("p").getBoundingClientRect().right + 1).map(c => c.textContent)"""
