@@ -173,9 +173,7 @@ def test_bodies_on_a_device(device, body, dtype):
 def test_replay_takes_networks_of_another_device(device, where):
     before, after, theta, data = trained()
     features = rl.ModuleFeatures(between(before, after).body, 8)
-    made = rl.replay(
-        theta, features, data.X, before.to(where), after.to(where), rounds=2, tol=1e-8, momentum=0.9, max_steps=20
-    )
+    made = rl.replay(theta, features, data.X, before.to(where), after.to(where), rounds=2, tol=1e-8, momentum=0.9)
     assert on_device(made.X) and made.mismatch[0] < 0.1
 
 

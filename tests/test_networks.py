@@ -359,6 +359,13 @@ def test_replay_of_a_module_and_of_a_bad_start():
     options = {"before": network, "after": training.network, "rounds": 4, "tol": 1e-10}
     after = rl.replay(training.theta, features, near, **options)
     assert rl.match(after.X, data.X).error.max() < 5e-3
+    assert after.message.startswith("rounds spent after 4 rounds")
+    for steps, rounds in ((1, 0), (after.steps / 2, 1)):
+        again, cut = (rl.replay(training.theta, features, near, **options, max_steps=int(steps)) for _ in range(2))
+        assert rounds <= len(cut.mismatch) < 4 and cut.mismatch == after.mismatch[: len(cut.mismatch)]
+        assert steps <= cut.steps < steps + 100 and cut.steps == again.steps and torch.equal(cut.X, again.X)
+        assert cut.message.startswith("max_steps spent")
+    assert torch.equal(rl.replay(training.theta, features, near, **options, max_steps=int(after.steps) + 9).X, after.X)
     single = {"before": copy.deepcopy(network).float(), "after": copy.deepcopy(training.network).float()}
     rough = rl.replay(training.theta, features, near, **options | single | {"tol": 1e-6})
     assert rl.match(rough.X, data.X).error.max() < 2e-2
@@ -366,6 +373,7 @@ def test_replay_of_a_module_and_of_a_bad_start():
     assert torch.isfinite(lost.X).all() and min(lost.mismatch) > 3 * min(after.mismatch)
     for wrong, message in (
         ({"rounds": 0}, "rounds=0"),
+        ({"max_steps": 0}, "max_steps=0"),
         ({"theta": 0 * training.theta}, "theta is zero"),
         ({"X": near[:, :8]}, r"X has shape \(2, 8\)"),
     ):

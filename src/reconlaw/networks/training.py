@@ -17,6 +17,7 @@ from .._checks import as_tensor, check_count, check_finite, check_matrix, check_
 from .._precision import full_precision
 from .._random import seeded_generator
 from .._words import many
+from ..features.passes import count_passes
 
 
 class TrainingError(RuntimeError):
@@ -154,6 +155,7 @@ def train(
                 )
             if losses[-1] <= tol or len(losses) > max_steps:
                 break
+            count_passes(2 * len(X))
             for p, v, g in zip(parameters, velocity, torch.autograd.grad(loss, parameters), strict=True):
                 v.mul_(momentum).add_(g)
                 p.data.sub_(rate * v)
@@ -191,6 +193,7 @@ def _through(network, layer, X):
 
 def _largest_curvature(model, parameters, X, iterations=30):
     """Largest eigenvalue of JJᵀ, by power iteration; J: derivative of the outputs along the parameters."""
+    count_passes(2 * len(X) * (1 + iterations))
     out = model(X)
     c = torch.zeros_like(out, requires_grad=True)
     pulled = torch.autograd.grad(out, parameters, c, create_graph=True)

@@ -250,7 +250,7 @@ def _by_correction(features, target, train, labels, named, X, run):
         return features.check_theta(trained(train, X, labels, named)[0].detach())
 
     with run.working():
-        return corrected(theta, features, X.to(theta), simulate).X.to(X)
+        return corrected(theta, features, X.to(theta), simulate, run).X.to(X)
 
 
 def _next(recipe, fit, others, go_on, over):
