@@ -56,6 +56,7 @@ SEARCHES = (  # what is given θ, the span of its rows (Q), or two models, by a 
     "reconlaw.networks.ntk.ntk",
     "reconlaw.networks.replay.replay",
     "reconlaw.networks.retrace.retrace",
+    "reconlaw.networks.retrace.head.retrace_adam",
 )
 NUDGE = 1e-14
 COARSE = 2.0**-40  # spacing over the size, above which θ came out of single precision or less

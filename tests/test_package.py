@@ -11,7 +11,7 @@ import pytest
 import reconlaw as rl
 
 ROOT = Path(__file__).resolve().parents[1]
-LOADED_WHEN_ASKED = {"IPython", "matplotlib", "pandas", "plotly", "pooch", "requests", "skimage", "sklearn"}
+LOADED_WHEN_ASKED = {"IPython", "joblib", "matplotlib", "pandas", "plotly", "pooch", "requests", "skimage", "sklearn"}
 
 
 def test_results_of_this_checkout_and_of_a_folder(tmp_path):
@@ -23,7 +23,7 @@ def test_results_of_this_checkout_and_of_a_folder(tmp_path):
 def test_an_import_loads_little_beside_torch():
     """Modules are counted and not seconds, which depend on the machine."""
     script = """
-import sys, scipy, torch, tqdm, joblib
+import sys, scipy, torch, tqdm
 before = set(sys.modules)
 import reconlaw
 print(*sorted(set(sys.modules) - before))

@@ -5,7 +5,10 @@
 The bars are the threat model: what stands between them imports nothing from ``data``, ``matching`` or ``images``.
 """
 
-from . import counting, data, exercises, inputs, networks, plotting, privacy
+import importlib as _importlib
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from . import counting, data, inputs, networks, plotting, privacy
 from ._checks import device_note
 from ._published import published
 from ._version import __version__
@@ -100,3 +103,16 @@ __all__ = [
     "ssim",
     "sweep",
 ]
+
+if _TYPE_CHECKING:
+    from . import exercises as exercises
+
+
+def __getattr__(name: str):
+    if name == "exercises":  # twenty modules that only readers of the book want
+        return _importlib.import_module(".exercises", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

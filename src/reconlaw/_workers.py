@@ -9,9 +9,10 @@ import signal
 import threading
 import time
 import warnings
+from typing import TYPE_CHECKING
 
-from joblib import Parallel, parallel_config
-from joblib.parallel import get_active_backend
+if TYPE_CHECKING:
+    from joblib import Parallel
 
 
 def local(backend) -> bool:
@@ -21,6 +22,9 @@ def local(backend) -> bool:
 
 def workers(jobs: int, threads: int | None, **options) -> Parallel:
     """joblib's ``Parallel`` on the backend that is set; on its own so many threads are for each process."""
+    from joblib import Parallel, parallel_config  # here, so that importing the package does not wait for it
+    from joblib.parallel import get_active_backend
+
     here = local(get_active_backend()[0])
     with parallel_config("loky", inner_max_num_threads=threads) if here else contextlib.nullcontext():
         return Parallel(jobs, **options)

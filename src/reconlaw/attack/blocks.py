@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-from joblib import delayed
-from joblib.parallel import get_active_backend
 
 from .._precision import full_precision
 from .._workers import close_quietly, this_process, work_for, workers
@@ -91,6 +89,9 @@ def solved(block: Block, X: torch.Tensor, most: float, run, jobs: int, tick: Cal
             most -= outcome[1]
             yield outcome
         return
+    from joblib import delayed  # here, so that importing the package does not wait for it
+    from joblib.parallel import get_active_backend
+
     one_by_one = get_active_backend()[0].supports_return_generator
     parallel = workers(jobs, 1, return_as="generator" if one_by_one else "list")
     parent, seconds = this_process(), run.left

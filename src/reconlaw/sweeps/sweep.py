@@ -22,10 +22,6 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from joblib import delayed, effective_n_jobs
-from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
-from joblib.externals.loky.backend.reduction import dumps
-from joblib.parallel import get_active_backend
 from tqdm import tqdm
 
 from .._checks import listed, resolve_device
@@ -243,6 +239,9 @@ class _Plan:
     """How the cells run: by the active joblib backend, or each in a process of its own."""
 
     def __init__(self, work, take, finished, jobs, threads, isolate):
+        from joblib import effective_n_jobs  # here and below, so that importing the package does not wait for it
+        from joblib.parallel import get_active_backend
+
         self.work, self.take, self.finished, self.jobs, self.isolate = work, take, finished, jobs, isolate
         self.backend, _ = get_active_backend()
         self.here = local(self.backend)
@@ -265,6 +264,8 @@ class _Plan:
 
     def _free(self, todo):
         """The same, of the cells that no other process has claimed; the others are then ``busy``."""
+        from joblib.externals.loky import BrokenProcessPool
+
         started: dict[str, dict] = {}
         self.busy: set[str] = set()
 
@@ -298,6 +299,8 @@ class _Plan:
         return False
 
     def _call(self, key, settings):
+        from joblib import delayed
+
         return delayed(_compute)(self.work, key, settings, self.threads, self.parent)
 
     def _together(self, calls):
@@ -312,6 +315,8 @@ class _Plan:
                 yield from parallel(together)
 
     def _alone(self, key, settings):
+        from joblib.externals.loky import BrokenProcessPool, ProcessPoolExecutor
+
         pool = ProcessPoolExecutor(1)
         try:
             function, given, _ = self._call(key, settings)
@@ -324,6 +329,8 @@ class _Plan:
 
 def _check_travels(work, client=None):
     """Fail before the first cell where ``work`` cannot reach a worker."""
+    from joblib.externals.loky.backend.reduction import dumps
+
     try:
         packed = dumps(work)
     except Exception as error:
