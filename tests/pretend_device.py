@@ -14,6 +14,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
@@ -71,10 +72,35 @@ def _leaves(value):
         yield from _leaves(tuple(value.values()))
 
 
-def _map(f, value):
-    if isinstance(value, (tuple, list)):
-        return type(value)(_map(f, entry) for entry in value)
-    return f(value)
+def _unwrapped(value, here, host):
+    """An argument of an operation as the CPU takes it; its tensors are added to those here, or of the host."""
+    if isinstance(value, DeviceTensor):
+        here.append(value)
+        return value.held
+    if isinstance(value, torch.Tensor):
+        host.append(value)
+    elif isinstance(value, (tuple, list)):
+        return type(value)([_unwrapped(entry, here, host) for entry in value])
+    elif isinstance(value, torch.device) and value.type == NAME:
+        return torch.device("cpu")
+    return value
+
+
+class _Known(NamedTuple):
+    """What is asked of an operation at each of its calls."""
+
+    name: str
+    launches: bool
+    inplace_view: bool
+
+    @classmethod
+    def of(cls, operation):
+        returns = operation._schema.returns
+        view = returns and returns[0].alias_info and not returns[0].alias_info.is_write
+        return cls(operation.overloadpacket.__name__, not view, torch.Tag.inplace_view in operation.tags)
+
+
+_KNOWN: dict = {}
 
 
 class DeviceTensor(torch.Tensor):
@@ -174,12 +200,16 @@ class Pretend(TorchDispatchMode):
         return self.run(operation, args, kwargs or {})
 
     def run(self, operation, args, kwargs):
-        name = operation.overloadpacket.__name__
-        tensors = list(_leaves((args, kwargs)))
-        here = [t for t in tensors if isinstance(t, DeviceTensor)]
-        host = [t for t in tensors if not isinstance(t, DeviceTensor)]
         asked = kwargs.get("device")
+        here, host = [], []
+        inner = tuple([_unwrapped(x, here, host) for x in args])
+        options = {key: _unwrapped(value, here, host) for key, value in kwargs.items()}
         to_device = bool(here) if asked is None else torch.device(asked).type == NAME
+        if not here and not to_device:
+            with torch._C._DisableTorchDispatch():
+                return operation(*inner, **options)
+        known = _KNOWN.get(operation) or _KNOWN.setdefault(operation, _Known.of(operation))
+        name = known.name
         self._refuse(name, here, host, args, kwargs, to_device)
         if here and (name in _WAITS or not to_device):
             self.wait()
@@ -187,33 +217,28 @@ class Pretend(TorchDispatchMode):
             self.wait()
         elif here and name in _INDEXED and any(t.dtype == torch.bool for t in _leaves(args[1])):
             self.wait()
-        held = {id(t.held): t for t in here}
-
-        def unwrap(x):
-            if isinstance(x, DeviceTensor):
-                return x.held
-            return torch.device("cpu") if isinstance(x, torch.device) and x.type == NAME else x
-
-        def wrap(x):
-            if not isinstance(x, torch.Tensor):
-                return x
-            return held[id(x)] if id(x) in held else self._tensor(x)
-
         with torch._C._DisableTorchDispatch():
-            out = operation(*_map(unwrap, args), **{key: _map(unwrap, value) for key, value in kwargs.items()})
+            out = operation(*inner, **options)
         if (
             not to_device
             or name == "_local_scalar_dense"
             or (name == "copy_" and not isinstance(args[0], DeviceTensor))
         ):
             return out
-        returns = operation._schema.returns
-        if not (returns and returns[0].alias_info and not returns[0].alias_info.is_write):
+        if known.launches:
             self.launches += 1
-        out = _map(wrap, out)
-        if torch.Tag.inplace_view in operation.tags:  # squeeze_, say: the shape of the wrapper changes, too
+        held = {id(t.held): t for t in here}
+        out = self._wrapped(out, held)
+        if known.inplace_view:  # squeeze_, say: the shape of the wrapper changes, too
             return return_and_correct_aliasing(operation, args, kwargs, out)
         return out
+
+    def _wrapped(self, x, held):
+        if isinstance(x, torch.Tensor):
+            return held[id(x)] if id(x) in held else self._tensor(x)
+        if isinstance(x, (tuple, list)):
+            return type(x)(self._wrapped(entry, held) for entry in x)
+        return x
 
     def _tensor(self, held):
         if held.is_floating_point() and held.dtype not in self.dtypes:
