@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy, gelu, one_hot, softmax
 
 import reconlaw as rl
+from reconlaw.attack.run import Run
 from reconlaw.networks.replay import corrected
 from reconlaw.networks.retrace.recipe import Recipe
 
@@ -174,7 +175,7 @@ def test_deferred_correction_needs_no_derivative():
     start = rl.inputs.Sphere().retract(data.X + 0.02 * draw(n, d))
     found = rl.retrace(theta, train, start, data.y, features=features)
     assert found.status is rl.Status.RECOVERED and float(rl.match(found.X, data.X).error.max()) < 1e-7, found
-    alone = corrected(theta[None], features, start, lambda X: train(X, data.y)[None], rounds=8)
+    alone = corrected(theta[None], features, start, lambda X: train(X, data.y)[None], Run(samples=n), rounds=8)
     assert alone.mismatch[-1] < 0.2 * alone.mismatch[0] and float(rl.match(alone.X, data.X).error.max()) < 5e-3
 
 
