@@ -12,6 +12,8 @@ hyperplane found leaves a space of one dimension less for the next starts.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 
 from ..._words import many
@@ -93,6 +95,7 @@ class Search:
         self.rank = len(rows.basis)
         self._least = max(_MORE * self.rank, self.rank + 4)  # rows that a hyperplane has to hold
         self.normals = rows.Y.new_zeros(0, self.rank)
+        self._looked_at: set[bytes] = set()  # rows near a hyperplane, by their hash: the same never give another answer
 
     @property
     def held(self):
@@ -172,11 +175,14 @@ class Search:
         """Add the hyperplanes that hold more rows than chance lets them, held in place by those, and one-sided."""
         near = self.rows.distances(normals) < _LOOSE
         counts = near.sum(0)
+        sets = near.T.contiguous().cpu().numpy()
         for k in counts.argsort(descending=True).tolist():
             if counts[k] < self._least or self.complete:
                 break
-            if self._known(normals[:, k]):
+            name = hashlib.blake2b(sets[k].tobytes(), digest_size=16).digest()
+            if name in self._looked_at or self._known(normals[:, k]):
                 continue
+            self._looked_at.add(name)
             t, held = self._settled(near[:, k])
             if t is not None and self._held_in_place(held) and self._one_sided(held) and not self._known(t):
                 self.normals = torch.cat([self.normals, t[None]])
