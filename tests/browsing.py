@@ -23,7 +23,7 @@ FLAGS = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 ).split()
-PATIENCE = 120_000  # milliseconds: a busy machine with one core takes thirty times the second of a laptop
+PATIENCE = 600_000  # milliseconds: a busy machine with one core takes thirty times the second of a laptop
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
@@ -90,6 +90,12 @@ def browser():
         browser = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield browser
         browser.close()
+
+
+def new_page(browser, **options):
+    page = browser.new_page(**options)
+    page.set_default_timeout(PATIENCE)
+    return page
 
 
 @pytest.fixture

@@ -129,6 +129,7 @@ def run(path: Path, number: int, folder: Path) -> tuple[dict, str]:
     client = NotebookClient(
         notebook,
         timeout=1800,
+        startup_timeout=600,
         kernel_name="python3",
         extra_arguments=["--IPKernelApp.log_level=40"],
         resources={"metadata": {"path": str(path.parent)}},

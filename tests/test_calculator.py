@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 import torch
-from browsing import SITE
+from browsing import SITE, new_page
 from helpers import BOOK
 from playwright.sync_api import expect
 
@@ -89,7 +89,7 @@ def test_the_most_samples_are_those_at_which_the_count_turns():
 
 @pytest.fixture(scope="module")
 def call(site, browser):
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(f"{site}/limits/risk-calculator.html")
     yield lambda *arguments: page.evaluate(CALL, list(arguments))
     page.close()
@@ -317,7 +317,7 @@ def test_it_fits_a_phone(calculator, width):
 
 
 def test_it_works_from_disk(browser):
-    page = browser.new_page()
+    page = new_page(browser)
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((SITE / "limits" / "risk-calculator.html").as_uri())

@@ -13,17 +13,31 @@ ROOT = Path(__file__).resolve().parents[1]
 CELLS = {
     "index": ["print('live' * 2)"],
     "wrong": ["print('fre' + 'sh')", "x = 1\nassert x > 2, 'too small'", "print('never')"],
-    "slow": ["import time; time.sleep(60)"],
+    "slow": ["import time; time.sleep(3600)"],
     "dead": ["import os; os._exit(3)"],
 }
-CONFIG = f"""
+CONFIG = """
 title: A book
 only_build_toc_files: true
-execute: {{execute_notebooks: force, timeout: 4}}
+execute: {{execute_notebooks: force, timeout: 600}}
 repository: {{url: https://github.com/someone/book}}
 html: {{use_issues_button: true}}
 sphinx:
-  local_extensions: {{execution: {ROOT / "book" / "_ext"}}}
+  local_extensions: {{execution: {extensions}, hurried: {here}}}
+"""
+# A page that never ends need not be waited for as long as one that ends.
+HURRIED = """
+import execution
+
+run = execution.run
+
+
+def hurried(notebook, folder, timeout):
+    return run(notebook, folder, timeout // 150 if "sleep" in notebook.cells[1].source else timeout)
+
+
+def setup(app):
+    execution.run = hurried
 """
 
 
@@ -31,7 +45,8 @@ def build(folder, **environment):
     """jupyter-book's exit status and log, and the pages, of a book whose outputs are stored as "stored 1" and so on."""
     source = folder / "book"
     source.mkdir()
-    (source / "_config.yml").write_text(CONFIG)
+    (source / "_config.yml").write_text(CONFIG.format(extensions=ROOT / "book" / "_ext", here=source))
+    (source / "hurried.py").write_text(HURRIED)
     toc = "format: jb-book\nroot: index\nchapters:\n"
     (source / "_toc.yml").write_text(toc + "".join(f"  - file: {name}\n" for name in CELLS if name != "index"))
     for name, cells in CELLS.items():
@@ -76,7 +91,7 @@ def test_a_page_that_was_not_executed_says_so(at_home):
 def test_the_log_ends_with_what_failed_and_where_to_report_it(at_home):
     end = at_home[1][at_home[1].rindex("3 of the pages could not be executed") :]
     assert "wrong: cell [2], “assert x > 2, 'too small'”: AssertionError: too small" in end
-    assert "slow: cell [1], “import time; time.sleep(60)”: CellTimeoutError" in end
+    assert "slow: cell [1], “import time; time.sleep(3600)”: CellTimeoutError" in end
     assert "dead: cell [1], “import os; os._exit(3)”: DeadKernelError" in end
     assert "https://github.com/someone/book/issues/new" in end and "Python 3" in end
 

@@ -70,7 +70,7 @@ def test_a_notebook_that_is_executed_keeps_the_message_alone():
         "import reconlaw as rl\n\ndef length(theta):\n    return theta.norm()\n\nrl.exercises.check_int8_noise(length)"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
-    NotebookClient(notebook, timeout=300, kernel_name="python3", allow_errors=True).execute()
+    NotebookClient(notebook, timeout=600, startup_timeout=600, kernel_name="python3", allow_errors=True).execute()
     (output,) = notebook.cells[0].outputs
     assert output.output_type == "error" and output.ename == "NotYet"
     assert len(output.traceback) == 1 and output.traceback[0].startswith("not yet: your answer is off by")

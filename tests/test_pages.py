@@ -11,7 +11,7 @@ from urllib.parse import unquote, urldefrag, urljoin, urlsplit
 from xml.etree import ElementTree
 
 import pytest
-from browsing import ADDRESS, BASE, DESK, PHONE, SITE, inaccessible, skip_unless_there_is_a_site, width
+from browsing import ADDRESS, BASE, DESK, PHONE, SITE, inaccessible, new_page, skip_unless_there_is_a_site, width
 from helpers import ROOT, toc_entries
 from PIL import Image
 from playwright.sync_api import expect
@@ -255,7 +255,7 @@ def test_search_page_is_headed_like_any_other(open_page, viewport):
 @pytest.mark.parametrize("viewport", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("name, part", [("index", "hero"), ("playground", "playground")])
 def test_what_comes_late_has_its_room_kept(site, browser, name, part, viewport):
-    page, late = browser.new_page(viewport=viewport), []
+    page, late = new_page(browser, viewport=viewport), []
     page.route(f"**/playground/{part}.js", lambda route: late.append(route))
     page.goto(f"{site}/{name}.html", wait_until="commit")
     box = page.locator(f"#{part}.coming")
@@ -285,7 +285,7 @@ OPENED = [(name, PHONE) for name in ON_A_PHONE] + [(name, DESK) for name in [*DR
 
 @pytest.mark.parametrize("name, viewport", OPENED, ids=[f"{name} {view['width']}" for name, view in OPENED])
 def test_little_moves_while_a_page_loads(site, browser, name, viewport):
-    page = browser.new_page(viewport=viewport, device_scale_factor=2)
+    page = new_page(browser, viewport=viewport, device_scale_factor=2)
     page.add_init_script(f"({SHIFTS})()")
     page.goto(f"{site}/{name}.html", wait_until="load")
     page.wait_for_function("() => document.fonts.ready")
@@ -431,14 +431,14 @@ def test_the_front_page_is_named_once(open_page):
 
 
 def test_search_finds_in_a_copy_on_disk(browser):
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(f"{(SITE / 'search.html').as_uri()}?q=Hermite")
     page.locator("#search-results li a[href^='signs/hermite-expansions.html']").first.wait_for()
     page.close()
 
 
 def test_missing_pages_lead_back(site, browser):
-    page = browser.new_page()
+    page = new_page(browser)
     failed = []
     page.on("response", lambda r: failed.append(r.url) if r.status != 200 else None)
     address = f"{site}/signs/no/such-page.html"

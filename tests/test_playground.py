@@ -4,7 +4,7 @@ import re
 
 import pytest
 import torch
-from browsing import PHONE, SITE, inaccessible
+from browsing import PHONE, SITE, inaccessible, new_page
 from helpers import BOOK
 from playwright.sync_api import expect
 from scipy.stats import binomtest
@@ -66,7 +66,7 @@ CALL = """async ([name, ...args]) => {
 @pytest.fixture(scope="module")
 def call(site, browser):
     """Call one of the playground's functions in the browser, on plain lists."""
-    page = browser.new_page()
+    page = new_page(browser)
     page.goto(f"{site}/playground.html")
     yield lambda name, *args: page.evaluate(CALL, [name, *(a.tolist() if hasattr(a, "tolist") else a for a in args)])
     page.close()
@@ -605,7 +605,7 @@ def test_on_a_phone_a_finger_draws_and_nothing_overflows(playground):
 
 
 def test_it_works_from_disk(browser):
-    page = browser.new_page(reduced_motion="reduce")
+    page = new_page(browser, reduced_motion="reduce")
     complaints = []
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.goto((SITE / "playground.html").as_uri())
