@@ -275,19 +275,24 @@ class Located:
         return self.work(s | {"root": self.root})
 
 
-def attack(theta, features, n, **options) -> rl.Result:
+def attack(theta, features, n, clock=None, **options) -> rl.Result:
     """``rl.reconstruct``, measured as :func:`measure` does, and ended by no clock but a given ``max_seconds``."""
     options = {"max_seconds": None, **options}
-    return measure(lambda clock: rl.reconstruct(theta, features, n, clock=clock, **options), features.device.type)[0]
+
+    def run(clock):
+        return rl.reconstruct(theta, features, n, clock=clock, **options)
+
+    return measure(run, features.device.type, clock)[0]
 
 
-def measure(run, device="cpu"):
+def measure(run, device="cpu", clock=None):
     """What ``run(clock)`` returns, and its seconds; Ctrl-C is passed on, since half a run is no measurement.
 
-    On one thread of a CPU the clock counts the processor's seconds, which other work on the machine does not stretch.
+    On one thread of a CPU the clock, where none is given, counts the processor's seconds, which other work on the
+    machine does not stretch.
     """
     alone = device == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.monotonic
+    clock = clock or (time.process_time if alone else time.monotonic)
     interrupted, before, start = [], signal.getsignal(signal.SIGINT), clock()
 
     def interrupt(*_):

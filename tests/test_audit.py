@@ -1036,13 +1036,16 @@ def test_the_command_line_goes_before_the_file(tmp_path):
     assert (given.n, given.seed, given.before, given.after) == (7, 5, "x", "y")
 
 
-def test_a_part_that_took_too_long_leaves_less_to_the_later_ones(monkeypatch):
+def test_a_part_that_took_too_long_leaves_less_to_the_later_ones():
     from reconlaw.auditing import spending
 
     now = [0.0]
-    monkeypatch.setattr(spending, "wall_clock", lambda: now[0])
-    budget = spending.Spending(100.0, 1000)
-    assert budget.share(0.4) == {"max_seconds": 40.0, "max_steps": 400}
+
+    def clock():
+        return now[0]
+
+    budget = spending.Spending(100.0, 1000, clock)
+    assert budget.share(0.4) == {"max_seconds": 40.0, "max_steps": 400, "clock": clock}
     assert budget.share(0.4, 7)["max_steps"] == 7
     now[0] = 30.0  # ten less than its share: they go to a part that may take what is left over
     assert budget.share(0.3)["max_seconds"] == 30.0 and budget.share(0.3, but=0.2)["max_seconds"] == 50.0

@@ -1,6 +1,7 @@
 """Every benchmark runs at its tiny size, writes what the book reads, and goes on where it was interrupted."""
 
 import importlib
+import itertools
 import json
 import math
 import signal
@@ -317,13 +318,12 @@ def test_published_results_end_on_steps_but_for_the_race_which_is_about_seconds(
     assert results["benchmark"] == "race" or not any("budget" in cell["settings"] for cell in results["cells"])
 
 
-def test_an_attack_ends_on_no_clock_but_a_given_one(problem, monkeypatch):
-    monkeypatch.setattr(common.time, "process_time", iter(range(0, 10**9, 1000)).__next__)  # every look costs 1000 s
-    monkeypatch.setattr(common.torch, "get_num_threads", lambda: 1)
+def test_an_attack_ends_on_no_seconds_but_given_ones(problem):
     easy = problem()
+    options = {"max_steps": 2_000, "clock": itertools.count(step=1000).__next__}  # every look costs 1000 s
     given = easy.theta, easy.features, easy.n
-    assert common.attack(*given, max_steps=2_000).converged
-    assert not common.attack(*given, max_steps=2_000, max_seconds=1).converged
+    assert common.attack(*given, **options).converged
+    assert not common.attack(*given, **options, max_seconds=1).converged
 
 
 def test_rows_of_a_summary():
@@ -385,8 +385,9 @@ def test_ctrl_c_is_no_measurement(problem, monkeypatch):
 def test_the_race_scores_what_the_attack_would_have_returned(problem):
     easy = problem()
     with race.watched() as improvements:
-        result = rl.reconstruct(easy.theta, easy.features, easy.n, start="random")
-    assert [round(s, 3) for s, _ in improvements] == pytest.approx([s for s, *_ in result.history], abs=0.01)
+        options = {"start": "random", "max_seconds": None, "clock": itertools.count().__next__}
+        result = rl.reconstruct(easy.theta, easy.features, easy.n, **options)
+    assert [s + 1 for s, _ in improvements] == [s for s, *_ in result.history]  # one look at the clock later
     across = [race.crossed(rl.match(X, easy.X)) for _, X in improvements]
     assert not across[0]["near"] and across[-1]["near"]
     assert race.crossed(rl.match(result.X, easy.X)) == {"near": True, "exact": True}
