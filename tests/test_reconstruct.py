@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import reconlaw as rl
+from reconlaw.attack import tools
 from reconlaw.attack.projection import Projection
 from reconlaw.attack.run import Run
 from reconlaw.attack.search import Search
@@ -64,6 +65,25 @@ def test_single_precision(problem, name):
     result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     check(result, case, 1e-4)
     assert result.X.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["relu", "tanh"])
+def test_where_float32_stalls_float64_goes_on(problem, monkeypatch, name):
+    """On a device that rounds float32 further: here V, to half."""
+    case, descend, floors = problem(activation=name), tools.descend, []
+    rounded = case.features.coarse()
+    rounded.V.copy_(rounded.V.half())
+
+    def watched(features, *given, **options):
+        end = descend(features, *given, **options)
+        if features is rounded:
+            floors.append(end.point.loss)
+        return end
+
+    monkeypatch.setattr(tools, "descend", watched)
+    monkeypatch.setattr(rl.RandomFeatures, "coarse", lambda _: rounded)
+    check(rl.reconstruct(case.theta, case.features, 5, max_seconds=None, max_steps=2_000), case)
+    assert tools.COARSE_LOSS < min(floors) < tools._COARSE_FLOOR
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0**-660])
