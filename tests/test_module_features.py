@@ -1,6 +1,7 @@
 """ModuleFeatures: any network body as a feature map, and the solver unchanged on it."""
 
 import math
+import weakref
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 import reconlaw as rl
+from reconlaw._random import seeded_generator
 from reconlaw.attack import varpro
 from reconlaw.attack.projection import Projection
 from reconlaw.features import autograd, moment_regression
@@ -306,6 +308,34 @@ def test_the_metric_is_the_mean_of_JtJ():
     mean *= 8 / mean.trace()
     assert math.isclose(float(values.mean()), 1, rel_tol=1e-9)
     assert (C - mean).norm() < 0.5 * mean.norm()
+
+
+class Saved:
+    """What a backward pass has kept."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+
+@pytest.mark.parametrize("block", [5, 256])
+def test_the_metric_is_one_sum_in_whatever_blocks_and_holds_one_of_them(monkeypatch, block):
+    monkeypatch.setattr(autograd, "ROWS", block)
+    module = seeded(lambda: nn.Sequential(nn.Linear(8, 32), nn.Unflatten(-1, (4, 8)), nn.Tanh())).double()
+    features, w = rl.ModuleFeatures(module, 8, device="cpu"), seeded_generator("metric", 1)
+    J = torch.func.vmap(torch.func.jacrev(module))(features.probes(32, "metric")).flatten(1, 2)  # (32, p, d)
+    G = torch.einsum("mp,mpd->md", torch.randn(32, 32, generator=w, dtype=torch.float64), J)
+    C, held, rows = G.T @ G, weakref.WeakSet(), []
+
+    def pack(tensor):
+        saved = Saved(tensor)
+        held.add(saved)
+        rows.append(sum(len(one.tensor) for one in held if one.tensor.ndim == 3))
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        values, vectors = features.metric()
+    torch.testing.assert_close(vectors @ values.diag() @ vectors.T, C * 8 / C.trace(), rtol=1e-12, atol=1e-12)
+    assert max(rows) == min(block, 32)
 
 
 def test_learned_moments_point_at_the_samples(problem):
