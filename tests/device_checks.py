@@ -11,7 +11,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 import torch
-from helpers import BOOK, code_cells, exercise_cases
+from helpers import BOOK, Recurrent, code_cells, exercise_cases
 from IPython.core.inputtransformer2 import TransformerManager
 from pretend_device import NAME, Pretend, register
 from torch import nn
@@ -135,15 +135,6 @@ class Shifted(nn.Module):
         return torch.tanh(self.layer(x - self.mean))
 
 
-class Recurrent(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.cells = nn.LSTM(4, 30, batch_first=True)
-
-    def forward(self, x):
-        return self.cells(x.reshape(-1, 2, 4))[0]
-
-
 def seeded(make):
     torch.manual_seed(0)
     return make()
@@ -155,6 +146,7 @@ BODIES = {
         nn.Unflatten(1, (1, 2, 4)), nn.Conv2d(1, 12, 2), nn.BatchNorm2d(12), nn.Tanh(), nn.Flatten()
     ).eval(),
     "plain tensor": Shifted,
+    "gru": Recurrent,
 }
 
 
@@ -167,6 +159,12 @@ def test_bodies_on_a_device(device, body, dtype):
     found = rl.reconstruct(theta, features, 2, seed=1)
     assert on_device(theta, found.X)
     assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+
+
+def test_a_recurrent_body_has_the_features_and_derivatives_of_the_cpu(device):
+    here, there = (rl.ModuleFeatures(seeded(Recurrent), 8, device=where) for where in ("cpu", NAME))
+    for of in (lambda f: f(f.probes(3)), lambda f: f.metric()[0], lambda f: f.jacobians(f.probes(3))[1]):
+        assert on_device(of(there)) and torch.allclose(of(there).cpu(), of(here), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("where", ["cpu", NAME])
@@ -465,15 +463,16 @@ def test_a_body_on_another_device_is_the_same_problem(device, tmp_path):
 # --- kernels and precision ------------------------------------------------------------------------------------------
 
 
-def test_recurrent_layers_run_without_cudnn_whose_backward_is_for_training_alone(monkeypatch):
-    seen, plain = [], torch._VF.lstm
+@pytest.mark.parametrize("cells", ["LSTM", "GRU"])
+def test_recurrent_layers_run_without_cudnn_whose_backward_is_for_training_alone(monkeypatch, cells):
+    seen, plain = [], getattr(torch._VF, cells.lower())
 
-    def lstm(*arguments):
+    def watched(*arguments):
         seen.append(torch.backends.cudnn.enabled)
         return plain(*arguments)
 
-    monkeypatch.setattr(torch._VF, "lstm", lstm)
-    features = rl.ModuleFeatures(seeded(Recurrent), 8, device="cpu")
+    monkeypatch.setattr(torch._VF, cells.lower(), watched)
+    features = rl.ModuleFeatures(seeded(lambda: Recurrent(getattr(nn, cells))), 8, device="cpu")
     features(rl.data.sphere(2, 8).X)
     assert seen and not any(seen) and torch.backends.cudnn.enabled
     kept = []

@@ -116,6 +116,17 @@ class Attention(nn.Module):
         return nn.functional.scaled_dot_product_attention(q, k, v)
 
 
+class Recurrent(nn.Module):
+    """Two tokens of half the input each, and the state after each."""
+
+    def __init__(self, cells=nn.GRU):
+        super().__init__()
+        self.cells = cells(4, 30, batch_first=True)
+
+    def forward(self, X):
+        return self.cells(X.reshape(-1, 2, 4))[0]
+
+
 def cnn():
     return nn.Sequential(nn.Conv2d(1, 6, 3, padding=1), nn.GELU(), nn.Conv2d(6, 8, 2), nn.SiLU())
 
@@ -141,6 +152,7 @@ BODIES = {
     "transformer": (transformer, 8),
     "attention": (Attention, 8),
     "norms": (norms, 8),
+    "gru": (Recurrent, 8),
 }
 
 

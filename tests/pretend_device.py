@@ -40,6 +40,27 @@ _INDEXED = {"index", "index_put_", "index_put", "_index_put_impl_"}
 _SOURCE = str(Path(__file__).parents[1] / "src/reconlaw") + "/"
 
 
+def _gru_cell(x, h, before, x_bias=None, h_bias=None):
+    """The new state, and what the derivative needs."""
+    x, h = (x, h) if x_bias is None else (x + x_bias, h + h_bias)
+    (x_reset, x_update, x_new), (h_reset, h_update, h_new) = x.chunk(3, -1), h.chunk(3, -1)
+    reset, update = torch.sigmoid(x_reset + h_reset), torch.sigmoid(x_update + h_update)
+    new = torch.tanh(x_new + reset * h_new)
+    return new + update * (before - new), torch.cat([reset, update, new, before, h_new], -1)
+
+
+def _gru_cell_backward(by_state, kept, biased):
+    reset, update, new, before, h_new = kept.chunk(5, -1)
+    by_new = by_state * (1 - update) * (1 - new**2)
+    by_update, by_reset = by_state * (before - new) * update * (1 - update), by_new * h_new * reset * (1 - reset)
+    by_x, by_h = (torch.cat([by_reset, by_update, last], -1) for last in (by_new, by_new * reset))
+    return by_x, by_h, by_state * update, *([by_x.sum(0), by_h.sum(0)] if biased else [None, None])
+
+
+# Operations that a card has and the CPU has not.
+_FUSED = {"_thnn_fused_gru_cell": _gru_cell, "_thnn_fused_gru_cell_backward": _gru_cell_backward}
+
+
 def register():
     """Make torch know the device; for good, in this process."""
     from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
@@ -218,7 +239,7 @@ class Pretend(TorchDispatchMode):
         elif here and name in _INDEXED and any(t.dtype == torch.bool for t in _leaves(args[1])):
             self.wait()
         with torch._C._DisableTorchDispatch():
-            out = operation(*inner, **options)
+            out = _FUSED.get(name, operation)(*inner, **options)
         if (
             not to_device
             or name == "_local_scalar_dense"
