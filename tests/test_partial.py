@@ -19,10 +19,10 @@ def maps():
     basis = torch.linalg.qr(torch.randn(10, 4, dtype=torch.float64)).Q.T
     V = rl.RandomFeatures(10, 30, seed=1).V
     return {
-        "random": rl.RandomFeatures(10, 30, "relu+tanh", seed=1, device="cpu"),
-        "layer": LayerFeatures(V, "gelu", device="cpu"),
-        "span": LayerFeatures(V, "relu", basis=basis, device="cpu"),
-        "module": rl.ModuleFeatures(nn.Sequential(nn.Linear(10, 30), nn.GELU()), 10, device="cpu"),
+        "random": rl.RandomFeatures(10, 30, "relu+tanh", seed=1),
+        "layer": LayerFeatures(V, "gelu"),
+        "span": LayerFeatures(V, "relu", basis=basis),
+        "module": rl.ModuleFeatures(nn.Sequential(nn.Linear(10, 30), nn.GELU()), 10),
     }
 
 
@@ -38,19 +38,19 @@ def test_known_features_are_columns_of_all_features(name):
 @pytest.mark.parametrize("name", ["random", "module"])
 def test_the_lift_is_that_of_the_known_rows(name):
     features, index = maps()[name], index_of(30, 12, seed=2)
-    U, delta, R = (torch.randn(s, dtype=torch.float64) for s in ((3, 10), (3, 10), (1, 12)))
-    alpha = torch.randn(6, 1, dtype=torch.float64)
+    shapes = ((3, 10), (3, 10), (1, 12), (6, 1))
+    U, delta, R, alpha = (torch.randn(s, dtype=torch.float64, device=features.device) for s in shapes)
     whole, part = features.lift(U), known(features, index).lift(U)
     for lift in (whole, part):
         lift.linearise(alpha)
     torch.testing.assert_close(part.jvp(delta), whole.jvp(delta)[:, index], rtol=1e-10, atol=1e-12)
-    spread = torch.zeros(1, 30, dtype=torch.float64).index_copy(1, index, R)
+    spread = torch.zeros(1, 30).to(R).index_copy(1, index.to(R.device), R)
     torch.testing.assert_close(part.vjp(R), whole.vjp(spread), rtol=1e-10, atol=1e-12)
 
 
 def test_random_features_stay_random_features():
     """So that the fast kernels, message passing and the descent in float32 go on serving."""
-    features = rl.RandomFeatures(6, 20, seed=3, dtype=torch.float32, device="cpu")
+    features = rl.RandomFeatures(6, 20, seed=3, dtype=torch.float32)
     part = known(features, [4, 2])
     assert isinstance(part, rl.RandomFeatures) and torch.equal(part.V, features.V[[4, 2]])
     assert part.to(torch.float64).V.dtype == torch.float64
@@ -124,7 +124,7 @@ def test_several_outputs_share_the_choice(problem):
 
 def test_samples_come_back_from_some_outputs_of_a_body():
     body = TwoLayer(12, 400, activation="gelu", bias=True, seed=4).body
-    features, data = rl.ModuleFeatures(body, 12, device="cpu"), rl.data.sphere(3, 12, seed=4)
+    features, data = rl.ModuleFeatures(body, 12), rl.data.sphere(3, 12, seed=4)
     theta, index = features.fit(data.X, data.y), index_of(400, 200)
     result = rl.reconstruct(theta[index], known(features, index), 3, seed=1)
     assert rl.match(result.X, data.X).recovered(1e-6).all()

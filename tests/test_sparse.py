@@ -9,7 +9,7 @@ from reconlaw.attack.sparse import group_lasso
 
 def _problem(n, activation="relu", d=30, ratio=8, seed=0, outputs=None):
     data = rl.data.sphere(n, d, seed=seed)
-    features = rl.RandomFeatures(d, ratio * d * n, activation, seed=seed, device="cpu")
+    features = rl.RandomFeatures(d, ratio * d * n, activation, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     y = data.y if outputs is None else torch.randn(n, outputs, generator=generator, dtype=torch.float64)
     return data, features, features.fit(data.X, y)
@@ -34,7 +34,7 @@ def test_finds_n_from_several_outputs():
 def test_keeps_a_sample_that_hardly_spoke():
     data, features, _ = _problem(4)
     a = torch.tensor([1e-5, 1.0, -1.0, 0.7], dtype=torch.float64)  # costs 1e-10 of θ: not nothing
-    result = rl.reconstruct(features(data.X).T @ a, features, method="sparse", seed=1, max_seconds=None)
+    result = rl.reconstruct(features(data.X).cpu().T @ a, features, method="sparse", seed=1, max_seconds=None)
     assert len(result.X) == 4 and result.converged
     assert float(rl.match(result.X, data.X).error.max()) < 1e-6
 
@@ -99,7 +99,7 @@ def _body(d, p, seed):
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64))
-    return rl.ModuleFeatures(body, (d,), device="cpu"), generator
+    return rl.ModuleFeatures(body, (d,)), generator
 
 
 def _draw(kind, n, d, k, generator):
@@ -128,7 +128,7 @@ def test_finds_n_where_the_samples_live(kind, n, seed):
     d, k = (6, 6) if kind in ("box", "free") else (10, 4)
     features, generator = _body(d, 2 * n * (k + 1), seed)
     X, inputs = _draw(kind, n, d, k, generator)
-    theta = features(X).T @ torch.randn(n, generator=generator, dtype=torch.float64)
+    theta = features(X).cpu().T @ torch.randn(n, generator=generator, dtype=torch.float64)
     found = rl.reconstruct(theta, features, method="sparse", seed=seed + 1, inputs=inputs, max_seconds=None)
     assert len(found.X) == n and found.status is rl.Status.RECOVERED, found.message
     assert float(rl.match(found.X, X).error.max()) < 1e-6
@@ -139,7 +139,7 @@ def test_finds_n_where_the_samples_live(kind, n, seed):
 def test_a_checkpoint_in_a_box_leads_on(tmp_path):
     features, generator = _body(6, 60, 0)
     X, inputs = _draw("box", 4, 6, 6, generator)
-    theta = features(X).T @ torch.randn(4, generator=generator, dtype=torch.float64)
+    theta = features(X).cpu().T @ torch.randn(4, generator=generator, dtype=torch.float64)
     options = {"method": "sparse", "seed": 1, "inputs": inputs, "max_seconds": None, "checkpoint": tmp_path / "way"}
     first = rl.reconstruct(theta, features, max_steps=1500, **options)
     found = rl.reconstruct(theta, features, max_steps=40_000, **options)
@@ -150,7 +150,7 @@ def test_a_checkpoint_in_a_box_leads_on(tmp_path):
 def test_finds_n_from_several_outputs_in_a_box():
     features, generator = _body(6, 19, 0)
     X, inputs = _draw("box", 4, 6, 6, generator)
-    theta = torch.randn(3, 4, generator=generator, dtype=torch.float64) @ features(X)
+    theta = torch.randn(3, 4, generator=generator, dtype=torch.float64) @ features(X).cpu()
     found = rl.reconstruct(theta, features, method="sparse", seed=1, inputs=inputs, max_seconds=None)
     assert len(found.X) == 4 and float(rl.match(found.X, X).error.max()) < 1e-6, found.message
 
