@@ -28,10 +28,29 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
 NOT_OURS = {}
+COLOURS = ["color-contrast", "link-in-text-block"]
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-FINDINGS = """async ([options, known]) => (await axe.run(options.root ?? document, options)).violations
-  .filter(v => !(v.id in known))
-  .flatMap(v => v.nodes.map(n => `${v.id}: ${n.target.join(" ")} ${n.html.slice(0, 160)}`))"""
+# Text looks alike where its colour and size are the same, and so is all that is painted behind it.
+FINDINGS = """async ([others, colours, root, known]) => {
+  const looks = new Map();
+  for (const element of document.querySelectorAll(`${root}, ${root} *`)) {
+    const text = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+    if (!text && !element.matches("input, select, textarea") || !element.checkVisibility()) continue;
+    const { color, fill, fontSize, fontWeight, textShadow } = getComputedStyle(element);
+    const look = [element.tagName, color, fill, fontSize, fontWeight, textShadow];
+    look.push(element.parentElement && getComputedStyle(element.parentElement).color);  // beside a link
+    for (let box = element, over = true; box && over; box = box.parentElement) {
+      const { opacity, backgroundColor, backgroundImage } = getComputedStyle(box);
+      look.push(opacity, backgroundColor, backgroundImage);
+      over = backgroundColor.startsWith("rgba");
+    }
+    if (!looks.has(look.join())) looks.set(look.join(), element);
+  }
+  const runs = others ? [await axe.run(root === "body" ? document : root, others)] : [];
+  if (looks.size) runs.push(await axe.run({ include: [...looks.values()] }, colours));
+  return runs.flatMap((run) => run.violations).filter((v) => !(v.id in known))
+    .flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target.join(" ")} ${n.html.slice(0, 160)}`));
+}"""
 
 
 def skip_unless_there_is_a_site():
@@ -124,13 +143,17 @@ def width(page):
     return page.evaluate("() => document.scrollingElement.scrollWidth")
 
 
-def inaccessible(page, root=None, rules=None):
-    """What axe complains of, by all of WCAG's rules or by some; colours settle first."""
+def inaccessible(page, root=None, colours_alone=False):
+    """What axe complains of, by all of WCAG's rules or those on colours; transitions end first.
+
+    Contrast takes axe most of the time by far: it is looked at once for each look that text has on the page.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
     if not page.evaluate("() => Boolean(window.axe)"):
         page.add_style_tag(content="* { transition: none !important }")
         page.evaluate(Axe().axe_script)
-    chosen = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": WCAG}
-    options = {"runOnly": chosen, "resultTypes": ["violations"], "preload": False, "root": root}
-    return page.evaluate(FINDINGS, [options, NOT_OURS])
+    options = {"resultTypes": ["violations"], "preload": False}
+    colours = options | {"runOnly": {"type": "rule", "values": COLOURS}}
+    others = options | {"runOnly": {"type": "tag", "values": WCAG}, "rules": {r: {"enabled": False} for r in COLOURS}}
+    return page.evaluate(FINDINGS, [None if colours_alone else others, colours, root or "body", NOT_OURS])
