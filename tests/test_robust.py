@@ -77,7 +77,7 @@ def test_what_moves_keeps_the_precision_that_it_shows():
         change = (before + 0.01 * exact).to(kind).double() - before.to(kind).double()
         again = moved(change, draw)
         flipped = float((again != change).double().mean())
-        assert quantum(again) == quantum(change) and 1 / 14 < flipped < 1 / 10
+        assert quantum(again) == quantum(change) and 0 < flipped < 1 / 400
         assert (again - change).abs().max() <= quantum(change)
 
 
