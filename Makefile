@@ -53,7 +53,7 @@ quick: $(ENV) ## style, and a fast part of the tests, under a minute: what to ru
 
 QUICK := activations exercises feature_map_contract hermite house lift matching public_face projection spectral threat_model
 
-NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
+NBTEST := .venv/bin/python -m pytest --nbval --nbval-current-env --nbval-kernel-startup-timeout 600 --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope book
 
 nbtest: $(ENV)
 	$(NBTEST)

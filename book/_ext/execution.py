@@ -55,6 +55,7 @@ async def run(notebook, folder: Path, timeout: int) -> Failure | None:
     client = NotebookClient(
         notebook,
         timeout=timeout,
+        startup_timeout=600,  # a busy machine may take minutes
         kernel_name=notebook.metadata.get("kernelspec", {}).get("name", "python3"),
         record_timing=False,
         coalesce_streams=True,

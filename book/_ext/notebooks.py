@@ -43,6 +43,7 @@ def execute(path: Path) -> bool:
     NotebookClient(
         notebook,
         timeout=600,
+        startup_timeout=600,
         kernel_name="python3",
         record_timing=False,
         coalesce_streams=True,
