@@ -15,6 +15,13 @@ if TYPE_CHECKING:
     from joblib import Parallel
 
 
+def active_backend():
+    """joblib's backend that is set."""
+    from joblib.parallel import get_active_backend  # here, so that importing the package does not wait for joblib
+
+    return get_active_backend()[0]
+
+
 def local(backend) -> bool:
     """Whether a backend is joblib's own: processes on this machine's cores."""
     return type(backend).__name__ == "LokyBackend"
@@ -22,10 +29,9 @@ def local(backend) -> bool:
 
 def workers(jobs: int, threads: int | None, **options) -> Parallel:
     """joblib's ``Parallel`` on the backend that is set; on its own so many threads are for each process."""
-    from joblib import Parallel, parallel_config  # here, so that importing the package does not wait for it
-    from joblib.parallel import get_active_backend
+    from joblib import Parallel, parallel_config
 
-    here = local(get_active_backend()[0])
+    here = local(active_backend())
     with parallel_config("loky", inner_max_num_threads=threads) if here else contextlib.nullcontext():
         return Parallel(jobs, **options)
 

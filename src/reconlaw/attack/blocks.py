@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 
 from .._precision import full_precision
-from .._workers import close_quietly, this_process, work_for, workers
+from .._workers import active_backend, close_quietly, this_process, work_for, workers
 from ..features.passes import Passes, counted
 from ..features.threads import unshared
 from ..inputs import Inputs
@@ -89,10 +89,9 @@ def solved(block: Block, X: torch.Tensor, most: float, run, jobs: int, tick: Cal
             most -= outcome[1]
             yield outcome
         return
-    from joblib import delayed  # here, so that importing the package does not wait for it
-    from joblib.parallel import get_active_backend
+    from joblib import delayed
 
-    one_by_one = get_active_backend()[0].supports_return_generator
+    one_by_one = active_backend().supports_return_generator
     parallel = workers(jobs, 1, return_as="generator" if one_by_one else "list")
     parent, seconds = this_process(), run.left
     outcomes = iter(parallel(delayed(_elsewhere)(block, part.clone(), most, seconds, parent) for part in parts))

@@ -25,7 +25,7 @@ import torch
 from tqdm import tqdm
 
 from .._checks import listed, resolve_device
-from .._workers import check_jobs, close_quietly, local, this_process, work_for, workers
+from .._workers import active_backend, check_jobs, close_quietly, local, this_process, work_for, workers
 from .store import Store, keyed
 
 _WAIT = 0.2  # seconds between two looks at cells that another process computes
@@ -239,11 +239,10 @@ class _Plan:
     """How the cells run: by the active joblib backend, or each in a process of its own."""
 
     def __init__(self, work, take, finished, jobs, threads, isolate):
-        from joblib import effective_n_jobs  # here and below, so that importing the package does not wait for it
-        from joblib.parallel import get_active_backend
+        from joblib import effective_n_jobs
 
         self.work, self.take, self.finished, self.jobs, self.isolate = work, take, finished, jobs, isolate
-        self.backend, _ = get_active_backend()
+        self.backend = active_backend()
         self.here = local(self.backend)
         if jobs == -1 and self.here and resolve_device("auto").type != "cpu":
             self.jobs = jobs = 1
