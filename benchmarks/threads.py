@@ -1,10 +1,11 @@
 """What the choice of threads costs: the same steps on one thread, on every core, and as the solver chooses, in turn.
 
-The solver runs on one thread but for its long products (:mod:`reconlaw.features.threads`). Each round takes the three
-in turn, each round begins with another, so that what else the machine does falls on all of them, and the ratios of a
-round are kept. In "busy" cells a program of its own takes one core. The load average of the machine stands beside the
-ratios: where it is above 1, or 2 in busy cells, other programs ran, and the ratios say little. "holds": the median
-ratio of the solver's own choice to the better of the two fixed ones is at most 1.2.
+The solver hands out blocks of long passes to threads of its own (:mod:`reconlaw.features.threads`); in the other two a
+pass is one product, which torch divides where it may. Each round takes the three in turn, each round begins with
+another, so that what else the machine does falls on all of them, and the ratios of a round are kept. In "busy" cells a
+program of its own takes one core. The load average of the machine stands beside the ratios: where it is above 1, or 2
+in busy cells, other programs ran, and the ratios say little. "holds": the median ratio of the solver's own choice to
+the better of the two fixed ones is at most 1.2.
 
     python benchmarks/threads.py
 """
@@ -12,6 +13,7 @@ ratio of the solver's own choice to the better of the two fixed ones is at most 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import subprocess
 import sys
@@ -23,7 +25,7 @@ import numpy as np
 import torch
 
 import reconlaw as rl
-from reconlaw.features import threads
+from reconlaw.features import lift, threads
 
 # n, d, p and steps a run.
 SIZES = [
@@ -53,8 +55,11 @@ def neighbour(wanted: bool):
 def timed(choice: str, attack) -> tuple[float, float]:
     """Seconds of the wall and of the processor."""
     torch.set_num_threads(1 if choice == "one" else common.cores())
-    everywhere = mock.patch.object(threads.torch, "set_num_threads", lambda count: None)
-    with everywhere if choice == "every" else contextlib.nullcontext():
+    with contextlib.ExitStack() as changed:
+        if choice != "chosen":
+            changed.enter_context(mock.patch.object(lift, "WORTH", math.inf))
+        if choice == "every":
+            changed.enter_context(mock.patch.object(threads.torch, "set_num_threads", lambda count: None))
         wall, processor = time.perf_counter(), time.process_time()
         attack()
         return time.perf_counter() - wall, time.process_time() - processor

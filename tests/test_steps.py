@@ -5,16 +5,18 @@ import itertools
 import os
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 import reconlaw as rl
 from reconlaw.attack.run import Run
-from reconlaw.features import threads
+from reconlaw.features import lift, threads
 from reconlaw.features.passes import Passes, count_passes, counted
 from reconlaw.features.spectral import linear_fit, second_moment_directions, third_moment_directions
-from reconlaw.features.threads import LONG, one_thread, shared
+from reconlaw.features.threads import LONG, each, one_thread, places, shared, unshared
 
 
 def endless(problem, **changed):
@@ -172,18 +174,120 @@ def test_a_reconstruction_puts_the_threads_back(problem, three_threads, monkeypa
     assert set(seen) == {1} and torch.get_num_threads() == 3
 
 
-def test_long_products_of_a_search_are_shared(three_threads, problem, monkeypatch):
-    case, seen = problem(), set()
-    monkeypatch.setattr(threads, "LONG", 1.0)
-    product = torch.mm
+def test_the_number_of_threads_changes_no_bit(three_threads, problem, monkeypatch):
+    """Blocks of a long pass are handed out: each is computed alone, and sums over them are made in their order."""
+    case, product, found, seen = problem(), torch.mm, [], set()
+    monkeypatch.setattr(lift, "WORTH", 1.0)
+    monkeypatch.setattr(lift, "_SHARED_NUMBERS", 16 * 64)
+    monkeypatch.setattr(lift.RandomFeaturesLift, "_block", lambda made: 64)
 
     def watched(*given, **named):
-        seen.add(torch.get_num_threads())
+        seen.add((threading.current_thread().name.split("_")[0], torch.get_num_threads()))
         return product(*given, **named)
 
     monkeypatch.setattr(torch, "mm", watched)
-    attack(case, max_steps=20)
-    assert seen == {3} and torch.get_num_threads() == 3
+    for count in (3, 1):
+        torch.set_num_threads(count)
+        seen.clear()
+        found.append(attack(case, max_steps=60))
+        assert {name for name, _ in seen} == ({"MainThread", "reconlaw"} if count > 1 else {"MainThread"})
+        assert {threads for _, threads in seen} == {1} and torch.get_num_threads() == count
+    assert torch.equal(found[0].X, found[1].X) and found[0].steps == found[1].steps
+
+
+def test_blocks_are_cut_by_sizes_alone(three_threads):
+    """Of a pass of 3·10⁷ multiplications on, whatever torch was given; and all of them add up to the pass."""
+    long, short = (rl.RandomFeatures(100, p, device="cpu") for p in (60_000, 1000))
+    X = rl.data.sphere(8, 100, seed=0).X
+    cut = long.lift(X)
+    assert len(cut._rows) > 4 and len(short.lift(X)._rows) == 1
+    with one_thread():
+        within = long.lift(X)
+    assert within._rows == cut._rows
+    torch.testing.assert_close(cut.columns, torch.cat([long(X), long(-X)]), rtol=0, atol=1e-12)
+    cut.linearise(torch.randn(16, 1, dtype=torch.float64))
+    R, delta = torch.randn(1, 60_000, dtype=torch.float64), torch.randn(8, 100, dtype=torch.float64)
+    assert float((cut.jvp(delta) * R).sum()) == pytest.approx(float((cut.vjp(R) * delta).sum()), rel=1e-9)
+
+
+def meeting(places):
+    """Work whose first part of each place waits for the others: all places take part."""
+    together, taken = threading.Barrier(places, timeout=600), []
+
+    def work(part, place):
+        if place not in [where for _, where in taken]:
+            taken.append((part, place))
+            together.wait()
+        else:
+            taken.append((part, place))
+
+    return work, taken
+
+
+def test_each_part_is_worked_on_once_and_errors_are_raised(three_threads):
+    assert places() == 1
+    with one_thread():
+        assert places() == 3
+        work, taken = meeting(3)
+        each(work, range(50))
+        assert sorted(part for part, _ in taken) == list(range(50)) and {place for _, place in taken} == {0, 1, 2}
+        for where in (0, 2):  # the searching thread's own, and another's
+            work, _ = meeting(3)
+
+            def fails(part, place, work=work, where=where):
+                work(part, place)
+                if place == where:
+                    raise ZeroDivisionError
+
+            with pytest.raises(ZeroDivisionError):
+                each(fails, range(50))
+    with one_thread(), unshared():
+        assert places() == 1
+    work, taken = meeting(1)
+    each(work, range(5))
+    assert taken == [(part, 0) for part in range(5)]
+
+
+def test_who_has_waited_goes_on_alone_for_a_while(three_threads, monkeypatch):
+    def passed(*clock):
+        """The places that took part while the clock showed these seconds: at the start, when done, and at the end."""
+        monkeypatch.setattr(threads, "time", SimpleNamespace(perf_counter=iter(clock).__next__))
+        work, taken = meeting(3 if clock else 1)
+        each(work, range(3))
+        return len({place for _, place in taken})
+
+    with one_thread():
+        for alone in (1, 2, 4):
+            assert passed(0, 1, 9) == 3
+            assert [passed() for _ in range(alone)] == [1] * alone
+        assert passed(0, 8, 9) == passed(0, 1, 9) == 3
+        assert passed() == 1 and passed(0, 1, 9) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_process_goes_on_without_the_threads(three_threads):
+    with one_thread():
+        each(meeting(3)[0], range(3))
+        child = os.fork()
+        if not child:
+            each(lambda part, place: None, range(9))
+            os._exit(7)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+def test_a_function_of_ones_own_is_called_by_one_thread(three_threads, monkeypatch):
+    monkeypatch.setattr(lift.RandomFeaturesLift, "_block", lambda made: 16)
+    seen = set()
+
+    def mine(z):
+        seen.add(threading.current_thread())
+        return torch.sin(z) + z.square()
+
+    features = rl.RandomFeatures(4, 200, mine, device="cpu")
+    data = rl.data.sphere(2, 4, seed=0)
+    rl.reconstruct(features.fit(data.X, data.y), features, 2, max_seconds=None, max_steps=30)
+    assert seen == {threading.main_thread()}
 
 
 def test_a_modules_pass_is_measured_in_multiplications():

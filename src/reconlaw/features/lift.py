@@ -22,11 +22,15 @@ from .built_in import relu_and_tanh
 from .memory import empty
 from .passes import count_passes
 from .spectral import slices
-from .threads import shared
+from .threads import WORTH, each, places
 
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
 # ones, since each costs it the start of a few kernels.
 _BLOCK_NUMBERS, _LARGE_BLOCK_NUMBERS = 1 << 20, 1 << 24
+# Where a CPU's threads take the blocks: numbers of n × rows, and of rows of V, in one.
+_SHARED_NUMBERS, _SHARED_V = 1 << 16, 1 << 22
+# Sums over blocks have at most so many terms.
+_MOST_TERMS = 256
 # From this d on, a CPU multiplies with V the faster a few rows at a time: they stay in a cache while they are packed.
 _LONG_ROWS, _LONG_BLOCK = 1024, 256
 
@@ -102,20 +106,44 @@ class RandomFeaturesLift(Lift):
         self.features, self.U, self.lifted, self.dtype = features, U, lifted, dtype
         self._derivative = derivative or features.activation.derivative
         self.p = len(features.V)  # those held here
-        numbers = _BLOCK_NUMBERS if U.device.type == "cpu" else _LARGE_BLOCK_NUMBERS
-        block = max(512, numbers // max(self.n, 16 if dtype == features.V.dtype else features.d))
-        self._rows = slices(self.p, block)
+        self._rows = slices(self.p, self._block())
         self.columns = empty((2 if lifted else 1) * self.n, self.p, dtype, U.device)
         phi = features.activation
         # Whether the columns tell φ': then z need not be kept.
         self._tell = lifted and phi.tell and self._derivative is phi.derivative
         self._Z = None if self._tell or lifted and phi.f is F.relu else self._empty(self.p)
-        self._S = self._scratch = None
+        self._S: torch.Tensor | None = None
+        self._scratch: dict[int, torch.Tensor] = {}
         count_passes(self.n)
-        for rows in self._rows:
+
+        def write(rows, place):
             minus = self.columns[self.n :, rows] if lifted else None
             Z = self._times_V(U, rows, out=minus if self._Z is None else self._Z[:, rows])
-            phi.write(Z, self.columns[: self.n, rows], minus, self._block_of(rows) if phi.f is relu_and_tanh else None)
+            scratch = self._block_of(rows, place) if phi.f is relu_and_tanh else None
+            phi.write(Z, self.columns[: self.n, rows], minus, scratch)
+
+        self._each(write, scratch=phi.f is relu_and_tanh)
+
+    def _block(self):
+        """How many parameters are in a block: by sizes alone, so that the order of sums is."""
+        (n, d), features, cpu = self.U.shape, self.features, self.U.device.type == "cpu"
+        cast = self.dtype != features.V.dtype
+        rows = (_BLOCK_NUMBERS if cpu else _LARGE_BLOCK_NUMBERS) // max(n, d if cast else 16)
+        if cpu and n * d * self.p >= WORTH:
+            rows = min(rows, _SHARED_NUMBERS // max(n, 16), _SHARED_V // d)
+        count = -(-self.p // max(512, rows))
+        return -(-self.p // count)
+
+    def _each(self, work, parts=None, scratch=True):
+        """:func:`each` of the blocks; a function of one's own is called by one thread alone."""
+        parts = self._rows if parts is None else parts
+        if not self.features.activation.built_in:
+            for part in parts:
+                work(part, 0)
+            return
+        for place in range(min(places(), len(parts)) if scratch else 0):  # by this thread, which keeps memory
+            self._block_of(self._rows[0], place)
+        each(work, parts)
 
     def _empty(self, width):
         return empty(self.n, width, self.dtype, self.U.device)
@@ -127,10 +155,9 @@ class RandomFeaturesLift(Lift):
     def _times_V(self, A, rows, out=None):
         """A Vᵀ on a block, written to ``out`` where given."""
         V = self._V(rows)
-        with shared(len(A) * V.numel()):
-            out = self._empty(len(V)) if out is None else out
-            for part in self._few_rows(V):
-                torch.mm(A, V[part].T, out=out[:, part])
+        out = self._empty(len(V)) if out is None else out
+        for part in self._few_rows(V):
+            torch.mm(A, V[part].T, out=out[:, part])
         return out
 
     def _few_rows(self, V):
@@ -146,25 +173,28 @@ class RandomFeaturesLift(Lift):
             if self._S is None:
                 self._S = self._empty(self.p) if self._Z is None else self._Z
             count_passes(self.n if again else 0)
-            for rows in self._rows:
+
+            def write(rows, place):
                 if self._tell:
-                    n, made, scratch = self.n, self.columns[:, rows], self._block_of(rows)
-                    write = self.features.activation.write_slopes
-                    write(made[:n], made[n:], alpha[:n], alpha[n:], self._S[:, rows], scratch)
+                    n, made, scratch = self.n, self.columns[:, rows], self._block_of(rows, place)
+                    write_slopes = self.features.activation.write_slopes
+                    write_slopes(made[:n], made[n:], alpha[:n], alpha[n:], self._S[:, rows], scratch)
                 else:
                     Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
                     self._S[:, rows] = self._combined(self._slopes(Z), alpha)
+
+            self._each(write, scratch=self._tell)
 
     def _pre_activations(self, rows):
         if self._Z is None:  # of lifted ReLU, z = max(z, 0) − max(−z, 0), exactly
             return self.columns[: self.n, rows] - self.columns[self.n :, rows]
         return self._Z[:, rows]
 
-    def _block_of(self, rows):
-        """An n × rows array to write to: the same memory each time, since a new one costs its page faults."""
-        if self._scratch is None:
-            self._scratch = self._empty(self._rows[0].stop)
-        return self._scratch[:, : rows.stop - rows.start]
+    def _block_of(self, rows, place):
+        """An n × rows array to write to, of each thread: the same each time, since new memory costs its page faults."""
+        if place not in self._scratch:
+            self._scratch[place] = self._empty(self._rows[0].stop)
+        return self._scratch[place][:, : rows.stop - rows.start]
 
     def _slopes(self, Z):
         """φ'(Z), and φ'(−Z) where lifted."""
@@ -183,17 +213,18 @@ class RandomFeaturesLift(Lift):
             out -= weights[self.n :] * slopes[1]
         return out
 
-    def _cotangents(self, rows, R):
+    def _cotangents(self, rows, R, place):
         """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
         if self._S is not None:
-            return torch.mul(self._S[:, rows], R, out=self._block_of(rows))
+            return torch.mul(self._S[:, rows], R, out=self._block_of(rows, place))
         return self._combined(self._slopes_of(rows), self.alpha @ R)
 
     def jvp(self, delta):
         count_passes(self.n)
         out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
-        for rows in self._rows:
-            T = self._times_V(delta, rows, out=self._block_of(rows))
+
+        def write(rows, place):
+            T = self._times_V(delta, rows, out=self._block_of(rows, place))
             if self._S is not None:
                 torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
             else:
@@ -201,18 +232,25 @@ class RandomFeaturesLift(Lift):
                 out[:, rows] = self.alpha[: self.n].T @ (slopes[0] * T)
                 if self.lifted:
                     out[:, rows] -= self.alpha[self.n :].T @ (slopes[1] * T)
+
+        self._each(write)
         return out
 
     def vjp(self, R):
         count_passes(self.n)
-        out = torch.empty(self.n, self.features.d, dtype=self.dtype, device=R.device)
-        for rows in self._rows:
-            S, V = self._cotangents(rows, R[:, rows]), self._V(rows)
-            with shared(len(S) * V.numel()):
+        blocks = self._rows
+        groups = slices(len(blocks), -(-len(blocks) // _MOST_TERMS))
+        terms = torch.empty(len(groups), self.n, self.features.d, dtype=self.dtype, device=R.device)
+
+        def write(k, place):
+            for rows in blocks[groups[k]]:
+                S, V = self._cotangents(rows, R[:, rows], place), self._V(rows)
                 for part in self._few_rows(V):
-                    first = rows.start + part.start == 0  # whatever was there, NaN too, is left out
-                    out.addmm_(S[:, part], V[part], beta=0 if first else 1)
-        return out
+                    first = rows is blocks[groups[k].start] and not part.start  # whatever was there, NaN too, is left
+                    terms[k].addmm_(S[:, part], V[part], beta=0 if first else 1)
+
+        self._each(write, range(len(groups)))
+        return terms[0] if len(groups) == 1 else terms.sum(0)
 
     def block_gram(self) -> torch.Tensor:
         r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n).

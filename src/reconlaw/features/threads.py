@@ -1,40 +1,135 @@
-r"""How many threads a product is worth: by its size, never by how busy the machine is.
+r"""How many threads the work is worth: the same numbers, to the last bit, however many take part.
 
 Threads that share a product wait for the last of them. Where another program holds a core that is a time slice of the
-system, milliseconds, whatever the product takes: many times a short product, next to nothing of a long one. So a search
-runs on one thread, and its long products alone on as many as torch was given. Seconds and load decide nothing: the same
-call takes the same road. ``benchmarks/threads.py`` measures what that costs beside the best choice: on two cores up to
-half as much again where they are idle, and up to a twelfth where one is not. No rule by size is within a fifth of the
-best on both, for products of middle size: shared, they cost two to three times as much beside another program.
+system, milliseconds, whatever the product takes: many times a short product, next to nothing of a long one. And torch
+divides a sum by the number of its threads, so that the last bits are those of the number. So a search runs on one
+thread, and
+
+- a pass over V is cut into blocks, by its size alone, that :func:`each` hands out: to the searching thread and to as
+  many beside it as torch was given, one block after the other, whoever comes first. A block is computed on one thread
+  wherever that is, and sums over blocks are made in their order. Where the searching thread has had to wait, it goes on
+  alone for a while.
+- Other long products (a module's passes, moments) are :func:`shared`, by torch, on as many threads as it was given.
+
+Seconds and load decide who computes what, never what comes out. ``benchmarks/threads.py`` measures what this costs
+beside the best choice, on an idle and on a busy machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import ContextVar
+from typing import TypeVar
 
 import torch
 
-# Multiplications from which on a product is shared: a tenth of a second of one core.
+# Multiplications from which on a product is shared by torch: a tenth of a second of one core.
 LONG = 5e8
+# And from which on a pass over V is cut into blocks: milliseconds, many times what it takes to hand them out.
+WORTH = 3e7
+# Longer than this share of a pass the searching thread does not like to wait; passes that it makes alone after that,
+# doubled each time, at most.
+_WAITED, _MOST_ALONE = 0.4, 64
 
+_Part = TypeVar("_Part")
 _UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
 _lock = threading.Lock()
 _inside, _given = 0, 1
 _NO_CHANGE = contextlib.nullcontext()
 
 
+class _Helpers:
+    """Threads beside those that search, of one torch thread each; they begin with the first work that there is."""
+
+    def __init__(self, count: int):
+        self.count, self._alone, self._next = count, 0, 0
+        self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=torch.set_num_threads, initargs=(1,))
+
+    def each(self, work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
+        if self._alone:
+            self._alone -= 1
+            return _alone(work, parts)
+        todo, inference, grad = iter(parts), torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+        def take(place):
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+                for part in todo:
+                    work(part, place)
+
+        start, asked = time.perf_counter(), []
+        try:
+            with contextlib.suppress(RuntimeError):  # of a pool whose search, on another thread, is just over
+                for place in range(1, min(self.count + 1, len(parts))):
+                    asked.append(self._pool.submit(take, place))
+            for part in todo:
+                work(part, 0)
+        finally:
+            for _ in todo:  # after an error no other block is begun
+                pass
+            begun, done = [one for one in asked if not one.cancel()], time.perf_counter()
+            wait(begun)
+        for one in begun:
+            one.result()
+        end = time.perf_counter()
+        late = end - done > _WAITED * (end - start)
+        self._next = min(max(1, 2 * self._next), _MOST_ALONE) if late else 0
+        self._alone = self._next
+
+    def close(self):
+        self._pool.shutdown()
+
+
+_helpers: _Helpers | None = None
+
+
+def _forget() -> None:
+    """In a forked child: the threads have stayed behind."""
+    global _helpers
+    _helpers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget)
+
+
+def _alone(work, parts):
+    for part in parts:
+        work(part, 0)
+
+
+def places() -> int:
+    """How many threads :func:`each` may use: 1, but within a search."""
+    return 1 if _helpers is None or _UNSHARED.get() else 1 + _helpers.count
+
+
+def each(work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
+    """``work(part, place)`` for every part, in any order; those of one place, 0 to :func:`places` − 1, one by one.
+
+    Parts write to memory of their own, or of their place; what ``work`` raises is raised here, after all have ended.
+    """
+    helpers = _helpers
+    if helpers is None or _UNSHARED.get() or len(parts) == 1:
+        _alone(work, parts)
+    else:
+        helpers.each(work, parts)
+
+
 @contextlib.contextmanager
 def one_thread():
-    """One thread inside, but for :func:`shared` products; afterwards as many as before, however it ends.
+    """One thread inside, but for :func:`each` and :func:`shared`; afterwards as many as before, however it ends.
 
     Several may be inside at once: the last one out puts the number back.
     """
-    global _inside, _given
+    global _inside, _given, _helpers
     with _lock:
         if not _inside:
             _given = torch.get_num_threads()
+            _helpers = _Helpers(_given - 1) if _given > 1 else None
         _inside += 1
     torch.set_num_threads(1)
     try:
@@ -42,6 +137,9 @@ def one_thread():
     finally:
         with _lock:
             _inside -= 1
+            if _helpers is not None and not _inside:  # first: a thread that begins has torch's threads at one
+                _helpers.close()
+                _helpers = None
             torch.set_num_threads(1 if _inside else _given)
 
 
