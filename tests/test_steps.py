@@ -276,6 +276,18 @@ def test_a_forked_process_goes_on_without_the_threads(three_threads):
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
+def test_what_is_set_for_one_thread_holds_for_all_parts(three_threads):
+    seen, inner = set(), meeting(3)[0]
+
+    def work(part, place):
+        inner(part, place)
+        seen.add((torch.is_grad_enabled(), torch.is_inference_mode_enabled(), (torch.ones(2, 2) @ torch.ones(2)).dtype))
+
+    with one_thread(), torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        each(work, range(9))
+    assert seen == {(False, True, torch.float32)}
+
+
 def test_a_function_of_ones_own_is_called_by_one_thread(three_threads, monkeypatch):
     monkeypatch.setattr(lift.RandomFeaturesLift, "_block", lambda made: 16)
     seen = set()

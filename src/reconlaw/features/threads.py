@@ -57,7 +57,7 @@ class _Helpers:
         todo, inference, grad = iter(parts), torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
         def take(place):
-            with torch.inference_mode(inference), torch.set_grad_enabled(grad):
+            with torch.inference_mode(inference), torch.set_grad_enabled(grad), _as_they_are():
                 for part in todo:
                     work(part, place)
 
@@ -97,6 +97,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget)
 
 
+def _as_they_are():
+    """No autocast, which is each thread's own."""
+    return torch.autocast("cpu", enabled=False)
+
+
 def _alone(work, parts):
     for part in parts:
         work(part, 0)
@@ -113,10 +118,14 @@ def each(work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
     Parts write to memory of their own, or of their place; what ``work`` raises is raised here, after all have ended.
     """
     helpers = _helpers
-    if helpers is None or _UNSHARED.get() or len(parts) == 1:
-        _alone(work, parts)
-    else:
-        helpers.each(work, parts)
+    if len(parts) == 1:
+        work(parts[0], 0)
+        return
+    with _as_they_are():
+        if helpers is None or _UNSHARED.get():
+            _alone(work, parts)
+        else:
+            helpers.each(work, parts)
 
 
 @contextlib.contextmanager
