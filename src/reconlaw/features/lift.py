@@ -137,13 +137,10 @@ class RandomFeaturesLift(Lift):
     def _each(self, work, parts=None, scratch=True):
         """:func:`each` of the blocks; a function of one's own is called by one thread alone."""
         parts = self._rows if parts is None else parts
-        if not self.features.activation.built_in:
-            for part in parts:
-                work(part, 0)
-            return
-        for place in range(min(places(), len(parts)) if scratch else 0):  # by this thread, which keeps memory
+        alone = not self.features.activation.built_in or self.U.device.type != "cpu"
+        for place in range(0 if alone or not scratch else min(places(), len(parts))):  # by this thread: it keeps memory
             self._block_of(self._rows[0], place)
-        each(work, parts)
+        each(work, parts, alone)
 
     def _empty(self, width):
         return empty(self.n, width, self.dtype, self.U.device)

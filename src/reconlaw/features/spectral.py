@@ -26,10 +26,11 @@ from ..sphere import to_sphere
 from .budget import look, over
 from .decompose import eigh
 from .passes import count_passes
-from .threads import shared
+from .threads import each
 
 _EXACT_BELOW = 256
 _BLOCK_ROWS = 8192
+_MOST_TERMS = 16  # of a sum over blocks
 _AHEAD = 10  # iterations of an accelerator between two looks at where they are
 
 
@@ -105,15 +106,24 @@ def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
 def _apply_moment(features, R, Q):
     """Σ_k M_k Q for K = 1, Σ_k M_k (M_k Q) for more outputs: (d, m)."""
 
+    rows = slices(len(features.V), _BLOCK_ROWS)
+    groups = slices(len(rows), -(-len(rows) // _MOST_TERMS))
+
     def apply(Q):
         count_passes(2 * len(R) * Q.shape[-1])
-        out = torch.zeros(len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
-        for rows, V in blocks(features, Q.dtype):
-            for k in range(len(R)):
-                with shared(V.numel() * Q.shape[-1]):
-                    weighted = R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k]))
-                    out[k] += (weighted.T @ V).T  # Vᵀ(…) reads V across its rows, on some machines 30 times as slowly
-        return features.summed(out) * (features.d / features.p) - _mean(features, R)[:, :, None] * Q
+        terms = torch.zeros(len(groups), len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
+
+        def add(term, place):
+            for block in rows[groups[term]]:
+                look()
+                V = features.V[block].to(Q.dtype)
+                for k in range(len(R)):
+                    weighted = R[k, block, None] * (V @ (Q if Q.ndim == 2 else Q[k]))
+                    # Vᵀ(…) reads V across its rows, on some machines 30 times as slowly
+                    terms[term, k] += (weighted.T @ V).T
+
+        each(add, range(len(groups)), alone=Q.device.type != "cpu")
+        return features.summed(terms.sum(0)) * (features.d / features.p) - _mean(features, R)[:, :, None] * Q
 
     once = apply(Q)
     return once[0] if len(R) == 1 else apply(once).sum(0)

@@ -1,18 +1,18 @@
-r"""How many threads the work is worth: the same numbers, to the last bit, however many take part.
+r"""How many threads the work is worth.
 
 Threads that share a product wait for the last of them. Where another program holds a core that is a time slice of the
 system, milliseconds, whatever the product takes: many times a short product, next to nothing of a long one. And torch
 divides a sum by the number of its threads, so that the last bits are those of the number. So a search runs on one
 thread, and
 
-- a pass over V is cut into blocks, by its size alone, that :func:`each` hands out: to the searching thread and to as
+- a pass over V is cut into blocks, by sizes alone, that :func:`each` hands out: to the searching thread and to as
   many beside it as torch was given, one block after the other, whoever comes first. A block is computed on one thread
   wherever that is, and sums over blocks are made in their order. Where the searching thread has had to wait, it goes on
   alone for a while.
-- Other long products (a module's passes, moments) are :func:`shared`, by torch, on as many threads as it was given.
+- A module's long passes are :func:`shared`, by torch, on as many threads as it was given.
 
-Seconds and load decide who computes what, never what comes out. ``benchmarks/threads.py`` measures what this costs
-beside the best choice, on an idle and on a busy machine.
+Seconds and load decide who computes what, never what comes out; nor, but for modules, does the number of threads.
+``benchmarks/threads.py`` measures what this costs beside the best choice, on an idle and on a busy machine.
 """
 
 from __future__ import annotations
@@ -112,17 +112,18 @@ def places() -> int:
     return 1 if _helpers is None or _UNSHARED.get() else 1 + _helpers.count
 
 
-def each(work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
+def each(work: Callable[[_Part, int], None], parts: Sequence[_Part], alone: bool = False) -> None:
     """``work(part, place)`` for every part, in any order; those of one place, 0 to :func:`places` − 1, one by one.
 
     Parts write to memory of their own, or of their place; what ``work`` raises is raised here, after all have ended.
+    ``alone``: by this thread only, in their order.
     """
     helpers = _helpers
     if len(parts) == 1:
         work(parts[0], 0)
         return
     with _as_they_are():
-        if helpers is None or _UNSHARED.get():
+        if alone or helpers is None or _UNSHARED.get():
             _alone(work, parts)
         else:
             helpers.each(work, parts)
