@@ -32,9 +32,8 @@ import torch
 LONG = 5e8
 # And from which on a pass over V is cut into blocks: milliseconds, many times what it takes to hand them out.
 WORTH = 3e7
-# Longer than this share of a pass the searching thread does not like to wait; passes that it makes alone after that,
-# doubled each time, at most.
-_WAITED, _MOST_ALONE = 0.4, 64
+# The share of a pass that the searching thread may wait before the others rest, and for how many passes at most.
+_WAITED, _MOST_REST = 0.4, 64
 
 _Part = TypeVar("_Part")
 _UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
@@ -44,15 +43,18 @@ _NO_CHANGE = contextlib.nullcontext()
 
 
 class _Helpers:
-    """Threads beside those that search, of one torch thread each; they begin with the first work that there is."""
+    """Threads beside those that search, of one torch thread each; they begin with the first work that there is.
+
+    After a pass in which the searching thread waited they rest for one, two, four, … passes, until one goes well.
+    """
 
     def __init__(self, count: int):
-        self.count, self._alone, self._next = count, 0, 0
+        self.count, self._rest, self._longest = count, 0, 0
         self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=torch.set_num_threads, initargs=(1,))
 
     def each(self, work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
-        if self._alone:
-            self._alone -= 1
+        if self._rest:
+            self._rest -= 1
             return _alone(work, parts)
         todo, inference, grad = iter(parts), torch.is_inference_mode_enabled(), torch.is_grad_enabled()
 
@@ -77,8 +79,8 @@ class _Helpers:
             one.result()
         end = time.perf_counter()
         late = end - done > _WAITED * (end - start)
-        self._next = min(max(1, 2 * self._next), _MOST_ALONE) if late else 0
-        self._alone = self._next
+        self._longest = min(max(1, 2 * self._longest), _MOST_REST) if late else 0
+        self._rest = self._longest
 
     def close(self):
         self._pool.shutdown()
