@@ -19,19 +19,29 @@ HOST = f"{OWNER.lower()}.github.io"
 BASE = "" if NAME.lower() == HOST else f"/{NAME}"  # Pages serves a project in a folder of its owner's host
 ADDRESS = f"https://{HOST}{BASE}/"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
+# A fresh tab is a whole window, and its address bar's menus and a renderer in store cost as much as a page does. The
+# others are those that Playwright turns off, since a browser heeds the last such list alone.
+TURNED_OFF = (
+    "OmniboxPopupWebUIContent OmniboxAimPopupWebUIContent OmniboxFullPopupWebUIContent OmniboxPopupWebUIBaseContent "
+    "WebUIOmniboxPopup WebUIOmniboxAimPopup WebUIOmniboxFullPopup SpareRendererForSitePerProcess "
+    "AvoidUnnecessaryBeforeUnloadCheckSync DestroyProfileOnBrowserClose HttpsUpgrades HttpsFirstBalancedModeAutoEnable "
+    "LensOverlay MediaRouter PaintHolding ThirdPartyStoragePartitioning AvoidCorsURLLoaderRestartOnRedirect "
+    "OptimizationHints NetworkTimeServiceQuerying AimEnabled PreconnectToSearch"
 ).split()
+FLAGS = [
+    *"--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking".split(),
+    *"--disable-component-update --disable-sync".split(),
+    f"--disable-features={','.join(TURNED_OFF)}",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",  # nothing but the site can be reached
+]
 PATIENCE = 600_000  # milliseconds: a busy machine with one core takes thirty times the second of a laptop
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
 
 # What axe finds and nobody here can mend: {rule: why}. Nothing, so far.
 NOT_OURS = {}
-COLOURS = ["color-contrast", "link-in-text-block"]
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 # Text looks alike where its colour and size are the same, and so is all that is painted behind it.
-FINDINGS = """async ([others, colours, root, known]) => {
+FINDINGS = """async ([options, coloursAlone, root, known]) => {
   const looks = new Map();
   for (const element of document.querySelectorAll(`${root}, ${root} *`)) {
     const text = [...element.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
@@ -46,11 +56,19 @@ FINDINGS = """async ([others, colours, root, known]) => {
     }
     if (!looks.has(look.join())) looks.set(look.join(), element);
   }
-  const runs = others ? [await axe.run(root === "body" ? document : root, others)] : [];
-  if (looks.size) runs.push(await axe.run({ include: [...looks.values()] }, colours));
-  return runs.flatMap((run) => run.violations).filter((v) => !(v.id in known))
+  for (const element of document.querySelectorAll("[data-look]")) delete element.dataset.look;
+  for (const element of looks.values()) element.dataset.look = "";
+  if (coloursAlone && !looks.size) return [];
+  const where = coloursAlone ? { include: [...looks.values()] } : root === "body" ? document : root;
+  const { violations } = await axe.run(where, options);
+  return violations.filter((v) => !(v.id in known))
     .flatMap((v) => v.nodes.map((n) => `${v.id}: ${n.target.join(" ")} ${n.html.slice(0, 160)}`));
 }"""
+# One run of all rules lays out one grid of what lies over what; of the rules on colours it asks each look once.
+LOOKS = {
+    "color-contrast": "[data-look], [data-look] *",
+    "link-in-text-block": "a[data-look][href], [data-look] a[href]",
+}
 
 
 def skip_unless_there_is_a_site():
@@ -119,14 +137,13 @@ def new_page(browser, **options):
 
 @pytest.fixture
 def open_page(site, browser):
-    """Open a page in a fresh tab that reaches only the site; `.complaints` collects its console errors."""
+    """Open a page in a fresh tab; `.complaints` collects its console errors, also of what is asked of other hosts."""
     contexts = []
 
     def open_page(name, **options):
         context = browser.new_context(**options)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
-        context.route("**/*", lambda r: r.continue_() if r.request.url.startswith(site) else r.abort())
         page = context.new_page()
         page.complaints = []
         page.on("pageerror", lambda e: page.complaints.append(str(e)))
@@ -153,7 +170,7 @@ def inaccessible(page, root=None, colours_alone=False):
     if not page.evaluate("() => Boolean(window.axe)"):
         page.add_style_tag(content="* { transition: none !important }")
         page.evaluate(Axe().axe_script)
-    options = {"resultTypes": ["violations"], "preload": False}
-    colours = options | {"runOnly": {"type": "rule", "values": COLOURS}}
-    others = options | {"runOnly": {"type": "tag", "values": WCAG}, "rules": {r: {"enabled": False} for r in COLOURS}}
-    return page.evaluate(FINDINGS, [None if colours_alone else others, colours, root or "body", NOT_OURS])
+        page.evaluate("rules => axe.configure({ rules })", [{"id": r, "selector": s} for r, s in LOOKS.items()])
+    only = {"type": "rule", "values": list(LOOKS)} if colours_alone else {"type": "tag", "values": WCAG}
+    options = {"resultTypes": ["violations"], "preload": False, "runOnly": only}
+    return page.evaluate(FINDINGS, [options, colours_alone, root or "body", NOT_OURS])
