@@ -140,7 +140,7 @@ def open_page(site, browser):
     """Open a page in a fresh tab; `.complaints` collects its console errors, also of what is asked of other hosts."""
     contexts = []
 
-    def open_page(name, **options):
+    def open_page(name, query="", **options):
         context = browser.new_context(**options)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
@@ -148,7 +148,7 @@ def open_page(site, browser):
         page.complaints = []
         page.on("pageerror", lambda e: page.complaints.append(str(e)))
         page.on("console", lambda m: page.complaints.append(m.text) if m.type == "error" else None)
-        page.goto(f"{site}/{name}.html", wait_until="load")
+        page.goto(f"{site}/{name}.html{query}", wait_until="load")
         return page
 
     yield open_page

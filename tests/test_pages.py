@@ -134,7 +134,7 @@ def test_page_is_whole_and_light_and_for_everyone(open_page, name):
 
 
 @pytest.mark.parametrize("name", WITH_FIGURES)
-def test_figures_answer_without_a_network(open_page, name):
+def test_figures_answer_without_a_network_and_are_large_enough_on_a_phone(open_page, name):
     page = open_page(name, viewport=PHONE)
     for box in page.locator(".interactive-figure").all():
         assert box.locator("img").count() == 1
@@ -144,10 +144,14 @@ def test_figures_answer_without_a_network(open_page, name):
         assert box.locator(".js-plotly-plot").get_attribute("aria-label") == box.locator("img").get_attribute("alt")
         sizes = "svg => [...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))"
         assert min(box.locator(".main-svg").first.evaluate(sizes), default=12) >= 12
+        for field in box.locator(".plotbg, .bglayer .bg, .cartesianlayer .plot").all():
+            shape = field.bounding_box()
+            assert shape is None or min(shape["width"], shape["height"]) >= 120, "a field that has shrunk"
         move_controls(page, box)
     assert page.complaints == []
     assert width(page) <= PHONE["width"]
     assert page.evaluate(FETCHED) == 1
+    page.evaluate(THIN)
     assert inaccessible(page, root=".interactive-figure") == []
 
 
@@ -199,8 +203,7 @@ def test_search_finds(open_page):
 
 def test_search_for_install_leads_to_the_recipe(open_page):
     """And not to the cell that every chapter opens with."""
-    page = open_page("search")
-    page.goto(f"{page.url}?q=install")
+    page = open_page("search", query="?q=install")
     page.locator("#search-results p.context").first.wait_for()
     found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
     assert any(link.startswith("how-to.html") for link in found[:2]), found
@@ -231,8 +234,7 @@ def test_search_for_install_leads_to_the_recipe(open_page):
     ],
 )
 def test_search_puts_the_page_of_that_name_first(open_page, query, wanted):
-    page = open_page("search")
-    page.goto(f"{page.url}?q={query}")
+    page = open_page("search", query=f"?q={query}")
     page.locator("#search-results p.context").first.wait_for()
     found = page.locator("#search-results li a").evaluate_all("links => links.map(a => a.getAttribute('href'))")
     assert any(link.startswith(wanted) for link in found[:3]), found
@@ -401,17 +403,6 @@ def test_benchmarks_begin_with_three_numbers_and_fold_their_commands(open_page):
     assert headline.locator("pre:visible").count() == 0
     shown = page.locator("pre:visible", has_text="python benchmarks/")
     assert shown.count() == 0, "commands are folded"
-
-
-@pytest.mark.parametrize("name", WITH_FIGURES)
-def test_a_figure_is_large_enough_on_a_phone(open_page, name):
-    page = open_page(name, viewport=PHONE)
-    for box in page.locator(".interactive-figure").all():
-        box.scroll_into_view_if_needed()
-        box.locator(".main-svg").first.wait_for(state="visible")
-        for field in box.locator(".plotbg, .bglayer .bg, .cartesianlayer .plot").all():
-            shape = field.bounding_box()
-            assert shape is None or min(shape["width"], shape["height"]) >= 120, "a field that has shrunk"
 
 
 def test_a_tap_on_a_phone_shows_a_figure_by_itself(open_page):
