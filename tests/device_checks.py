@@ -325,9 +325,9 @@ class _Unasserted(ast.NodeTransformer):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_cells_of_chapters_run_on_a_device(device, monkeypatch, chapter):
-    """Those of chapters that leave features on "auto" and are cheap, each search cut to forty steps."""
+    """Those of chapters that leave features on "auto" and are cheap, each search cut to ten steps."""
     spent = Run.spent.fget
-    monkeypatch.setattr(Run, "spent", property(lambda run: "max_steps" if run.steps >= 40 else spent(run)))
+    monkeypatch.setattr(Run, "spent", property(lambda run: "max_steps" if run.steps >= 10 else spent(run)))
     (path,) = BOOK.rglob(f"{chapter}.ipynb")
     monkeypatch.chdir(path.parent)
     names, faults = {"__name__": "__main__", "display": lambda *shown: None}, []
