@@ -1,4 +1,4 @@
-"""The three passes the solver lives on, against torch.matmul of the same shapes, alternating in one run.
+"""The three passes the solver lives on, against torch.matmul of the same shapes, in turn in one run.
 
 With n atoms, feature pass φ(UVᵀ), product Jδ and product Jᵀr each hold one matrix product of 2ndp operations; what a
 pass takes beyond it (activation, slopes, sums) is overhead. GFLOP/s counts those 2ndp operations alone. As in a descent
@@ -10,7 +10,7 @@ divides the products. One thread's times are the processor's.
 
 from __future__ import annotations
 
-import math
+import contextlib
 import time
 
 import common
@@ -19,42 +19,32 @@ import torch
 
 import reconlaw as rl
 from reconlaw.features.memory import used_again
-from reconlaw.features.threads import one_thread, shared
+from reconlaw.features.threads import one_thread
 
 PASSES = ("feature", "jvp", "vjp")
-TURN, PAUSE = 0.05, 0.3  # seconds of a job before the next has its turn, and between turns
+TURNS = 4  # of the passes and of the products: torch's threads stay awake for a while, on cores that a pass would use
 BASE = {"n": 20, "d": 100, "p": 20_000}
 SWEEPS = {"n": [5, 10, 20, 40, 80], "d": [50, 100, 200, 400, 800], "p": [5_000, 10_000, 20_000, 40_000, 80_000]}
 CIFAR = {"n": 10, "d": 3072, "p": 100_000}
 
 
-def clock(device: str) -> float:
+def clock(device: str, threads: int) -> float:
     if device == "cuda":
         torch.cuda.synchronize()
-    alone = device == "cpu" and torch.get_num_threads() == 1
-    return time.process_time() if alone else time.perf_counter()
+    return time.process_time() if device == "cpu" and threads == 1 else time.perf_counter()
 
 
-def timed(jobs: dict, device: str, seconds: float, pause: float, least: int = 5) -> dict[str, list[float]]:
-    """Times of each job, taken in turn until ``seconds`` have passed; the first two rounds warm up.
-
-    A turn lasts a while, and its first repetition is not timed. Where there are several threads a pause comes before
-    it: torch's stay awake after a product, on cores that the next job would use.
-    """
+def timed(jobs: dict, device: str, threads: int, seconds: float, least: int = 2) -> dict[str, list[float]]:
+    """Times of each job, taken in turn until ``seconds`` have passed; the first two rounds warm up."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
-    begin, rounds = clock(device), 0
-    while rounds < least + 2 or clock(device) - begin < seconds:
+    begin, rounds = clock(device, threads), 0
+    while rounds < least + 2 or clock(device, threads) - begin < seconds:
         for name, job in jobs.items():
-            time.sleep(pause)
+            start = clock(device, threads)
             job()
-            turn, took = clock(device), []
-            while not took or clock(device) - turn < TURN:
-                start = clock(device)
-                job()
-                took.append(clock(device) - start)
-            times[name] += took if rounds >= 2 else []
+            times[name].append(clock(device, threads) - start)
         rounds += 1
-    return times
+    return {name: values[2:] for name, values in times.items()}
 
 
 @used_again()
@@ -70,21 +60,21 @@ def work(s: dict) -> dict:
     U, delta, R, S = draw(n, d), draw(n, d), draw(1, p), draw(n, p)
     lift = features.lift(U, s["lifted"])
     lift.linearise(draw(len(lift.columns), 1))
-
-    def product(A, B):
-        with shared(math.inf):
-            return torch.matmul(A, B)
-
-    jobs = {
+    passes = {
         "feature": lambda: features.lift(U, s["lifted"]),
-        "n×d · d×p": lambda: product(U, features.V.T),
         "jvp": lambda: lift.jvp(delta),
         "vjp": lambda: lift.vjp(R),
-        "n×p · p×d": lambda: product(S, features.V),
     }
-    pause = PAUSE if s["device"] == "cpu" and s["threads"] > 1 else 0.0
-    with one_thread():
-        times = timed(jobs, s["device"], s["seconds"], pause)
+    products = {
+        "n×d · d×p": lambda: torch.matmul(U, features.V.T),
+        "n×p · p×d": lambda: torch.matmul(S, features.V),
+    }
+    times: dict[str, list[float]] = {}
+    for _ in range(TURNS):
+        for jobs, within in ((passes, one_thread()), (products, contextlib.nullcontext())):
+            with within:
+                for name, took in timed(jobs, s["device"], s["threads"], s["seconds"] / (2 * TURNS)).items():
+                    times.setdefault(name, []).extend(took)
     out = {}
     for name in PASSES:
         reference = times["n×p · p×d" if name == "vjp" else "n×d · d×p"]
