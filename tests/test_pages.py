@@ -144,9 +144,8 @@ def test_figures_answer_without_a_network_and_are_large_enough_on_a_phone(open_p
         assert box.locator(".js-plotly-plot").get_attribute("aria-label") == box.locator("img").get_attribute("alt")
         sizes = "svg => [...svg.querySelectorAll('text')].map(t => parseFloat(getComputedStyle(t).fontSize))"
         assert min(box.locator(".main-svg").first.evaluate(sizes), default=12) >= 12
-        for field in box.locator(".plotbg, .bglayer .bg, .cartesianlayer .plot").all():
-            shape = field.bounding_box()
-            assert shape is None or min(shape["width"], shape["height"]) >= 120, "a field that has shrunk"
+        fields = [field.bounding_box() for field in box.locator(".nsewdrag").all()]
+        assert fields and min(min(one["width"], one["height"]) for one in fields) >= 120, "a field that has shrunk"
         move_controls(page, box)
     assert page.complaints == []
     assert width(page) <= PHONE["width"]

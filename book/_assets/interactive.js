@@ -2,6 +2,7 @@
 // Their sliders and menus become the browser's own, which keyboard and screen reader can use.
 (() => {
   const source = new URL("plotly.min.js", document.currentScript.src);
+  const NARROW = 480;
   let library;
 
   function plotly() {
@@ -61,6 +62,10 @@
     box.append(...(controls.children.length ? [controls] : []), plot);
     box.classList.add("drawn");
     layout.height = Math.min(layout.height, 1.25 * plot.clientWidth);
+    if (plot.clientWidth < NARROW) figure.data.filter(({ colorbar }) => colorbar).forEach(({ colorbar }) => {
+      colorbar.title = { ...colorbar.title, side: "top" };
+      Object.assign(colorbar, { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", len: 1 });
+    });  // beside the field it would take a third of a phone's width
     await Plotly.newPlot(plot, figure.data, layout, figure.config);
     if (figure.frames) await Plotly.addFrames(plot, figure.frames);
   }
