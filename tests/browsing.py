@@ -1,5 +1,6 @@
 """The built site in a browser, served as GitHub Pages serves it and with no other network: what its tests share."""
 
+import contextlib
 import functools
 import gzip
 import http.server
@@ -102,7 +103,8 @@ class Pages(http.server.BaseHTTPRequestHandler):
         if packed:
             self.send_header("Content-Encoding", "gzip")
         self.end_headers()
-        self.wfile.write(body)
+        with contextlib.suppress(ConnectionError):  # a tab that is closed before all has come
+            self.wfile.write(body)
 
     def log_message(self, *arguments):
         pass
