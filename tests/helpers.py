@@ -7,7 +7,6 @@ import signal
 from pathlib import Path
 from types import SimpleNamespace
 
-import nbformat
 import pytest
 import torch
 import yaml
@@ -37,6 +36,8 @@ RECIPES = dict(
 
 
 def code_cells(path):
+    import nbformat  # which takes seconds, by what it checks formats with
+
     return [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
 
 

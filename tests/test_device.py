@@ -18,7 +18,7 @@ def checked(*arguments):
     registration = pytest.importorskip("torch.utils.backend_registration")
     if not hasattr(registration, "_setup_privateuseone_for_python_backend"):
         pytest.skip("this torch cannot register a device from Python")
-    call = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *arguments]
+    call = [sys.executable, "-m", "pytest", "-q", *"-p no:cacheprovider -p no:xdist -p no:nbval".split(), *arguments]
     ran = subprocess.run(call, cwd=HERE, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout[-6000:] + ran.stderr[-2000:]
 
