@@ -243,7 +243,7 @@ class RandomFeaturesLift(Lift):
             for rows in blocks[groups[k]]:
                 S, V = self._cotangents(rows, R[:, rows], place), self._V(rows)
                 for part in self._few_rows(V):
-                    first = rows is blocks[groups[k].start] and not part.start  # whatever was there, NaN too, is left
+                    first = rows is blocks[groups[k].start] and not part.start  # NaN in new memory is left out
                     terms[k].addmm_(S[:, part], V[part], beta=0 if first else 1)
 
         self._each(write, range(len(groups)))
