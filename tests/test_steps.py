@@ -189,7 +189,6 @@ def backwards(helpers, work, parts):
 def test_neither_threads_nor_their_order_change_a_bit(three_threads, problem, monkeypatch):
     """Blocks of a long pass are handed out: each is computed alone, and sums over them are made in their order."""
     case, product, found, seen = problem(), torch.mm, [], set()
-    monkeypatch.setattr(lift, "WORTH", 1.0)
     monkeypatch.setattr(lift.RandomFeaturesLift, "_block", lambda made: 64)
 
     def watched(*given, **named):
@@ -229,11 +228,10 @@ def meeting(places):
     together, taken = threading.Barrier(places, timeout=600), []
 
     def work(part, place):
-        if place not in [where for _, where in taken]:
-            taken.append((part, place))
+        first = place not in [where for _, where in taken]
+        taken.append((part, place))
+        if first:
             together.wait()
-        else:
-            taken.append((part, place))
 
     return work, taken
 

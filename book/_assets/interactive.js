@@ -62,10 +62,11 @@
     box.append(...(controls.children.length ? [controls] : []), plot);
     box.classList.add("drawn");
     layout.height = Math.min(layout.height, 1.25 * plot.clientWidth);
+    // Beside the field a colour bar would take a third of a phone's width.
     if (plot.clientWidth < NARROW) figure.data.filter(({ colorbar }) => colorbar).forEach(({ colorbar }) => {
       colorbar.title = { ...colorbar.title, side: "top" };
       Object.assign(colorbar, { orientation: "h", x: 0, xanchor: "left", y: 1.02, yanchor: "bottom", len: 1 });
-    });  // beside the field it would take a third of a phone's width
+    });
     await Plotly.newPlot(plot, figure.data, layout, figure.config);
     if (figure.frames) await Plotly.addFrames(plot, figure.frames);
   }

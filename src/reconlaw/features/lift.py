@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from .built_in import relu_and_tanh
 from .memory import empty
 from .passes import count_passes
-from .spectral import slices
+from .spectral import grouped, slices
 from .threads import WORTH, each, places
 
 # Numbers in a block: of an n × rows slice, or of the rows of V where these must be cast. An accelerator takes larger
@@ -235,15 +235,14 @@ class RandomFeaturesLift(Lift):
 
     def vjp(self, R):
         count_passes(self.n)
-        blocks = self._rows
-        groups = slices(len(blocks), -(-len(blocks) // _MOST_TERMS))
+        groups = grouped(self._rows, _MOST_TERMS)
         terms = torch.empty(len(groups), self.n, self.features.d, dtype=self.dtype, device=R.device)
 
         def write(k, place):
-            for rows in blocks[groups[k]]:
+            for rows in groups[k]:
                 S, V = self._cotangents(rows, R[:, rows], place), self._V(rows)
                 for part in self._few_rows(V):
-                    first = rows is blocks[groups[k].start] and not part.start  # NaN in new memory is left out
+                    first = rows is groups[k][0] and not part.start  # NaN in new memory is left out
                     terms[k].addmm_(S[:, part], V[part], beta=0 if first else 1)
 
         self._each(write, range(len(groups)))

@@ -39,9 +39,14 @@ def slices(length: int, block: int) -> list[slice]:
     return [slice(start, min(start + block, length)) for start in range(0, length, block)]
 
 
-def blocks(features, dtype):
-    """Slices of rows of V, and V there in ``dtype``."""
-    for rows in slices(len(features.V), _BLOCK_ROWS):
+def grouped(rows: list[slice], most: int) -> list[list[slice]]:
+    """Blocks in at most so many groups, in their order: the sum over each is a term of the sum over all."""
+    return [rows[group] for group in slices(len(rows), -(-len(rows) // most))]
+
+
+def blocks(features, dtype, chosen=None):
+    """Slices of rows of V, all or those chosen, and V there in ``dtype``."""
+    for rows in chosen or slices(len(features.V), _BLOCK_ROWS):
         look()
         yield rows, features.V[rows].to(dtype)
 
@@ -106,19 +111,16 @@ def without_linear_part(features, R: torch.Tensor) -> torch.Tensor:
 def _apply_moment(features, R, Q):
     """Σ_k M_k Q for K = 1, Σ_k M_k (M_k Q) for more outputs: (d, m)."""
 
-    rows = slices(len(features.V), _BLOCK_ROWS)
-    groups = slices(len(rows), -(-len(rows) // _MOST_TERMS))
+    groups = grouped(slices(len(features.V), _BLOCK_ROWS), _MOST_TERMS)
 
     def apply(Q):
         count_passes(2 * len(R) * Q.shape[-1])
         terms = torch.zeros(len(groups), len(R), *Q.shape[-2:], dtype=Q.dtype, device=Q.device)
 
         def add(term, place):
-            for block in rows[groups[term]]:
-                look()
-                V = features.V[block].to(Q.dtype)
+            for rows, V in blocks(features, Q.dtype, groups[term]):
                 for k in range(len(R)):
-                    weighted = R[k, block, None] * (V @ (Q if Q.ndim == 2 else Q[k]))
+                    weighted = R[k, rows, None] * (V @ (Q if Q.ndim == 2 else Q[k]))
                     # Vᵀ(…) reads V across its rows, on some machines 30 times as slowly
                     terms[term, k] += (weighted.T @ V).T
 
