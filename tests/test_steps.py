@@ -3,9 +3,11 @@
 import contextlib
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -159,6 +161,64 @@ def test_the_last_search_out_puts_the_threads_back(three_threads):
     assert torch.get_num_threads() == 3
 
 
+@pytest.mark.parametrize("own", [2, None])
+@pytest.mark.parametrize("first_out", [True, False])
+def test_of_several_threads_that_search_each_gets_its_own_number_back(three_threads, first_out, own):
+    """Torch's number is each thread's; one that begins while another searches would have that search's one."""
+    inside, out = threading.Event(), threading.Event()
+
+    def search():
+        if own is not None:
+            torch.set_num_threads(own)
+        with one_thread():
+            with shared(LONG):
+                assert torch.get_num_threads() == (own or 3)
+            inside.set()
+            assert out.wait(600)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_thread():
+            other = pool.submit(search)
+            assert inside.wait(600)
+            if not first_out:
+                out.set()
+                assert other.result(600) == (own or 3)
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 3
+        out.set()
+        assert other.result(600) == (own or 3)
+    assert threads._helpers is None
+
+
+def test_who_does_not_search_is_left_alone_by_those_who_do(three_threads):
+    def outside():
+        torch.set_num_threads(2)
+        assert torch.get_num_threads() == places() + 1 == 2
+        with shared(LONG):
+            pass
+        return torch.get_num_threads()
+
+    with one_thread(), ThreadPoolExecutor(1) as pool:
+        assert pool.submit(outside).result(600) == 2
+
+
+def test_a_search_stays_on_one_thread_while_another_has_all(three_threads):
+    def search():
+        with one_thread():
+            began.set()
+            assert all_given.wait(600)
+            return torch.get_num_threads()
+
+    began, all_given = threading.Event(), threading.Event()
+    with one_thread(), ThreadPoolExecutor(1) as pool:
+        other = pool.submit(search)
+        assert began.wait(600)
+        with shared(LONG):
+            all_given.set()
+            assert other.result(600) == 1
+
+
 @pytest.mark.parametrize("failure", [KeyboardInterrupt, ZeroDivisionError, None])
 def test_a_reconstruction_puts_the_threads_back(problem, three_threads, monkeypatch, failure):
     case, seen = problem(), []
@@ -286,6 +346,31 @@ def test_a_forked_process_goes_on_without_the_threads(three_threads):
             each(lambda part, place: None, range(9))
             os._exit(7)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_beside_a_search_has_threads_of_its_own(three_threads):
+    inside, out = threading.Event(), threading.Event()
+
+    def search():
+        with one_thread(), threads._lock:
+            inside.set()
+            assert out.wait(600)
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(search)
+        assert inside.wait(600)
+        child = os.fork()
+        if not child:
+            signal.alarm(60)
+            torch.set_num_threads(3)
+            with one_thread():
+                within = places()
+            os._exit(10 * within + torch.get_num_threads())
+        out.set()
+        other.result(600)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 33
 
 
 def test_what_is_set_for_one_thread_holds_for_all_parts(three_threads):

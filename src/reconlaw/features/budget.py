@@ -93,6 +93,7 @@ def patiently(function: Callable, *given):
 
     def work():
         try:
+            torch.get_num_threads()  # when it first asks, a new thread takes over the number that another set last
             torch.set_num_threads(threads)  # a new thread has its own count: the same arithmetic, to the last bit
             with torch.no_grad():
                 outcome.append((function(*given), None))

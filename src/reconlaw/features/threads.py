@@ -38,8 +38,23 @@ _WAITED, _MOST_REST = 0.4, 64
 _Part = TypeVar("_Part")
 _UNSHARED: ContextVar[bool] = ContextVar("unshared", default=False)
 _lock = threading.Lock()
-_inside, _given = 0, 1
+_inside, _given = 0, 1  # searches of all threads, and torch's threads where the first of them began
 _NO_CHANGE = contextlib.nullcontext()
+
+
+class _Here(threading.local):
+    """Of each thread, since torch's number is: how many searches it is in, and what torch had given it before."""
+
+    inside, given = 0, 1
+
+
+_here = _Here()
+
+
+def _on_one() -> None:
+    """One of torch's threads for a new thread: it would take over the number of all when it first asks for it."""
+    torch.get_num_threads()
+    torch.set_num_threads(1)
 
 
 class _Helpers:
@@ -50,7 +65,7 @@ class _Helpers:
 
     def __init__(self, count: int):
         self.count, self._rest, self._longest = count, 0, 0
-        self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=torch.set_num_threads, initargs=(1,))
+        self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=_on_one)
 
     def each(self, work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
         if self._rest:
@@ -90,9 +105,9 @@ _helpers: _Helpers | None = None
 
 
 def _forget() -> None:
-    """In a forked child: the threads have stayed behind."""
-    global _helpers
-    _helpers = None
+    """In a forked child: the threads have stayed behind, and what they searched."""
+    global _helpers, _inside, _lock
+    _helpers, _inside, _lock = None, _here.inside, threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -109,9 +124,15 @@ def _alone(work, parts):
         work(part, 0)
 
 
+def _beside() -> _Helpers | None:
+    """Those that this thread may hand blocks to: none outside its searches, whoever else searches."""
+    return _helpers if _here.inside and not _UNSHARED.get() else None
+
+
 def places() -> int:
     """How many threads :func:`each` may use: 1, but within a search."""
-    return 1 if _helpers is None or _UNSHARED.get() else 1 + _helpers.count
+    helpers = _beside()
+    return 1 if helpers is None else 1 + helpers.count
 
 
 def each(work: Callable[[_Part, int], None], parts: Sequence[_Part], alone: bool = False) -> None:
@@ -120,12 +141,12 @@ def each(work: Callable[[_Part, int], None], parts: Sequence[_Part], alone: bool
     Parts write to memory of their own, or of their place; what ``work`` raises is raised here, after all have ended.
     ``alone``: by this thread only, in their order.
     """
-    helpers = _helpers
+    helpers = _beside()
     if len(parts) == 1:
         work(parts[0], 0)
         return
     with _as_they_are():
-        if alone or helpers is None or _UNSHARED.get():
+        if alone or helpers is None:
             _alone(work, parts)
         else:
             helpers.each(work, parts)
@@ -135,36 +156,41 @@ def each(work: Callable[[_Part, int], None], parts: Sequence[_Part], alone: bool
 def one_thread():
     """One thread inside, but for :func:`each` and :func:`shared`; afterwards as many as before, however it ends.
 
-    Several may be inside at once: the last one out puts the number back.
+    Several may be inside at once: of one thread the last one out puts its number back, of all it ends the helpers.
     """
     global _inside, _given, _helpers
+    now = torch.get_num_threads()
     with _lock:
         if not _inside:
-            _given = torch.get_num_threads()
-            _helpers = _Helpers(_given - 1) if _given > 1 else None
-        _inside += 1
+            _given = now
+            _helpers = _Helpers(now - 1) if now > 1 else None
+        if not _here.inside:  # a thread that began while another searched has the one thread of that search
+            _here.given = _given if _inside and now == 1 else now
+        _inside, _here.inside = _inside + 1, _here.inside + 1
     torch.set_num_threads(1)
     try:
         yield
     finally:
         with _lock:
-            _inside -= 1
-            if _helpers is not None and not _inside:  # first: a thread that begins has torch's threads at one
-                _helpers.close()
-                _helpers = None
-            torch.set_num_threads(1 if _inside else _given)
+            _inside, _here.inside = _inside - 1, _here.inside - 1
+            idle, _helpers = (None, _helpers) if _inside else (_helpers, None)
+            try:
+                if idle is not None:  # first: a thread that begins has torch's threads at one
+                    idle.close()
+            finally:
+                torch.set_num_threads(1 if _here.inside else _here.given)
 
 
 def shared(multiplications: float) -> contextlib.AbstractContextManager[None]:
     """As many threads as torch was given where so many multiplications are worth it; outside a search no change."""
-    if multiplications < LONG or not _inside or _given == 1 or _UNSHARED.get():
+    if multiplications < LONG or not _here.inside or _here.given == 1 or _UNSHARED.get():
         return _NO_CHANGE
     return _on_all_threads()
 
 
 @contextlib.contextmanager
 def _on_all_threads():
-    torch.set_num_threads(_given)
+    torch.set_num_threads(_here.given)
     try:
         yield
     finally:
