@@ -1,12 +1,15 @@
 """Budgets of work: what a step is, and that a budget of steps ends a run at the same place whatever the clock says."""
 
 import contextlib
+import gc
 import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -16,6 +19,7 @@ import torch
 import reconlaw as rl
 from reconlaw.attack.run import Run
 from reconlaw.features import lift, threads
+from reconlaw.features.budget import Budget, Spent, look, within
 from reconlaw.features.passes import Passes, count_passes, counted
 from reconlaw.features.spectral import linear_fit, second_moment_directions, third_moment_directions
 from reconlaw.features.threads import LONG, each, one_thread, places, shared, unshared
@@ -318,6 +322,76 @@ def test_each_part_is_worked_on_once_and_errors_are_raised(three_threads):
     work, taken = meeting(1)
     each(work, range(5))
     assert taken == [(part, 0) for part in range(5)]
+
+
+def test_all_parts_have_ended_when_ctrl_c_is_raised(three_threads, monkeypatch):
+    ended, wait, inner = [], threads.wait, meeting(3)[0]
+
+    def interrupted(begun):
+        monkeypatch.setattr(threads, "wait", wait)
+        interruption.set()
+        raise KeyboardInterrupt
+
+    def work(part, place):
+        inner(part, place)
+        if place:
+            assert interruption.wait(600)
+            time.sleep(0.05)
+            ended.append(place)
+
+    interruption = threading.Event()
+    monkeypatch.setattr(threads, "wait", interrupted)
+    with one_thread(), pytest.raises(KeyboardInterrupt):
+        try:
+            each(work, range(3))
+        finally:
+            assert sorted(ended) == [1, 2]
+
+
+def test_ctrl_c_while_the_threads_end_leaves_as_many_as_before(three_threads, monkeypatch):
+    def close(helpers):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads._Helpers, "close", close)
+    with pytest.raises(KeyboardInterrupt), one_thread():
+        pass
+    assert torch.get_num_threads() == 3 and threads._helpers is None
+
+
+def test_time_runs_out_for_every_thread(three_threads):
+    inner = meeting(3)[0]
+
+    def work(part, place):
+        inner(part, place)
+        if place == 2:
+            look()
+
+    with one_thread(), within(Budget(lambda: 0.0)), pytest.raises(Spent):
+        each(work, range(3))
+
+
+@pytest.mark.parametrize("where", [0, 1])
+def test_what_failed_is_let_go_with_its_error(three_threads, where):
+    def fails():
+        inner, large = meeting(3)[0], torch.empty(1)
+
+        def work(part, place, held=large):
+            inner(part, place)
+            if place == where:
+                raise MemoryError
+
+        with contextlib.suppress(MemoryError):
+            each(work, range(3))
+        return weakref.ref(large)
+
+    gc.collect()
+    gc.disable()
+    try:
+        with one_thread():
+            held = fails()
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 def test_who_has_waited_goes_on_alone_for_a_while(three_threads, monkeypatch):

@@ -49,6 +49,11 @@ def within(budget: Budget | None) -> contextlib.AbstractContextManager[Budget | 
     return opened(_OPEN, budget)
 
 
+def current() -> Budget | None:
+    """The budget inside which this is; None outside of any."""
+    return _OPEN.get()
+
+
 def over() -> bool:
     """Whether the time is over."""
     budget = _OPEN.get()

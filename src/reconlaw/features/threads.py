@@ -28,6 +28,8 @@ from typing import TypeVar
 
 import torch
 
+from .budget import current, within
+
 # Multiplications from which on a product is shared by torch: a tenth of a second of one core.
 LONG = 5e8
 # And from which on a pass over V is cut into blocks: milliseconds, many times what it takes to hand them out.
@@ -72,9 +74,10 @@ class _Helpers:
             self._rest -= 1
             return _alone(work, parts)
         todo, inference, grad = iter(parts), torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+        budget = current()
 
         def take(place):
-            with torch.inference_mode(inference), torch.set_grad_enabled(grad), _as_they_are():
+            with within(budget), torch.inference_mode(inference), torch.set_grad_enabled(grad), _as_they_are():
                 for part in todo:
                     work(part, place)
 
@@ -89,9 +92,14 @@ class _Helpers:
             for _ in todo:  # after an error no other block is begun
                 pass
             begun, done = [one for one in asked if not one.cancel()], time.perf_counter()
-            wait(begun)
-        for one in begun:
-            one.result()
+            asked.clear()
+            try:
+                wait(begun)
+            except KeyboardInterrupt:
+                wait(begun)
+                raise
+        while begun:  # out of it before it raises: an error holds this frame, and held by it would keep the memory
+            begun.pop().result()
         end = time.perf_counter()
         late = end - done > _WAITED * (end - start)
         self._longest = min(max(1, 2 * self._longest), _MOST_REST) if late else 0
