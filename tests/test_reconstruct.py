@@ -1,4 +1,6 @@
 import itertools
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,6 +8,7 @@ import pytest
 import torch
 
 import reconlaw as rl
+from reconlaw._precision import full_precision
 from reconlaw.attack import tools
 from reconlaw.attack.projection import Projection
 from reconlaw.attack.run import Run
@@ -65,6 +68,40 @@ def test_single_precision(problem, name):
     result = rl.reconstruct(case.theta, case.features, 5, max_seconds=None)
     check(result, case, 1e-4)
     assert result.X.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_autocast_around_the_call_changes_nothing(problem, dtype):
+    case = problem(dtype=dtype)
+    found = rl.reconstruct(case.theta, case.features, 5, max_seconds=None, max_steps=200)
+    with torch.autocast("cpu", torch.bfloat16):
+        again = rl.reconstruct(case.theta, case.features, 5, max_seconds=None, max_steps=200)
+        assert (torch.ones(2, 2) @ torch.ones(2)).dtype == torch.bfloat16
+    assert torch.equal(found.X, again.X) and (found.loss, found.steps) == (again.loss, again.steps)
+    with full_precision(), torch.autocast("cpu", torch.bfloat16):  # a function that asks for it has it
+        assert (torch.ones(2, 2) @ torch.ones(2)).dtype == torch.bfloat16
+
+
+def test_of_several_threads_the_last_out_puts_the_precision_back():
+    before, entered, out = torch.get_float32_matmul_precision(), threading.Event(), threading.Event()
+
+    @full_precision()
+    def other():
+        entered.set()
+        assert out.wait(600)
+        return torch.get_float32_matmul_precision()
+
+    try:
+        torch.set_float32_matmul_precision("high")
+        with ThreadPoolExecutor(1) as pool:
+            with full_precision():
+                late = pool.submit(other)
+                assert entered.wait(600)
+            out.set()
+            assert late.result(600) == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @pytest.mark.parametrize("name", ["relu", "tanh"])

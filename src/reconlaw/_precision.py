@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 
 import torch
 
@@ -15,28 +16,42 @@ class full_precision(contextlib.ContextDecorator):
 
     By default torch rounds the factors of float32 convolutions to TF32's ten bits on NVIDIA cards since Ampere, and
     those of matrix products where the user allowed it. A loss then ends near 1e-8, above every tolerance, without an
-    error. The settings are the process's, not the thread's.
+    error. The settings are the process's, not the thread's: where several threads are inside, the last one out puts
+    them back. Autocast, which would round to bfloat16, is each thread's own.
 
     Torch 2.9 brought settings for every operation beside the older ones for all, and reading an older one raises where
     the two disagree. Both are set here; what could not be read is put back by the newer ones alone.
     """
 
+    _lock = threading.Lock()
+    _inside = 0
+    _before: tuple = ()  # where the first came in
+
     def __init__(self):
-        self._before = []
+        self._autocast = []
 
     def _recreate_cm(self):  # a decorated function may call itself
         return type(self)()
 
     def __enter__(self):
-        self._before.append((_older(), _newer()))
-        _set_older("highest", False)
-        _set_newer(["ieee"] * len(_OPERATIONS))
+        with self._lock:
+            if not full_precision._inside:
+                full_precision._before = _older(), _newer()
+            full_precision._inside += 1
+            _set_older("highest", False)
+            _set_newer(["ieee"] * len(_OPERATIONS))
+        self._autocast.append(torch._C._DisableAutocast())  # on every kind of device
+        self._autocast[-1].__enter__()
         return self
 
     def __exit__(self, *error):
-        older, newer = self._before.pop()
-        _set_older(*older)
-        _set_newer(newer)
+        self._autocast.pop().__exit__(*error)
+        with self._lock:
+            full_precision._inside -= 1
+            if not full_precision._inside:
+                older, newer = self._before
+                _set_older(*older)
+                _set_newer(newer)
         return False
 
 
