@@ -89,7 +89,7 @@ def reconstruct(
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
             limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere.
         clock: gives the seconds of ``max_seconds`` and of the history: ``time.process_time`` does not count what other
-            programs take; a clock of the wall where None.
+            programs take; a clock of the wall where None. Several threads may call it.
         inputs: where the samples live, one of :mod:`reconlaw.inputs`; the sphere of radius √d where None. Bodies with
             biases see norms, so for them it must be right: pixels in a box, say.
         options: of the method.
