@@ -20,7 +20,7 @@ from ...inputs import Inputs
 from .adam import Adam
 from .fit import retract, solved, tangent
 
-_TABLE, _POLISH, _BLOCK, _H = 6000, 6, 32, 1e-5
+_TABLE, _POLISH, _BLOCK, _H = 6000, 6, 256, 1e-5
 _FIRST, _LEAST, _GROW, _SHRINK, _TRIES = 1e-1, 1e-4, 5.0, 5.0, 5
 _LEAST_SCALE = 1e-9  # of Cauchy's loss
 

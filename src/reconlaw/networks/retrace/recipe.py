@@ -18,7 +18,7 @@ from ..._checks import check_finite, check_plain
 from ..._random import seeded_generator
 
 # Numbers that one block of directions may make, and the largest block.
-_NUMBERS, _BLOCK = 1 << 20, 32
+_NUMBERS, _BLOCK = 1 << 20, 256
 # Forward mode is believed where it agrees with a difference along one direction to this.
 _AGREES = 0.05
 # Two calls on the same arguments may differ by so many roundings, as sums over threads do.
