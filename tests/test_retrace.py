@@ -1,5 +1,6 @@
 """Known recipes: samples through the user's own training, and what may be claimed of them."""
 
+import contextlib
 import itertools
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch.nn.functional import cross_entropy, gelu, one_hot, softmax
 import reconlaw as rl
 from reconlaw.attack.run import Run
 from reconlaw.networks.replay import corrected
+from reconlaw.networks.retrace import derivative
 from reconlaw.networks.retrace.recipe import Recipe
 
 N, D, P, K = 2, 6, 60, 3
@@ -45,7 +47,7 @@ def sgd(X, y, rate=0.05, steps=12):
 
 
 def adamw(X, y, lr=1e-2, steps=10):
-    """A loop as people write it, which forward mode cannot take."""
+    """A loop as people write it, which no exact way can take."""
     layer = nn.Linear(P, K, bias=False, dtype=X.dtype)
     nn.init.zeros_(layer.weight)
     adam = torch.optim.AdamW(layer.parameters(), lr=float(lr), eps=1e-2, weight_decay=0.1)
@@ -191,14 +193,66 @@ def test_starts_are_drawn_in_the_domain():
     assert near.status is rl.Status.RECOVERED and float((near.X - inside).norm()) < 1e-7, near
 
 
-def test_forward_mode_is_believed_only_where_it_agrees():
+def a_recipe(train):
+    made = Recipe(train, [sgd(X, Y)], lambda U: U, (N, D), Y, False, (), {}, D)
+    made.check(NEAR.flatten())
+    return made
+
+
+class Squared(torch.autograd.Function):
+    """Of which torch knows no second derivative, as of kernels that people write."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, g):
+        return 2 * g * ctx.saved_tensors[0]
+
+    @staticmethod
+    def jvp(ctx, t):
+        return 2 * t * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize("modes", [contextlib.nullcontext, torch.no_grad, torch.inference_mode])
+def test_both_exact_ways_give_the_derivative(modes, monkeypatch):
+    q, right = NEAR.flatten(), torch.autograd.functional.jacobian(lambda q: sgd(q.reshape(N, D), Y), NEAR.flatten())
+    with modes():
+        short, long = a_recipe(sgd), a_recipe(sgd)
+        made = short.jacobian(q), short.jacobian(q, torch.eye(N * D).to(q)[:3])
+        monkeypatch.setattr(derivative, "_KEPT", 1_000)
+        assert torch.allclose(long.jacobian(q), made[0], rtol=0, atol=1e-12)
+    assert (short.way, long.way) == (derivative.twice_backward, derivative.forward_mode)
+    scaled = right.flatten(0, -2) / sgd(X, Y).norm()
+    assert torch.allclose(made[0], scaled, rtol=0, atol=1e-12) and torch.equal(made[1], made[0][:, :3])
+
+
+def test_forward_mode_is_taken_where_torch_differentiates_once_alone():
+    def train(X, y):
+        return sgd(X, y) * Squared.apply(X.mean())
+
+    recipe = a_recipe(train)
+    J, step = recipe.jacobian(NEAR.flatten()), torch.eye(N * D, dtype=torch.float64)[0]
+    assert recipe.way is derivative.forward_mode
+    assert torch.allclose(J[:, 0], derivative.difference(recipe, NEAR.flatten(), step, 1e-6), atol=1e-7)
+
+
+def test_an_exact_way_is_believed_only_where_it_agrees():
     def cut(X, y):
         return sgd(X.detach(), y)
 
-    recipe = Recipe(cut, [sgd(X, Y)], lambda U: U, (N, D), Y, False, (), {}, D)
-    recipe.check(NEAR.flatten())
+    recipe = a_recipe(cut)
     J = recipe.jacobian(NEAR.flatten())
-    assert recipe.forward is False
+    assert recipe.way is None and recipe.tried
     right = torch.autograd.functional.jacobian(lambda q: sgd(q.reshape(N, D), Y), NEAR.flatten())
     right = right.reshape(-1, N * D) / sgd(X, Y).norm()
     assert (J - right).norm() < 1e-6 * right.norm()

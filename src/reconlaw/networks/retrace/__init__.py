@@ -71,8 +71,8 @@ def retrace(
         theta: what training left: the trained layer, or its change, as ``train`` returns it; several tensors where it
             returns a tuple (running statistics beside weights), each counting alike.
         train: train(X, y, …) → the same, for X (n, d); train(X, …) where y is None. It must return the same for the
-            same arguments, so it seeds its own batches and masks. Where torch.func can differentiate it, its derivative
-            is forward mode's, else one of differences.
+            same arguments, so it seeds its own batches and masks. Its derivative is exact where torch can differentiate
+            it twice backward or once forward, else one of differences.
         X: (n, d) samples to start from, of :func:`reconlaw.reconstruct` say; (s, n, d), s starts; or the pair n, d, for
             ``starts`` drawn in the domain. In a family the nearest of it are taken.
         y: labels as ``train`` takes them; a list of such, where they are unknown and each is tried; None for a function

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch.func import jvp, vmap
 
 from ...inputs import Inputs
 from .adam import Adam
+from .derivative import Way, difference, forward_mode
 from .fit import retract, solved, tangent
 
 _TABLE, _POLISH, _BLOCK, _H = 6000, 6, 256, 1e-5
@@ -32,14 +32,14 @@ class Columns:
     Attributes:
         unit_features: samples (n, d) → unit rows φ̂_j (m, n) of the columns that moved.
         errors: samples → E (T, n, K).
-        forward: forward mode differentiates the features; else differences are taken.
+        way: to the derivative of features and errors; None for differences.
     """
 
     recipe: Adam
     theta: torch.Tensor
     unit_features: Callable[[torch.Tensor], torch.Tensor]
     errors: Callable[[torch.Tensor], torch.Tensor]
-    forward: bool = True
+    way: Way | None = forward_mode
 
     def __post_init__(self):
         self.sizes = self.theta.norm(dim=1)
@@ -131,12 +131,12 @@ def _normal_equations(columns, at, scales, inputs):
     def of_errors(x):
         return columns.recipe.columns(columns.errors(x.reshape(n, k)), at.u) / columns.sizes[:, None]
 
-    by_errors = _derivative(of_errors, flat, inputs, (n, k), columns.forward)
+    by_errors = _derivative(of_errors, flat, inputs, (n, k), columns.way)
 
     def of_features(x):
         return columns.unit_features(x.reshape(n, k))
 
-    by_features = _derivative(of_features, flat, inputs, (n, k), columns.forward)
+    by_features = _derivative(of_features, flat, inputs, (n, k), columns.way)
     along = torch.linalg.svd(at.A, full_matrices=False)[0][:, :, : max(1, n - 1)]  # A u = 0: lengths do not matter
     weights = [1 / (s * s + v.square().sum(1)) for s, v in zip(scales, (at.r, at.q), strict=True)]
 
@@ -151,15 +151,15 @@ def _normal_equations(columns, at, scales, inputs):
     return H, sum(torch.einsum("jkx,j,jk->x", B, w, b[:, :, 0]) for B, b, w in parts)
 
 
-def _derivative(f, flat, inputs, shape, forward):
+def _derivative(f, flat, inputs, shape, way):
     """∂f/∂x (rows of f, columns of f, nk), on the moves that stay in the domain."""
     eye = torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
-    if forward:
-        made = torch.cat([vmap(lambda v: jvp(f, (flat,), (v,))[1])(part) for part in eye.split(_BLOCK)])
+    if way:
+        made = way(f, flat, eye, _BLOCK)
     else:
         h = _H * float(flat.square().mean().sqrt())
-        made = torch.stack([(f(flat + h * e) - f(flat - h * e)) / (2 * h) for e in eye])
-    J = made.flatten(1).T.detach()
+        made = torch.stack([difference(f, flat, e, h) for e in eye])
+    J = made.flatten(1).T
     return tangent(J, flat, shape, inputs).reshape(*made.shape[1:], len(flat))
 
 

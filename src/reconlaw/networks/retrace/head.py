@@ -50,8 +50,8 @@ def retrace_adam(
     Args:
         after: W_T, (K, p), with K > 1 outputs trained on the mean cross-entropy of all n samples at every step.
         before: W_0, (K, p).
-        features: (n, d) → (n, p), frozen in training; where torch.func's forward mode does not take it, derivatives
-            are differences. A head's bias is a feature that is 1.
+        features: (n, d) → (n, p), frozen in training; where torch cannot differentiate it, derivatives are differences.
+            A head's bias is a feature that is 1.
         recipe: a :class:`reconlaw.networks.Adam`.
         X: (n, d) samples to start from, such as the mean of public pictures of each label.
         y: (n,) integer labels, which must be known, in the order of X. Measured with labels
@@ -118,8 +118,7 @@ def retrace_adam(
     run, spent, most = Run(max_seconds, progress, clock=clock), 0, max_rounds + max_steps
     U = inputs.retract(U)
     whole.check(U.flatten())
-    forward = whole.by_forward_mode(U.flatten())
-    columns = Columns(recipe, decayed[:, moved].T.contiguous(), unit_features, errors, forward)
+    columns = Columns(recipe, decayed[:, moved].T.contiguous(), unit_features, errors, whole.exactly(U.flatten()))
     best = begin(whole, U.flatten())
 
     def count(fit, what):

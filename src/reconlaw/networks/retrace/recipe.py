@@ -1,8 +1,8 @@
 r"""The user's training as a function of what is unknown: called, checked, and differentiated.
 
 What is unknown is one vector q: the samples' coordinates, labels where these are free, and numbers such as a rate, by
-their logarithms. The derivative comes from forward mode, a few directions at a time, where the function is one that
-torch can differentiate so; else from central differences, which any function has that computes the same twice.
+their logarithms. It is differentiated exactly where torch can do that (:mod:`reconlaw.networks.retrace.derivative`);
+else by central differences, which any function has that computes the same twice.
 """
 
 from __future__ import annotations
@@ -12,15 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.func import jvp, vmap
 
 from ..._checks import check_finite, check_plain
-from ..._random import seeded_generator
+from .derivative import Way, difference, exact_way
 
 # Numbers that one block of directions may make, and the largest block.
 _NUMBERS, _BLOCK = 1 << 20, 256
-# Forward mode is believed where it agrees with a difference along one direction to this.
-_AGREES = 0.05
 # Two calls on the same arguments may differ by so many roundings, as sums over threads do.
 _SAME = 64.0
 
@@ -45,7 +42,7 @@ class Recipe:
         names: of the unknown numbers.
         fixed: other arguments of ``train``.
         d: of an input.
-        forward: differentiate by forward mode; None until it was tried.
+        way: how the derivative is taken; None for differences, and until :meth:`exactly` has tried.
     """
 
     train: Callable[..., Any]
@@ -57,7 +54,8 @@ class Recipe:
     names: tuple[str, ...]
     fixed: dict[str, Any]
     d: int
-    forward: bool | None = None
+    way: Way | None = None
+    tried: bool = False
 
     def __post_init__(self):
         self.scales = [float(t.norm()) or 1.0 for t in self.target]
@@ -113,29 +111,18 @@ class Recipe:
         """∂θ_sim/∂q, (m, q), or its product with directions (r, q), a column each."""
         if directions is None:
             directions = torch.eye(len(q), dtype=q.dtype, device=q.device)
-        if not self.by_forward_mode(q):
-            return torch.stack([self._difference(q, e) for e in directions], 1)
-        block = max(1, min(_BLOCK, _NUMBERS // len(self.goal)))
-        made = [vmap(lambda v: jvp(self, (q,), (v,))[1], randomness="same")(part) for part in directions.split(block)]
-        return torch.cat(made).T.detach()
+        way = self.exactly(q)
+        if way is None:
+            return torch.stack([difference(self, q, e, self._step(q, e)) for e in directions], 1)
+        return way(self, q, directions, max(1, min(_BLOCK, _NUMBERS // len(self.goal)))).T
 
-    def by_forward_mode(self, q: torch.Tensor) -> bool:
-        """Whether forward mode is believed; tried once, at the first q."""
-        if self.forward is None:
-            self.forward = self._differentiable(q)
-        return self.forward
+    def exactly(self, q: torch.Tensor) -> Way | None:
+        """The exact way to the derivative that is believed; tried once, at the first q."""
+        if not self.tried:
+            self.way, self.tried = exact_way(self, q, lambda v: self._step(q, v)), True
+        return self.way
 
-    def _differentiable(self, q):
-        """Whether forward mode runs, in blocks, and gives what a difference gives."""
-        draw = torch.randn(2, len(q), generator=seeded_generator("recipe", 0), dtype=torch.float64, device="cpu").to(q)
-        try:
-            made = vmap(lambda v: jvp(self, (q,), (v,))[1], randomness="same")(draw).detach()
-        except Exception:  # whatever torch, or the function, makes of it
-            return False
-        measured = torch.stack([self._difference(q, v) for v in draw])
-        return float((made - measured).norm()) <= _AGREES * float(measured.norm())
-
-    def _difference(self, q, v):
+    def _step(self, q, v):
+        """Of a difference along v."""
         size = float(q.norm()) / len(q) ** 0.5 or 1.0
-        h = self.eps ** (1 / 3) * size / float(v.norm()) * (len(q) ** 0.5 if int((v != 0).sum()) > 1 else 1.0)
-        return (self(q + h * v) - self(q - h * v)).detach() / (2 * h)
+        return self.eps ** (1 / 3) * size / float(v.norm()) * (len(q) ** 0.5 if int((v != 0).sum()) > 1 else 1.0)

@@ -239,7 +239,7 @@ def _certificate(recipe, fit, inputs):
     U = fit.q[: n * k].reshape(n, k)
     bases = _bases(U, inputs)
     J = _moves(recipe, fit.q, bases)
-    precision = recipe.eps if recipe.forward else recipe.eps ** (2 / 3)  # a derivative's, by differences
+    precision = recipe.eps if recipe.way else recipe.eps ** (2 / 3)  # a derivative's, by differences
     cut = precision**_DIGITS
     sizes = J.norm(dim=0).clamp_min(torch.finfo(J.dtype).tiny)
     W, s, V = torch.linalg.svd(J / sizes, full_matrices=False)

@@ -1,0 +1,83 @@
+r"""The derivative of a function that somebody else wrote, along several directions at a time.
+
+Two ways are exact. *Twice backward*: Jᵀc is linear in c, so that J is its derivative along c. The graph of f is made
+once for all directions, and kept meanwhile. *Forward mode* keeps none, but torch takes the way through Python wherever
+a tensor meets one that does not depend on q, and a small training takes several times as long. Each is believed where
+it gives what a difference gives; where neither does, :func:`difference` is left, which any function has.
+
+Source of the first: Townsend, *A new trick for calculating Jacobian vector products* (2017).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import torch
+from torch.func import jvp, vmap
+
+from ..._random import seeded_generator
+
+Function = Callable[[torch.Tensor], torch.Tensor]
+Way = Callable[[Function, torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+# An exact derivative is believed where it agrees with a difference along two directions to this.
+_AGREES = 0.05
+# Bytes that the graph of a function may keep.
+_KEPT = 1 << 28
+
+
+def twice_backward(f: Function, q: torch.Tensor, directions: torch.Tensor, block: int) -> torch.Tensor:
+    """Jv for the rows v of ``directions`` (r, q), ``block`` at a time: (r, …)."""
+    with torch.inference_mode(False), torch.enable_grad():
+        q = q.detach().clone().requires_grad_(True)
+        y = f(q)
+        c = torch.zeros_like(y, requires_grad=True)
+        (pulled,) = torch.autograd.grad(y, q, c, create_graph=True)
+        along = {"is_grads_batched": True, "retain_graph": True}
+        made = [torch.autograd.grad(pulled, c, part, **along)[0] for part in directions.split(block)]
+    return torch.cat(made).detach()
+
+
+def forward_mode(f: Function, q: torch.Tensor, directions: torch.Tensor, block: int) -> torch.Tensor:
+    """The same."""
+    made = [vmap(lambda v: jvp(f, (q,), (v,))[1], randomness="same")(part) for part in directions.split(block)]
+    return torch.cat(made).detach()
+
+
+def difference(f: Function, q: torch.Tensor, v: torch.Tensor, h: float) -> torch.Tensor:
+    """Jv by a central difference."""
+    return (f(q + h * v) - f(q - h * v)).detach() / (2 * h)
+
+
+def exact_way(f: Function, q: torch.Tensor, step: Callable[[torch.Tensor], float]) -> Way | None:
+    """The way that is believed at q, the first of two; None where differences are left.
+
+    Args:
+        step: of a difference along a direction.
+    """
+    draw = torch.randn(2, len(q), generator=seeded_generator("recipe", 0), dtype=torch.float64, device="cpu").to(q)
+    measured = torch.stack([difference(f, q, v, step(v)) for v in draw])
+    for way in (twice_backward, forward_mode):
+        try:
+            with _counted() if way is twice_backward else contextlib.nullcontext():
+                made = way(f, q, draw, 2)
+        except Exception:  # whatever torch, or the function, makes of it
+            continue
+        if float((made - measured).norm()) <= _AGREES * float(measured.norm()):
+            return way
+    return None
+
+
+def _counted():
+    """A context in which a graph that keeps too much raises MemoryError."""
+    kept = 0
+
+    def pack(tensor):
+        nonlocal kept
+        kept += tensor.nbytes
+        if kept > _KEPT:
+            raise MemoryError("the graph keeps too much")
+        return tensor
+
+    return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
