@@ -236,6 +236,15 @@ def test_both_exact_ways_give_the_derivative(modes, monkeypatch):
     assert torch.allclose(made[0], scaled, rtol=0, atol=1e-12) and torch.equal(made[1], made[0][:, :3])
 
 
+def test_directions_are_fewer_where_a_training_makes_much_of_each(monkeypatch):
+    monkeypatch.setattr(derivative, "_NUMBERS", 4 * N * P)  # what the body makes of all samples; a head has K·P
+    few, many = a_recipe(lambda X, y: sgd(X, y)), a_recipe(sgd)
+    J = few.jacobian(NEAR.flatten())
+    monkeypatch.undo()
+    assert torch.allclose(J, many.jacobian(NEAR.flatten()), rtol=0, atol=1e-13)
+    assert few.block <= 4 < many.block
+
+
 def test_forward_mode_is_taken_where_torch_differentiates_once_alone():
     def train(X, y):
         return sgd(X, y) * Squared.apply(X.mean())
@@ -252,7 +261,7 @@ def test_an_exact_way_is_believed_only_where_it_agrees():
 
     recipe = a_recipe(cut)
     J = recipe.jacobian(NEAR.flatten())
-    assert recipe.way is None and recipe.tried
+    assert recipe.way is None and recipe.block
     right = torch.autograd.functional.jacobian(lambda q: sgd(q.reshape(N, D), Y), NEAR.flatten())
     right = right.reshape(-1, N * D) / sgd(X, Y).norm()
     assert (J - right).norm() < 1e-6 * right.norm()

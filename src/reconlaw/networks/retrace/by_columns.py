@@ -20,7 +20,7 @@ from .adam import Adam
 from .derivative import Way, difference, forward_mode
 from .fit import retract, solved, tangent
 
-_TABLE, _POLISH, _BLOCK, _H = 6000, 6, 256, 1e-5
+_TABLE, _POLISH, _H = 6000, 6, 1e-5
 _FIRST, _LEAST, _GROW, _SHRINK, _TRIES = 1e-1, 1e-4, 5.0, 5.0, 5
 _LEAST_SCALE = 1e-9  # of Cauchy's loss
 
@@ -33,6 +33,7 @@ class Columns:
         unit_features: samples (n, d) → unit rows φ̂_j (m, n) of the columns that moved.
         errors: samples → E (T, n, K).
         way: to the derivative of features and errors; None for differences.
+        block: directions at a time.
     """
 
     recipe: Adam
@@ -40,6 +41,7 @@ class Columns:
     unit_features: Callable[[torch.Tensor], torch.Tensor]
     errors: Callable[[torch.Tensor], torch.Tensor]
     way: Way | None = forward_mode
+    block: int = 1
 
     def __post_init__(self):
         self.sizes = self.theta.norm(dim=1)
@@ -131,12 +133,12 @@ def _normal_equations(columns, at, scales, inputs):
     def of_errors(x):
         return columns.recipe.columns(columns.errors(x.reshape(n, k)), at.u) / columns.sizes[:, None]
 
-    by_errors = _derivative(of_errors, flat, inputs, (n, k), columns.way)
+    by_errors = _derivative(of_errors, flat, inputs, (n, k), columns)
 
     def of_features(x):
         return columns.unit_features(x.reshape(n, k))
 
-    by_features = _derivative(of_features, flat, inputs, (n, k), columns.way)
+    by_features = _derivative(of_features, flat, inputs, (n, k), columns)
     along = torch.linalg.svd(at.A, full_matrices=False)[0][:, :, : max(1, n - 1)]  # A u = 0: lengths do not matter
     weights = [1 / (s * s + v.square().sum(1)) for s, v in zip(scales, (at.r, at.q), strict=True)]
 
@@ -151,11 +153,11 @@ def _normal_equations(columns, at, scales, inputs):
     return H, sum(torch.einsum("jkx,j,jk->x", B, w, b[:, :, 0]) for B, b, w in parts)
 
 
-def _derivative(f, flat, inputs, shape, way):
+def _derivative(f, flat, inputs, shape, columns):
     """∂f/∂x (rows of f, columns of f, nk), on the moves that stay in the domain."""
     eye = torch.eye(len(flat), dtype=flat.dtype, device=flat.device)
-    if way:
-        made = way(f, flat, eye, _BLOCK)
+    if columns.way:
+        made = columns.way(f, flat, eye, columns.block)
     else:
         h = _H * float(flat.square().mean().sqrt())
         made = torch.stack([difference(f, flat, e, h) for e in eye])

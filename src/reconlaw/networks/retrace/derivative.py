@@ -25,6 +25,8 @@ Way = Callable[[Function, torch.Tensor, torch.Tensor, int], torch.Tensor]
 _AGREES = 0.05
 # Bytes that the graph of a function may keep.
 _KEPT = 1 << 28
+# Directions at a time, at most, and numbers that its largest tensor may have for all of them.
+_DIRECTIONS, _NUMBERS = 256, 1 << 22
 
 
 def twice_backward(f: Function, q: torch.Tensor, directions: torch.Tensor, block: int) -> torch.Tensor:
@@ -50,34 +52,41 @@ def difference(f: Function, q: torch.Tensor, v: torch.Tensor, h: float) -> torch
     return (f(q + h * v) - f(q - h * v)).detach() / (2 * h)
 
 
-def exact_way(f: Function, q: torch.Tensor, step: Callable[[torch.Tensor], float]) -> Way | None:
-    """The way that is believed at q, the first of two; None where differences are left.
+class _Graph:
+    """Looks at what the graph of a function keeps: all of it in bytes, and the numbers of its largest tensor.
+
+    Raises:
+        MemoryError: it keeps too much.
+    """
+
+    def __init__(self) -> None:
+        self.kept, self.largest = 0, 1
+
+    def __call__(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.kept, self.largest = self.kept + tensor.nbytes, max(self.largest, tensor.numel())
+        if self.kept > _KEPT:
+            raise MemoryError("the graph of the function keeps too much")
+        return tensor
+
+
+def exact_way(f: Function, q: torch.Tensor, step: Callable[[torch.Tensor], float]) -> tuple[Way | None, int]:
+    """The way that is believed at q, the first of two, and how many directions it takes at a time.
 
     Args:
         step: of a difference along a direction.
+
+    Returns:
+        None for the way where differences are left.
     """
     draw = torch.randn(2, len(q), generator=seeded_generator("recipe", 0), dtype=torch.float64, device="cpu").to(q)
-    measured = torch.stack([difference(f, q, v, step(v)) for v in draw])
+    measured, graph = torch.stack([difference(f, q, v, step(v)) for v in draw]), _Graph()
     for way in (twice_backward, forward_mode):
+        looking = torch.autograd.graph.saved_tensors_hooks(graph, lambda tensor: tensor)
         try:
-            with _counted() if way is twice_backward else contextlib.nullcontext():
+            with looking if way is twice_backward else contextlib.nullcontext():
                 made = way(f, q, draw, 2)
         except Exception:  # whatever torch, or the function, makes of it
             continue
         if float((made - measured).norm()) <= _AGREES * float(measured.norm()):
-            return way
-    return None
-
-
-def _counted():
-    """A context in which a graph that keeps too much raises MemoryError."""
-    kept = 0
-
-    def pack(tensor):
-        nonlocal kept
-        kept += tensor.nbytes
-        if kept > _KEPT:
-            raise MemoryError("the graph keeps too much")
-        return tensor
-
-    return torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor)
+            return way, max(1, min(_DIRECTIONS, _NUMBERS // max(graph.largest, measured[0].numel())))
+    return None, 1

@@ -118,7 +118,9 @@ def retrace_adam(
     run, spent, most = Run(max_seconds, progress, clock=clock), 0, max_rounds + max_steps
     U = inputs.retract(U)
     whole.check(U.flatten())
-    columns = Columns(recipe, decayed[:, moved].T.contiguous(), unit_features, errors, whole.exactly(U.flatten()))
+    columns = Columns(
+        recipe, decayed[:, moved].T.contiguous(), unit_features, errors, whole.exactly(U.flatten()), whole.block
+    )
     best = begin(whole, U.flatten())
 
     def count(fit, what):

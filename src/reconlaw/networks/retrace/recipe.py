@@ -16,8 +16,6 @@ import torch
 from ..._checks import check_finite, check_plain
 from .derivative import Way, difference, exact_way
 
-# Numbers that one block of directions may make, and the largest block.
-_NUMBERS, _BLOCK = 1 << 20, 256
 # Two calls on the same arguments may differ by so many roundings, as sums over threads do.
 _SAME = 64.0
 
@@ -43,6 +41,7 @@ class Recipe:
         fixed: other arguments of ``train``.
         d: of an input.
         way: how the derivative is taken; None for differences, and until :meth:`exactly` has tried.
+        block: along how many directions at a time; 0 until then.
     """
 
     train: Callable[..., Any]
@@ -55,7 +54,7 @@ class Recipe:
     fixed: dict[str, Any]
     d: int
     way: Way | None = None
-    tried: bool = False
+    block: int = 0
 
     def __post_init__(self):
         self.scales = [float(t.norm()) or 1.0 for t in self.target]
@@ -114,12 +113,12 @@ class Recipe:
         way = self.exactly(q)
         if way is None:
             return torch.stack([difference(self, q, e, self._step(q, e)) for e in directions], 1)
-        return way(self, q, directions, max(1, min(_BLOCK, _NUMBERS // len(self.goal)))).T
+        return way(self, q, directions, self.block).T
 
     def exactly(self, q: torch.Tensor) -> Way | None:
         """The exact way to the derivative that is believed; tried once, at the first q."""
-        if not self.tried:
-            self.way, self.tried = exact_way(self, q, lambda v: self._step(q, v)), True
+        if not self.block:
+            self.way, self.block = exact_way(self, q, lambda v: self._step(q, v))
         return self.way
 
     def _step(self, q, v):
