@@ -49,20 +49,25 @@ def in_batches(features, X: torch.Tensor) -> torch.Tensor:
     return torch.cat(made)
 
 
-def _graph(features, W):
-    """Inputs W, features Y, a cotangent c and Jᵀc as a function of it, for backward passes through either."""
-    with torch.inference_mode(False), torch.enable_grad(), shared(features.multiplications * len(W)):
-        W = W.clone().requires_grad_(True)
-        Y = features.apply(W)
+def backward_graph(f, W):
+    """Inputs W, Y = f(W), a cotangent c and Jᵀc as a function of it, for backward passes through either."""
+    with torch.inference_mode(False), torch.enable_grad():
+        W = W.detach().clone().requires_grad_(True)
+        Y = f(W)
         c = torch.zeros_like(Y, requires_grad=True)
         (pulled,) = torch.autograd.grad(Y, W, c, create_graph=True)
     return W, Y, c, pulled
 
 
-def _tangents(graph, delta):
-    """Derivative of the features of every input along its row of δ: (m, p) of (m, d), or a batch of those."""
-    _, _, c, pulled = graph
-    return torch.autograd.grad(pulled, c, delta, retain_graph=True, is_grads_batched=delta.ndim > 2)[0]
+def tangents(graph, delta):
+    """Derivative of Y along δ, of the shape of W, or along each of a batch of those."""
+    W, _, c, pulled = graph
+    return torch.autograd.grad(pulled, c, delta, retain_graph=True, is_grads_batched=delta.ndim > W.ndim)[0]
+
+
+def _graph(features, W):
+    with shared(features.multiplications * len(W)):
+        return backward_graph(features.apply, W)
 
 
 def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
@@ -84,7 +89,7 @@ def jacobians(features, W: torch.Tensor, dtype: torch.dtype, taken=None):
             unit = torch.zeros(len(axes), len(stale), features.d, dtype=dtype, device=W.device)
             unit[torch.arange(len(axes), device="cpu"), :, axes] = 1
             with shared(features.multiplications * len(axes) * len(fresh)):
-                fresh[:, axes] = _tangents(graph, unit).transpose(0, 1)
+                fresh[:, axes] = tangents(graph, unit).transpose(0, 1)
         out[stale] = fresh
     return places, out
 
@@ -174,8 +179,8 @@ class AutogradLift(Lift):
         delta = torch.cat([delta, -delta]) if self.lifted else delta
         count_passes(len(self._W))
         with self._shared():
-            tangents = _tangents(self._at, delta)
-        return self.alpha.T @ self.features.columns(tangents)
+            moved = tangents(self._at, delta)
+        return self.alpha.T @ self.features.columns(moved)
 
     def vjp(self, R):
         W, Y, _, _ = self._at
@@ -202,7 +207,7 @@ class AutogradLift(Lift):
             look()
             draw = torch.randn(self.features.d, device="cpu", generator=generator, dtype=torch.float64).to(self.columns)
             with self._shared():
-                T = self.features.columns(_tangents(self._at, draw.expand(len(self._W), -1)))
+                T = self.features.columns(tangents(self._at, draw.expand(len(self._W), -1)))
             for alpha in self.alpha.T:
                 A = self.fold((alpha[:, None] * T).unflatten(0, (self.features.positions, -1)).sum(0))
                 total = total + A @ A.T

@@ -56,7 +56,7 @@ def current() -> Budget | None:
 
 def over() -> bool:
     """Whether the time is over."""
-    budget = _OPEN.get()
+    budget = current()
     return budget is not None and budget.left() <= 0
 
 
@@ -68,7 +68,7 @@ def look() -> None:
 
 def attempt(name: str, make: Callable[[], Any]) -> Any:
     """``make()`` within its share of the time that is left; None where that does not do, from then on in this run."""
-    budget = _OPEN.get()
+    budget = current()
     if budget is None or math.isinf(budget.left()):
         return make()
     if name in budget.given_up:
@@ -85,10 +85,16 @@ def attempt(name: str, make: Callable[[], Any]) -> Any:
 
 def give_up(name: str) -> bool:
     """Note that this run goes on without; False where there is no run that could say so."""
-    budget = _OPEN.get()
+    budget = current()
     if budget is not None:
         budget.given_up.add(name)
     return budget is not None
+
+
+def begin_with(threads: int) -> None:
+    """So many of torch's threads for a new thread, which would take over another's number when it first asks for it."""
+    torch.get_num_threads()
+    torch.set_num_threads(threads)
 
 
 def patiently(function: Callable, *given):
@@ -98,8 +104,7 @@ def patiently(function: Callable, *given):
 
     def work():
         try:
-            torch.get_num_threads()  # when it first asks, a new thread takes over the number that another set last
-            torch.set_num_threads(threads)  # a new thread has its own count: the same arithmetic, to the last bit
+            begin_with(threads)  # the same arithmetic, to the last bit
             with torch.no_grad():
                 outcome.append((function(*given), None))
         except BaseException as error:

@@ -28,7 +28,7 @@ from typing import TypeVar
 
 import torch
 
-from .budget import current, within
+from .budget import begin_with, current, within
 
 # Multiplications from which on a product is shared by torch: a tenth of a second of one core.
 LONG = 5e8
@@ -53,12 +53,6 @@ class _Here(threading.local):
 _here = _Here()
 
 
-def _on_one() -> None:
-    """One of torch's threads for a new thread: it would take over the number of all when it first asks for it."""
-    torch.get_num_threads()
-    torch.set_num_threads(1)
-
-
 class _Helpers:
     """Threads beside those that search, of one torch thread each; they begin with the first work that there is.
 
@@ -67,7 +61,7 @@ class _Helpers:
 
     def __init__(self, count: int):
         self.count, self._rest, self._longest = count, 0, 0
-        self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=_on_one)
+        self._pool = ThreadPoolExecutor(count, "reconlaw", initializer=begin_with, initargs=(1,))
 
     def each(self, work: Callable[[_Part, int], None], parts: Sequence[_Part]) -> None:
         if self._rest:

@@ -17,7 +17,7 @@ import torch
 
 from ...inputs import Inputs
 from .adam import Adam
-from .derivative import Way, difference, forward_mode
+from .derivative import Way, difference
 from .fit import retract, solved, tangent
 
 _TABLE, _POLISH, _H = 6000, 6, 1e-5
@@ -40,7 +40,7 @@ class Columns:
     theta: torch.Tensor
     unit_features: Callable[[torch.Tensor], torch.Tensor]
     errors: Callable[[torch.Tensor], torch.Tensor]
-    way: Way | None = forward_mode
+    way: Way | None = None
     block: int = 1
 
     def __post_init__(self):

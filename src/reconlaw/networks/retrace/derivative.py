@@ -1,11 +1,9 @@
 r"""The derivative of a function that somebody else wrote, along several directions at a time.
 
-Two ways are exact. *Twice backward*: Jᵀc is linear in c, so that J is its derivative along c. The graph of f is made
-once for all directions, and kept meanwhile. *Forward mode* keeps none, but torch takes the way through Python wherever
+Two ways are exact. *Twice backward* (:mod:`reconlaw.features.autograd`): the graph of f is made once for all
+directions, and kept meanwhile. *Forward mode* keeps none, but torch takes the way through Python wherever
 a tensor meets one that does not depend on q, and a small training takes several times as long. Each is believed where
 it gives what a difference gives; where neither does, :func:`difference` is left, which any function has.
-
-Source of the first: Townsend, *A new trick for calculating Jacobian vector products* (2017).
 """
 
 from __future__ import annotations
@@ -17,6 +15,7 @@ import torch
 from torch.func import jvp, vmap
 
 from ..._random import seeded_generator
+from ...features.autograd import backward_graph, tangents
 
 Function = Callable[[torch.Tensor], torch.Tensor]
 Way = Callable[[Function, torch.Tensor, torch.Tensor, int], torch.Tensor]
@@ -31,13 +30,9 @@ _DIRECTIONS, _NUMBERS = 256, 1 << 22
 
 def twice_backward(f: Function, q: torch.Tensor, directions: torch.Tensor, block: int) -> torch.Tensor:
     """Jv for the rows v of ``directions`` (r, q), ``block`` at a time: (r, …)."""
-    with torch.inference_mode(False), torch.enable_grad():
-        q = q.detach().clone().requires_grad_(True)
-        y = f(q)
-        c = torch.zeros_like(y, requires_grad=True)
-        (pulled,) = torch.autograd.grad(y, q, c, create_graph=True)
-        along = {"is_grads_batched": True, "retain_graph": True}
-        made = [torch.autograd.grad(pulled, c, part, **along)[0] for part in directions.split(block)]
+    with torch.inference_mode(False):
+        graph = backward_graph(f, q)
+        made = [tangents(graph, part) for part in directions.split(block)]
     return torch.cat(made).detach()
 
 
