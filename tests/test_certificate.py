@@ -321,6 +321,24 @@ def test_the_factor_and_singular_values_certify_the_same(activation, ratio, monk
     assert (made.speaking, made.noise) == (reference.speaking, pytest.approx(reference.noise))
 
 
+@pytest.mark.parametrize(("n", "outputs"), [(5, 1), (2, 3), (1, 4)])
+def test_solutions_made_together_are_those_of_each_alone(n, outputs):
+    """Of one that is zero and one that is done at once too; with more outputs than columns, one by one."""
+    X, features, a = drawn(n, 20, 200, "relu+tanh", 6, outputs)
+    theta, generator = a @ features(X), torch.Generator().manual_seed(1)
+    together, alone, other = (normal.Normal(features, theta, X, rl.inputs.Sphere()) for _ in range(3))
+    bs = [together.step.within(torch.randn(n, 20, generator=generator, dtype=torch.float64)) for _ in range(6)]
+    bs[2:4] = [torch.zeros_like(X), other._times(other.solve(bs[0], 1e-12)[None])[0] * 1e-9]
+    with rl.features.passes.counted(rl.features.passes.Passes()) as spent:
+        found = together.solve_each(bs, 1e-6)
+    with rl.features.passes.counted(rl.features.passes.Passes()) as one_by_one:
+        expected = [alone.solve(b, 1e-6) for b in bs]
+    assert abs(spent.made - one_by_one.made) <= 2 * n * len(bs) and not found[2].any()  # an iteration of rounding
+    for z, by_itself in zip(found, expected, strict=True):
+        torch.testing.assert_close(z, by_itself, rtol=1e-5, atol=1e-5 * float(by_itself.abs().max()))
+    assert together.told and together.highest == pytest.approx(alone.highest, rel=1e-3)
+
+
 def test_where_conjugate_gradients_do_not_tell_nothing_is_claimed(monkeypatch):
     X, features, a = drawn(5, 20, 150, "gelu", 6)
     monkeypatch.setattr(certificate, "_DENSE_COST_NEAR", 0)

@@ -109,6 +109,9 @@ def test_columns_and_products_are_those_of_autograd(features, K, lifted):
     back = torch.autograd.functional.vjp(lambda U: fit(features, U, alpha, lifted), U, R)[1]
     torch.testing.assert_close(made.jvp(delta), along, rtol=1e-9, atol=1e-10)
     torch.testing.assert_close(made.vjp(R), back, rtol=1e-9, atol=1e-10)
+    for several, one, at in ((made.jvps, made.jvp, delta), (made.vjps, made.vjp, R)):
+        both = torch.stack([at, at.flip(0)])
+        torch.testing.assert_close(several(both), torch.stack([one(each) for each in both]), rtol=1e-12, atol=1e-13)
     other = normal(len(alpha), K, seed=12)  # the same atoms, at other coefficients
     made.linearise(other)
     along = torch.autograd.functional.jvp(lambda U: fit(features, U, other, lifted), U, delta)[1]

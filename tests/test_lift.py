@@ -81,6 +81,9 @@ def test_jvp_and_vjp_are_adjoint(name, n, d, p, K, lifted, seed):
     assert forward.shape == (K, p) and backward.shape == (n, d)
     scale = float(forward.norm() * R.norm()) + 1e-12
     assert abs(float((forward * R).sum() - (delta * backward).sum())) < 1e-12 * scale
+    both = made.jvps(torch.stack([delta, -2 * delta])), made.vjps(torch.stack([R, -2 * R]))
+    for made, one in zip(both, (forward, backward), strict=True):
+        torch.testing.assert_close(made, torch.stack([one, -2 * one]), rtol=1e-12, atol=1e-12 * scale)
 
 
 def test_block_gram_is_the_mean_of_JtJ_on_directions_orthogonal_to_the_atoms():

@@ -28,6 +28,7 @@ several.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from dataclasses import dataclass
 
@@ -384,15 +385,16 @@ def _moves(normal, exact, generator, uneven):
         (n, d); and where ``uneven``, by neurons left out, (n,) squares.
     """
     features, step = exact.point.features, exact.step
-    short, root = normal.solve(step.gradient), step.D.sqrt()[:, None]
-    traces, moved = short.new_zeros(len(short)), short.new_zeros(len(short))
+    root, asked = step.D.sqrt()[:, None], [step.gradient]
     for _ in range(_PROBES):
-        signs = torch.randint(0, 2, short.shape, device="cpu", generator=generator).to(short) * 2 - 1
-        g = step.within(signs) * root
-        z = normal.solve(g)
-        traces = traces + (g * z).sum(1) / step.D / _PROBES
+        signs = torch.randint(0, 2, step.gradient.shape, device="cpu", generator=generator).to(step.gradient) * 2 - 1
+        asked.append(step.within(signs) * root)
     for _ in range(_PROBES if uneven else 0):  # neurons with random signs stand for neurons left out, one by one
         signs = torch.randint(0, 2, (1, features.p), device="cpu", generator=generator) * 2 - 1
-        b = exact.back(features.here(signs).to(short) * exact.point.residual)
-        moved = torch.maximum(moved, normal.solve(b).square().sum(1))
+        asked.append(exact.back(features.here(signs).to(step.gradient) * exact.point.residual))
+    told = normal.solve_each(asked)
+    short, probes, left_out = told[0], told[1 : 1 + _PROBES], told[1 + _PROBES :]
+    traces = sum((g * z).sum(1) for g, z in zip(asked[1 : 1 + _PROBES], probes, strict=True)) / step.D / _PROBES
+    moved = functools.reduce(torch.maximum, (z.square().sum(1) for z in left_out), torch.zeros_like(traces))
+    z = probes[-1]
     return short, traces, z * root, moved

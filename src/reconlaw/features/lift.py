@@ -31,7 +31,8 @@ _BLOCK_NUMBERS, _LARGE_BLOCK_NUMBERS = 1 << 20, 1 << 24
 _SHARED_NUMBERS, _SHARED_V = 1 << 16, 1 << 22
 # Sums over blocks have at most so many terms.
 _MOST_TERMS = 256
-# From this d on, a CPU multiplies with V the faster a few rows at a time: they stay in a cache while they are packed.
+# From this d on, a CPU multiplies with V the faster a few rows at a time, here of float64 and twice as many of float32:
+# they stay in a cache while they are packed.
 _LONG_ROWS, _LONG_BLOCK = 1024, 256
 
 
@@ -68,6 +69,14 @@ class Lift(ABC):
     @abstractmethod
     def vjp(self, R: torch.Tensor) -> torch.Tensor:
         """Jᵀ R, shape (n, d), for R of shape (K, p)."""
+
+    def jvps(self, deltas: torch.Tensor) -> torch.Tensor:
+        """:meth:`jvp` of each of several δ, (m, n, d) → (m, K, p)."""
+        return torch.stack([self.jvp(delta) for delta in deltas])
+
+    def vjps(self, Rs: torch.Tensor) -> torch.Tensor:
+        """:meth:`vjp` of each of several R, (m, K, p) → (m, n, d)."""
+        return torch.stack([self.vjp(R) for R in Rs])
 
     @abstractmethod
     def block_gram(self) -> torch.Tensor:
@@ -113,7 +122,7 @@ class RandomFeaturesLift(Lift):
         self._tell = lifted and phi.tell and self._derivative is phi.derivative
         self._Z = None if self._tell or lifted and phi.f is F.relu else self._empty(self.p)
         self._S: torch.Tensor | None = None
-        self._scratch: dict[int, torch.Tensor] = {}
+        self._scratch: dict[tuple[int, int], torch.Tensor] = {}
         count_passes(self.n)
 
         def write(rows, place):
@@ -122,7 +131,7 @@ class RandomFeaturesLift(Lift):
             scratch = self._block_of(rows, place) if phi.f is relu_and_tanh else None
             phi.write(Z, self.columns[: self.n, rows], minus, scratch)
 
-        self._each(write, scratch=phi.f is relu_and_tanh)
+        self._each(write, scratch=int(phi.f is relu_and_tanh))
 
     def _block(self):
         """How many parameters are in a block: by sizes alone, so that the order of sums is."""
@@ -134,12 +143,12 @@ class RandomFeaturesLift(Lift):
         count = -(-self.p // max(512, rows))
         return -(-self.p // count)
 
-    def _each(self, work, parts=None, scratch=True):
-        """:func:`each` of the blocks; a function of one's own is called by one thread alone."""
+    def _each(self, work, parts=None, scratch=1):
+        """:func:`each` of the blocks, of ``scratch`` to write to each; one's own function stays on one thread."""
         parts = self._rows if parts is None else parts
         alone = not self.features.activation.built_in or self.U.device.type != "cpu"
         for place in range(0 if alone or not scratch else min(places(), len(parts))):  # by this thread: it keeps memory
-            self._block_of(self._rows[0], place)
+            self._block_of(self._rows[0], place, scratch)
         each(work, parts, alone)
 
     def _empty(self, width):
@@ -159,8 +168,8 @@ class RandomFeaturesLift(Lift):
 
     def _few_rows(self, V):
         """The rows of a block of V that are multiplied at a time: all, or a few where they are long and on a CPU."""
-        few = _LONG_BLOCK if V.shape[1] >= _LONG_ROWS and V.device.type == "cpu" else len(V)
-        return slices(len(V), few)
+        long = V.shape[1] >= _LONG_ROWS and V.device.type == "cpu"
+        return slices(len(V), _LONG_BLOCK * 8 // V.element_size() if long else len(V))
 
     def linearise(self, alpha):
         self.alpha = alpha
@@ -180,18 +189,18 @@ class RandomFeaturesLift(Lift):
                     Z = self._times_V(self.U, rows) if again else self._pre_activations(rows)
                     self._S[:, rows] = self._combined(self._slopes(Z), alpha)
 
-            self._each(write, scratch=self._tell)
+            self._each(write, scratch=int(self._tell))
 
     def _pre_activations(self, rows):
         if self._Z is None:  # of lifted ReLU, z = max(z, 0) − max(−z, 0), exactly
             return self.columns[: self.n, rows] - self.columns[self.n :, rows]
         return self._Z[:, rows]
 
-    def _block_of(self, rows, place):
-        """An n × rows array to write to, of each thread: the same each time, since new memory costs its page faults."""
-        if place not in self._scratch:
-            self._scratch[place] = self._empty(self._rows[0].stop)
-        return self._scratch[place][:, : rows.stop - rows.start]
+    def _block_of(self, rows, place, m=1):
+        """An m n × rows array to write to, of each thread: the same each time, since new memory costs page faults."""
+        if (place, m) not in self._scratch:
+            self._scratch[place, m] = empty(m * self.n, self._rows[0].stop, self.dtype, self.U.device)
+        return self._scratch[place, m][:, : rows.stop - rows.start]
 
     def _slopes(self, Z):
         """φ'(Z), and φ'(−Z) where lifted."""
@@ -210,43 +219,54 @@ class RandomFeaturesLift(Lift):
             out -= weights[self.n :] * slopes[1]
         return out
 
-    def _cotangents(self, rows, R, place):
-        """Σ_k S^k ∘ R_k on a block: what :meth:`vjp` multiplies V with."""
+    def _cotangents(self, rows, Rs, place):
+        """Σ_k S^k ∘ R_k on a block, of each R below the others: what :meth:`vjps` multiplies V with."""
         if self._S is not None:
-            return torch.mul(self._S[:, rows], R, out=self._block_of(rows, place))
-        return self._combined(self._slopes_of(rows), self.alpha @ R)
+            out = self._block_of(rows, place, len(Rs))
+            torch.mul(self._S[:, rows], Rs, out=out.unflatten(0, (len(Rs), self.n)))
+            return out
+        slopes = self._slopes_of(rows)
+        return torch.cat([self._combined(slopes, self.alpha @ R) for R in Rs])
 
     def jvp(self, delta):
-        count_passes(self.n)
-        out = torch.empty(self.alpha.shape[1], self.p, dtype=self.dtype, device=delta.device)
+        return self.jvps(delta[None])[0]
+
+    def jvps(self, deltas):
+        m, n = deltas.shape[:2]
+        count_passes(m * n)
+        out = torch.empty(m, self.alpha.shape[1], self.p, dtype=self.dtype, device=deltas.device)
 
         def write(rows, place):
-            T = self._times_V(delta, rows, out=self._block_of(rows, place))
+            T = self._times_V(deltas.flatten(0, 1), rows, out=self._block_of(rows, place, m)).unflatten(0, (m, n))
             if self._S is not None:
-                torch.sum(T.mul_(self._S[:, rows]), 0, out=out[0, rows])
-            else:
-                slopes = self._slopes_of(rows)
-                out[:, rows] = self.alpha[: self.n].T @ (slopes[0] * T)
+                torch.sum(T.mul_(self._S[:, rows]), 1, out=out[:, 0, rows])
+                return
+            slopes = self._slopes_of(rows)
+            for moved, made in zip(T, out, strict=True):
+                made[:, rows] = self.alpha[:n].T @ (slopes[0] * moved)
                 if self.lifted:
-                    out[:, rows] -= self.alpha[self.n :].T @ (slopes[1] * T)
+                    made[:, rows] -= self.alpha[n:].T @ (slopes[1] * moved)
 
-        self._each(write)
+        self._each(write, scratch=m)
         return out
 
     def vjp(self, R):
-        count_passes(self.n)
-        groups = grouped(self._rows, _MOST_TERMS)
-        terms = torch.empty(len(groups), self.n, self.features.d, dtype=self.dtype, device=R.device)
+        return self.vjps(R[None])[0]
+
+    def vjps(self, Rs):
+        m, groups = len(Rs), grouped(self._rows, _MOST_TERMS)
+        count_passes(m * self.n)
+        terms = torch.empty(len(groups), m * self.n, self.features.d, dtype=self.dtype, device=Rs.device)
 
         def write(k, place):
             for rows in groups[k]:
-                S, V = self._cotangents(rows, R[:, rows], place), self._V(rows)
+                S, V = self._cotangents(rows, Rs[..., rows], place), self._V(rows)
                 for part in self._few_rows(V):
                     first = rows is groups[k][0] and not part.start  # NaN in new memory is left out
                     terms[k].addmm_(S[:, part], V[part], beta=0 if first else 1)
 
-        self._each(write, range(len(groups)))
-        return terms[0] if len(groups) == 1 else terms.sum(0)
+        self._each(write, range(len(groups)), scratch=m)
+        return (terms[0] if len(groups) == 1 else terms.sum(0)).unflatten(0, (m, self.n))
 
     def block_gram(self) -> torch.Tensor:
         r"""K with JᵀJ ≈ K ⊗ I_d: K = Σ_k S^k S^kᵀ / d, (n, n).

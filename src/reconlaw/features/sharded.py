@@ -85,8 +85,8 @@ class _ShardedLift(RandomFeaturesLift):
                 raise ShardError(f"this process cannot hold its part of the columns ({error})") from error
             raise
 
-    def vjp(self, R):
-        return self.features.summed(super().vjp(R))
+    def vjps(self, Rs):
+        return self.features.summed(super().vjps(Rs))
 
     def block_gram(self):
         return self.features.summed(super().block_gram())
