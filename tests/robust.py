@@ -2,10 +2,10 @@
 
 Every search that a cell of a notebook calls is given θ moved by its rounding (:func:`moved`), 1e-14 of its size in
 float64; or another seed of the attacker. The cells that search run again, and those that use what they made; a
-change holds if no cell raises and each prints what is stored. Every rerun is kept (in _build/robust, for as long as the
-code of the chapter stays), so that an interrupted run goes on and ``--times`` adds to what is there. With ``--jobs``
-the chapters' reruns are shared out, a few to a process: the first of all chapters, then more. The table is
-tests/robust.md.
+change holds if no cell raises and each prints what is stored. Every rerun is kept for as long as the code of the
+chapter stays, so that an interrupted run goes on and ``--times`` adds to what is there: in _build/robust, and from the
+end on in tests/robust.json, for other machines to add to. With ``--jobs`` the chapters' reruns are shared out, a few to
+a process: the first of all chapters, then more. The table is tests/robust.md.
 """
 
 from __future__ import annotations
@@ -40,9 +40,10 @@ from scipy.stats import binomtest
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 TABLE = ROOT / "tests" / "robust.md"
+RECORD = ROOT / "tests" / "robust.json"
 KEPT = ROOT / "_build" / "robust"
 HEAD = ["| chapter | change | holds | interval, 95 % | what did not |", "|:--|:--|--:|--:|:--|"]
-NOTE = "A row is of its chapter's code when it was measured; `make robust` measures what changed since, and the rest."
+NOTE = "A row marked * is of earlier code of its chapter; `make robust` measures what changed since, and the rest."
 SEARCHES = (  # what is given θ, the span of its rows (Q), or two models, by a cell or by the exercises
     "reconlaw.attack.reconstruct.reconstruct",
     "reconlaw.attack.solutions.all_solutions",
@@ -298,14 +299,24 @@ def code_cells(path: Path) -> list:
     return found
 
 
+def name_of(path: Path) -> str:
+    return f"{path.parent.name}/{path.stem}" if path.parent != BOOK else path.stem
+
+
+def record() -> dict[str, dict]:
+    """What is kept of each chapter by its name, of its code as it was."""
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
+
+
 def kept(path: Path) -> dict:
     """A chapter's reruns that are of its code as it is, whichever process made them."""
     sources = [[cell.source, [o.get("text") for o in cell.outputs]] for cell in code_cells(path)]
     digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
     whole = {"code": digest, **{change: {} for change in CHANGES}}
-    for place in sorted(KEPT.glob(f"{path.parent.name}-{path.stem}.*json")):
-        found = json.loads(place.read_text(encoding="utf-8"))
-        if found["code"] == digest:
+    places = sorted(KEPT.glob(f"{path.parent.name}-{path.stem}.*json"))
+    made = [json.loads(place.read_text(encoding="utf-8")) for place in places]
+    for found in [record().get(name_of(path), {}), *made]:
+        if found.get("code") == digest:
             whole |= {key: whole[key] | value if key in CHANGES else value for key, value in found.items()}
     return whole
 
@@ -334,10 +345,9 @@ def examine(path: Path, times: int, first: int = 1) -> None:
         print(f"{path.stem}, {change} {number}: {failed or 'holds'}", file=sys.stderr, flush=True)
 
 
-def rows(path: Path) -> list[str]:
-    """A chapter's rows of the table, from what is kept of it."""
-    found = kept(path)
-    name, cells = path.relative_to(BOOK).with_suffix("").as_posix(), code_cells(path)
+def rows(path: Path, found: dict) -> list[str]:
+    """A chapter's rows of the table, from what was found of it, marked where that was of other code."""
+    name, cells = name_of(path) + ("" if found["code"] == kept(path)["code"] else " *"), code_cells(path)
     table = []
     for change in ("none", *CHANGES):
         runs = list(found.get(change, {}).values()) if found.get("searches") else []
@@ -355,13 +365,12 @@ def rows(path: Path) -> list[str]:
 
 
 def write(paths: list[Path]) -> None:
-    """New rows in the place of those of the same chapters."""
-    new = [row for path in paths for row in rows(path)]
-    lines = TABLE.read_text(encoding="utf-8").splitlines()[2:] if TABLE.exists() else []
-    old = [line for line in lines if line.startswith("| ")]
-    chapters = {row.split(" | ")[0] for row in new}
-    whole = new + [row for row in old if row.split(" | ")[0] not in chapters]
-    table = [*HEAD, *sorted(whole, key=lambda row: row.split(" | ")[0]), "", NOTE]
+    """Record what is kept of these chapters, and write the table of all that is on record."""
+    known = record() | {name_of(path): found for path in paths if "none" in (found := kept(path))}
+    there = {name: BOOK / f"{name}.ipynb" for name in sorted(known) if (BOOK / f"{name}.ipynb").exists()}
+    lines = [f"{json.dumps(name)}: {json.dumps(known[name], ensure_ascii=False)}" for name in there]
+    RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+    table = [*HEAD, *(row for name, path in there.items() for row in rows(path, known[name])), "", NOTE]
     TABLE.write_text("\n".join(table) + "\n", encoding="utf-8")
 
 

@@ -35,7 +35,8 @@ matplotlib.use("Agg")
 sys.path.insert(0, sys.argv[1])
 import robust
 folder = Path(sys.argv[2])
-robust.BOOK, robust.TABLE, robust.KEPT, robust.SHARE = folder, folder / "robust.md", folder / "kept", 1
+robust.BOOK, robust.TABLE, robust.RECORD = folder, folder / "robust.md", folder / "robust.json"
+robust.KEPT, robust.SHARE = folder / "kept", 1
 chapter = folder / "part" / "chapter.ipynb"
 assert robust.share_out([chapter], 2, 2)
 robust.write([chapter])"""
