@@ -161,6 +161,9 @@ class DeviceTensor(torch.Tensor):
     def __repr__(self):
         return f"DeviceTensor({self.held})"
 
+    def __format__(self, spec):
+        return object.__format__(self, spec) if self.dim() else format(self.item(), spec)
+
     def numpy(self, *args, **kwargs):
         raise TypeError(f"can't convert {NAME}:0 device type tensor to numpy. Use Tensor.cpu() first")
 
