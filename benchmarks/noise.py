@@ -158,4 +158,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    import noise  # by its name: what functools caches in a script cannot be sent to another process
+
+    noise.main()

@@ -248,4 +248,6 @@ def command() -> None:
 
 
 if __name__ == "__main__":
-    command() if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else measure()
+    import zoo  # by its name: what functools caches in a script cannot be sent to another process
+
+    zoo.command() if len(sys.argv) > 1 and sys.argv[1] in COMMANDS else zoo.measure()

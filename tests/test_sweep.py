@@ -349,6 +349,30 @@ def test_work_that_cannot_travel_is_refused():
     assert quietly(lambda s: {"locked": lock.locked()}, [{}], jobs=1)
 
 
+CACHED = """import functools
+import reconlaw as rl
+
+@functools.cache
+def square(k):
+    return k * k
+
+def work(s):
+    return {"square": square(s["k"])}
+
+if __name__ == "__main__":
+    rl.sweep(work, rl.grid(k=range(3)), jobs=2, progress=False)
+"""
+
+
+@pytest.mark.slow(reason="two new pools of processes, each of which imports torch")
+def test_work_that_another_process_cannot_load_says_so(tmp_path):
+    """A cached function of a script is known by its name alone, which another process looks for in vain."""
+    (tmp_path / "script.py").write_text(CACHED)
+    ran = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True)
+    told = ran.stderr.splitlines()[-1]
+    assert re.search("TypeError: work cannot be loaded in another process .*'square'.*module of its own", told), told
+
+
 def test_progress_tells_what_remains(store, capsys):
     quietly(square, rl.grid(k=range(3)), store)
     quietly(square, rl.grid(k=range(6)), store, progress=True)

@@ -320,7 +320,13 @@ class _Plan:
         try:
             function, given, _ = self._call(key, settings)
             return pool.submit(function, *given).result()
-        except BrokenProcessPool:
+        except BrokenProcessPool as error:
+            if error.__cause__ is not None:  # its traceback: the process lives, and could not load what it was sent
+                why = str(error.__cause__).strip().strip('"').strip().splitlines()[-1]
+                raise TypeError(
+                    f"work cannot be loaded in another process ({why}); put what it calls (a function that functools "
+                    "caches, say) into a module of its own, or use jobs=1"
+                ) from error
             return key, None, "its process was ended from outside, for want of memory perhaps", None
         finally:
             pool.shutdown(wait=True, kill_workers=True)
