@@ -13,7 +13,8 @@ import reconlaw as rl
 from reconlaw import networks
 
 STEPS = {"varpro": 20_000, "span": 20_000, "sparse": 6_000, "first layer": 400_000}
-STEPS |= {"NTK": 1_500, "KKT": 1_500, "replay": 9_000, "audit": 12_000}
+STEPS |= {"NTK": 1_500, "KKT": 1_500, "replay": 9_000}
+STEPS |= {"audit": 40_000}  # for two attacks that must agree, and those on nothing
 LAZY = 0.2  # weights that moved by less than this of their norm are taken to have been trained lazily
 NEAR = 0.3  # candidates nearer to one another than this, relative to their norm, are one
 
