@@ -308,15 +308,19 @@ def record() -> dict[str, dict]:
     return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.exists() else {}
 
 
+def code_of(path: Path) -> str:
+    """A digest of a chapter's code and of what it prints."""
+    sources = [[cell.source, [o.get("text") for o in cell.outputs]] for cell in code_cells(path)]
+    return hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
+
+
 def kept(path: Path) -> dict:
     """A chapter's reruns that are of its code as it is, whichever process made them."""
-    sources = [[cell.source, [o.get("text") for o in cell.outputs]] for cell in code_cells(path)]
-    digest = hashlib.sha256(json.dumps(sources).encode()).hexdigest()[:16]
-    whole = {"code": digest, **{change: {} for change in CHANGES}}
+    whole = {"code": code_of(path), **{change: {} for change in CHANGES}}
     places = sorted(KEPT.glob(f"{path.parent.name}-{path.stem}.*json"))
     made = [json.loads(place.read_text(encoding="utf-8")) for place in places]
     for found in [record().get(name_of(path), {}), *made]:
-        if found.get("code") == digest:
+        if found.get("code") == whole["code"]:
             whole |= {key: whole[key] | value if key in CHANGES else value for key, value in found.items()}
     return whole
 
@@ -347,7 +351,7 @@ def examine(path: Path, times: int, first: int = 1) -> None:
 
 def rows(path: Path, found: dict) -> list[str]:
     """A chapter's rows of the table, from what was found of it, marked where that was of other code."""
-    name, cells = name_of(path) + ("" if found["code"] == kept(path)["code"] else " *"), code_cells(path)
+    name, cells = name_of(path) + ("" if found["code"] == code_of(path) else " *"), code_cells(path)
     table = []
     for change in ("none", *CHANGES):
         runs = list(found.get(change, {}).values()) if found.get("searches") else []
@@ -367,7 +371,7 @@ def rows(path: Path, found: dict) -> list[str]:
 def write(paths: list[Path]) -> None:
     """Record what is kept of these chapters, and write the table of all that is on record."""
     known = record() | {name_of(path): found for path in paths if "none" in (found := kept(path))}
-    there = {name: BOOK / f"{name}.ipynb" for name in sorted(known) if (BOOK / f"{name}.ipynb").exists()}
+    there = {name: path for name in sorted(known) if (path := BOOK / f"{name}.ipynb").exists()}
     lines = [f"{json.dumps(name)}: {json.dumps(known[name], ensure_ascii=False)}" for name in there]
     RECORD.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     table = [*HEAD, *(row for name, path in there.items() for row in rows(path, known[name])), "", NOTE]
