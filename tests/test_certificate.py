@@ -243,9 +243,11 @@ def test_a_loose_look_at_leverages_clears_none_that_is_one(dtype):
     theta, X = a.to(dtype) @ features(X), X.to(dtype)
     made = normal.Normal(features, theta, X, rl.inputs.Sphere())
     generator = torch.Generator().manual_seed(0)
-    for _ in range(4):
-        made.solve(made.step.within(torch.randn(2, 6, generator=generator, dtype=torch.float64).to(dtype)))
-    checked = made.checked(generator)
+    bs = [made.step.within(torch.randn(2, 6, generator=generator, dtype=torch.float64).to(dtype)) for _ in range(4)]
+    probe = made.probe(generator)
+    made.solve_each(bs, [probe])
+    assert probe.off <= made.fine(probe) * 1.5  # other Ritz values may come in after it is done
+    checked = made.checked(generator, probe)
     assert made.well and checked.tolist() == [[False] * 6 + [True] * 30]
     assert made.any_unchecked(generator, checked) and not made.any_unchecked(generator, torch.ones_like(checked))
     dense = certificate._dense(features.to(torch.float64), theta.double(), X.double(), 24)
@@ -328,11 +330,11 @@ def test_solutions_made_together_are_those_of_each_alone(n, outputs):
     theta, generator = a @ features(X), torch.Generator().manual_seed(1)
     together, alone, other = (normal.Normal(features, theta, X, rl.inputs.Sphere()) for _ in range(3))
     bs = [together.step.within(torch.randn(n, 20, generator=generator, dtype=torch.float64)) for _ in range(6)]
-    bs[2:4] = [torch.zeros_like(X), other._times(other.solve(bs[0], 1e-12)[None])[0] * 1e-9]
+    bs[2:4] = [torch.zeros_like(X), other._times(other.solve_each(bs[:1], tolerance=1e-12)[0][None])[0] * 1e-9]
     with rl.features.passes.counted(rl.features.passes.Passes()) as spent:
-        found = together.solve_each(bs, 1e-6)
+        found = together.solve_each(bs, tolerance=1e-6)
     with rl.features.passes.counted(rl.features.passes.Passes()) as one_by_one:
-        expected = [alone.solve(b, 1e-6) for b in bs]
+        expected = [alone.solve_each([b], tolerance=1e-6)[0] for b in bs]
     assert abs(spent.made - one_by_one.made) <= 2 * n * len(bs) and not found[2].any()  # an iteration of rounding
     for z, by_itself in zip(found, expected, strict=True):
         torch.testing.assert_close(z, by_itself, rtol=1e-5, atol=1e-5 * float(by_itself.abs().max()))

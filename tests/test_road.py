@@ -8,18 +8,24 @@ import torch
 
 import reconlaw as rl
 from reconlaw._files import sealed, write_whole
-from reconlaw.attack import road
+from reconlaw.attack import road, search
 from reconlaw.attack.run import Run
 
 # d, n, p/dn, activation, seed; n given; start. All need many pieces: θ carries noise, and no set explains it.
 CASES = {
     "varpro": ((20, 5, 2, "relu", 0), 5, {}),  # respawn, then message passing
     "near the limit": ((15, 4, 1.4, "relu+tanh", 1), 4, {"start": "random"}),
+    "more than enough": ((20, 3, 12, "relu", 4), 3, {}),  # a part of θ's coordinates, then all
     "two outputs": ((12, 3, 2, "gelu", 2), 3, {}),
     "float32": ((20, 5, 2, "relu", 3), 5, {}),
     "sparse": ((15, 3, 4, "relu", 0), None, {"method": "sparse"}),
 }
 STEPS = 1_300
+
+
+@pytest.fixture(autouse=True)
+def _of_any_size(monkeypatch):
+    monkeypatch.setattr(search, "_WORTH", 0)
 
 
 def problem(kind):
@@ -41,7 +47,7 @@ def same(one, other):
 
 
 def road_of(path):
-    return torch.load(path, weights_only=True)["state"]["road"]
+    return torch.load(path, weights_only=True)["state"]["way"]
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -95,7 +101,7 @@ def test_what_does_not_fit_is_left_for_the_best(kind, tmp_path):
     attack, path = problem(kind), tmp_path / "run.pt"
     part = attack(checkpoint=path, max_steps=700)
     content = torch.load(path, weights_only=True)
-    content["state"]["road"]["kept"][1]["key"] = "computed on another device"
+    content["state"]["way"]["kept"][1]["key"] = "computed on another device"
     made = io.BytesIO()
     torch.save(content, made)
     write_whole(path, sealed(made.getvalue()))

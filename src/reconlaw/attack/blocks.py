@@ -46,7 +46,7 @@ class Block:
     least: float
 
     @full_precision()
-    def solve(self, X: torch.Tensor, most: float, over: Callable[[], bool]) -> tuple[torch.Tensor, int]:
+    def solve(self, X: torch.Tensor, most: float, over: Callable[[], bool]) -> tuple[torch.Tensor, float]:
         """Samples from starts X, the best first, and the passes made; ``most`` of them or ``over`` end it."""
         passes = Passes()
 

@@ -62,7 +62,7 @@ _LEFT = 1e-3
 # A direction is seen weakly where its singular value is below this share of the largest.
 _WEAK = 1e-2
 # Products that estimate the largest eigenvalue, and by how much it is then overestimated; rows of a Gram matrix made at
-# a time; vectors of signs that look for numbers that others check.
+# a time; vectors of signs that probe for numbers that others check.
 _POWERS, _SURELY, _GRAM_ROWS, _LOOKS = 8, 1.25, 64, 4
 
 
@@ -339,9 +339,9 @@ def _matrix_free(features, theta, X, spare, inputs=_SPHERE):
     rounding = eps * float(features.norms(alpha.abs().T @ Phi.abs()).norm())
     noise = max(point.loss * scale, rounding**2)
     uneven = noise > rounding**2 and (len(theta) > 1 or not isinstance(inputs, Sphere))
-    normal, generator, (short, traces, z, moved) = _asked(exact, coarse, theta, X, inputs, uneven)
+    normal, generator, probe, (short, traces, z, moved) = _asked(exact, coarse, theta, X, inputs, uneven)
     lowest, highest, told = normal.lowest, normal.highest, normal.told
-    checked = normal.checked(generator) if normal.well else torch.zeros_like(point.residual, dtype=torch.bool)
+    checked = normal.checked(generator, probe) if normal.well else torch.zeros_like(point.residual, dtype=torch.bool)
     smallest = math.sqrt(max(0.0, lowest) / highest) if highest > 0 else 0.0
     B = Phi / features.norms(Phi)[:, None]
     values, vectors = eigh(features.summed(B @ B.T))
@@ -370,17 +370,18 @@ def _asked(exact, coarse, theta, X, inputs, uneven):
     if coarse is not None and X.dtype == torch.float64:
         with contextlib.suppress(StepError):
             generator, normal = seeded_generator("certificate", 0), Normal(coarse, theta.float(), X.float(), inputs)
-            made = _moves(normal, exact, generator, uneven)
+            probe, made = _moves(normal, exact, generator, uneven)
             if normal.well:
-                return normal, generator, made
+                return normal, generator, probe, made
     generator = seeded_generator("certificate", 0)
-    return exact, generator, _moves(exact, exact, generator, uneven)
+    return exact, generator, *_moves(exact, exact, generator, uneven)
 
 
 def _moves(normal, exact, generator, uneven):
     """How the samples move, by solutions of ``normal``.
 
     Returns:
+        a probe of which numbers of θ are checked, solved beside the others; and how the samples move
         to the end of the descent, (n, d); the traces of the blocks of (MᵀM)⁻¹, (n,); the last solution for them,
         (n, d); and where ``uneven``, by neurons left out, (n,) squares.
     """
@@ -392,9 +393,10 @@ def _moves(normal, exact, generator, uneven):
     for _ in range(_PROBES if uneven else 0):  # neurons with random signs stand for neurons left out, one by one
         signs = torch.randint(0, 2, (1, features.p), device="cpu", generator=generator) * 2 - 1
         asked.append(exact.back(features.here(signs).to(step.gradient) * exact.point.residual))
-    told = normal.solve_each(asked)
-    short, probes, left_out = told[0], told[1 : 1 + _PROBES], told[1 + _PROBES :]
+    probe = normal.probe(generator)
+    short, *told = normal.solve_each(asked, [probe])
+    probes, left_out = told[:_PROBES], told[_PROBES:]
     traces = sum((g * z).sum(1) for g, z in zip(asked[1 : 1 + _PROBES], probes, strict=True)) / step.D / _PROBES
     moved = functools.reduce(torch.maximum, (z.square().sum(1) for z in left_out), torch.zeros_like(traces))
     z = probes[-1]
-    return short, traces, z * root, moved
+    return probe, (short, traces, z * root, moved)

@@ -10,7 +10,10 @@ checked, and few g at a loose τ leave only a few numbers to ask about with othe
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,6 +32,27 @@ _WELL = 1e-4
 _PROBES, _OWN = 4, 1e-6
 # What must stand out of (I − H)g at the least, and how far off its computation is meant to be.
 _STANDS_OUT, _OFF = 1e-2, 0.05
+
+
+@dataclass
+class Probe:
+    """Numbers g (R, p) in the place of θ: what H leaves of them shows which numbers of θ others check.
+
+    Attributes:
+        g: without what the features hold.
+        b: Mᵀg.
+        size: about ‖Hg‖², at most.
+        fine: the relative residual to solve to; None for what :meth:`Normal.fine` says.
+        z: the solution of MᵀM z = b, once there is one.
+        off: its relative residual.
+    """
+
+    g: torch.Tensor
+    b: torch.Tensor
+    size: int
+    fine: float | None = None
+    z: torch.Tensor | None = None
+    off: float = 1.0
 
 
 class Normal:
@@ -59,49 +83,90 @@ class Normal:
         self.point.project_out(moved.flatten(0, 1))
         return [self.step.within(pulled) for pulled in lift.vjps(moved)]
 
-    def solve(self, b: torch.Tensor, tolerance: float = _TOLERANCE) -> torch.Tensor:
-        """z with MᵀM z = b, both (n, d), to a relative preconditioned residual."""
-        return self.solve_each([b], tolerance)[0]
+    def solve_each(
+        self, bs: list[torch.Tensor], probes: Sequence[Probe] = (), tolerance: float = _TOLERANCE
+    ) -> list[torch.Tensor]:
+        """z with MᵀM z = b, both (n, d), of several b; they share the products with V, which then take half as long.
 
-    def solve_each(self, bs: list[torch.Tensor], tolerance: float = _TOLERANCE) -> list[torch.Tensor]:
-        """:meth:`solve` of several b. They share the products with V, which take half as long an atom as of one b."""
+        Args:
+            bs: (n, d) each.
+            probes: to be solved with them, as finely as these then tell that they must be.
+            tolerance: of the relative preconditioned residual of each b.
+        """
         # Their moves of θ, (K, p) each, take no more room than the columns do.
         once = max(1, len(self.point.lift.columns) // self.point.alpha.shape[1])
-        return [z for k in range(0, len(bs), once) for z in self._solve_few(bs[k : k + once], tolerance)]
+        asked = [
+            *((b, lambda: tolerance) for b in bs),
+            *((probe.b, functools.partial(self.fine, probe)) for probe in probes),
+        ]
+        solved = [each for k in range(0, len(asked), once) for each in self._solve_few(asked[k : k + once])]
+        for probe, answer in zip(probes, solved[len(bs) :], strict=True):
+            probe.z, probe.off = answer
+        return [z for z, _ in solved[: len(bs)]]
 
-    def _solve_few(self, bs, tolerance):
-        sizes = [float(b.norm()) or 1.0 for b in bs]  # of any size: in float32 the squares of small numbers are none
-        scaled = [(b / size).to(self.point.U) for b, size in zip(bs, sizes, strict=True)]
-        made = _together(self._times, [_solve(self._precondition, b, tolerance) for b in scaled])
-        for _, lowest, highest, found in made:
-            self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
-            self.told = self.told and found
-        return [z.to(b) * size for (z, *_), b, size in zip(made, bs, sizes, strict=True)]
+    def _solve_few(self, asked):
+        """Solutions, and the relative residuals that they are left with."""
+        sizes = [float(b.norm()) or 1.0 for b, _ in asked]  # of any size: in float32 squares of small numbers are none
+        made = _together(
+            self._times,
+            [self._solve((b / size).to(self.point.U), enough) for (b, enough), size in zip(asked, sizes, strict=True)],
+        )
+        return [(z.to(b) * size, off) for (z, off), (b, _), size in zip(made, asked, sizes, strict=True)]
+
+    def _solve(self, b, enough):
+        """Yields and is sent as :func:`_solve`; keeps what it tells of M."""
+        z, lowest, highest, found, off = yield from _solve(self._precondition, b, enough)
+        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+        self.told = self.told and found
+        return z, off
 
     def back(self, g: torch.Tensor) -> torch.Tensor:
         """Mᵀg for g (R, p), which is projected in place."""
         return self.step.within(self.point.lift.vjp(self.point.project_out(g)))
 
-    def left(self, g: torch.Tensor, tolerance: float) -> tuple[torch.Tensor, float]:
-        """(I − H)g for g (R, p), which is projected in place, and ‖Hg‖ but for what the features hold."""
-        z = self.solve(self.back(g), tolerance)
-        fit = self.point.project_out(self.point.lift.jvp(z))
-        return g - fit, float(self.point.features.summed(fit.square().sum())) ** 0.5
+    @property
+    def kappa(self) -> float:
+        """Largest over least Ritz value so far, at least 1; infinite where a direction is not seen."""
+        return max(1.0, self.highest / self.lowest) if self.lowest else math.inf
 
-    def checked(self, generator: torch.Generator) -> torch.Tensor:
-        """(R, p) bool, numbers of θ that are certainly checked by others; to be asked after other solutions."""
-        features, kappa = self.point.features, max(1.0, self.highest / self.lowest)
-        eps = torch.finfo(self.point.U.dtype).eps
-        tolerance = min(_TOLERANCE, _OFF / (kappa * self.point.U.numel()) ** 0.5)
+    def probe(
+        self, generator: torch.Generator, checked: torch.Tensor | None = None, fine: float | None = None
+    ) -> Probe:
+        """Random signs in the place of θ, but where it is ``checked``; to be solved to ``fine``, or as it must be."""
+        features, like = self.point.features, self.point.residual
+        g = features.here(_signs(like, features.p, generator)).to(self.point.U)
+        size = self.point.U.numel()
+        if checked is not None:
+            g = g.masked_fill(checked, 0.0)
+            size = min(size, max(1, int(features.summed((~checked).sum().to(g)))))
+        return Probe(g, self.back(g), size, fine)
+
+    def fine(self, probe: Probe) -> float:
+        """How finely a probe must be solved for ‖Hg‖, √size, to hide nothing; 0 until Ritz values tell."""
+        if probe.fine is not None:
+            return probe.fine
+        return min(_TOLERANCE, _OFF / (self.kappa * probe.size) ** 0.5) if self.highest else 0.0
+
+    def left(self, probe: Probe) -> tuple[torch.Tensor, float]:
+        """(I − H)g of a probe that is solved, and ‖Hg‖ but for what the features hold."""
+        fit = self.point.project_out(self.point.lift.jvp(probe.z))
+        return probe.g - fit, float(self.point.features.summed(fit.square().sum())) ** 0.5
+
+    def checked(self, generator: torch.Generator, probe: Probe) -> torch.Tensor:
+        """(R, p) bool, numbers of θ that others certainly check; ``probe`` was solved beside other solutions."""
+        features, eps = self.point.features, torch.finfo(self.point.U.dtype).eps
         checked = torch.zeros_like(self.point.residual, dtype=torch.bool)
-        if not tolerance > _LEVERAGE_TOLERANCE:  # no cheaper than the leverages near 1
+        if not self.fine(probe) > _LEVERAGE_TOLERANCE:  # no cheaper than the leverages near 1
             return checked
-        for _ in range(_PROBES):
-            g = features.here(_signs(checked, features.p, generator)).to(self.point.U).masked_fill(checked, 0.0)
-            left, held = self.left(g, tolerance)
+        for k in range(_PROBES):
+            if k:
+                probe = self.probe(generator, checked)
+                self.solve_each([], [probe])
             if not self.told:
                 break
-            checked |= left.abs() > _STANDS_OUT + 2 * (tolerance * kappa**0.5 + 10 * eps * kappa) * held
+            left, held = self.left(probe)
+            kappa = self.kappa
+            checked |= left.abs() > _STANDS_OUT + 2 * (probe.off * kappa**0.5 + 10 * eps * kappa) * held
             if not _any(features, ~checked):
                 break
         return checked
@@ -112,11 +177,11 @@ class Normal:
         for _ in range(_PROBES):
             if not _any(features, ~checked):
                 return False
-            g = features.here(_signs(checked, features.p, generator)).to(self.point.U)
-            left, _ = self.left(g, _LEVERAGE_TOLERANCE)
+            probe = self.probe(generator, fine=_LEVERAGE_TOLERANCE)
+            self.solve_each([], [probe])
             if not self.told:
                 return True
-            total = total + left.square() / _PROBES
+            total = total + self.left(probe)[0].square() / _PROBES
             checked = checked | (total >= _OWN)
         return _any(features, ~checked)
 
@@ -148,11 +213,12 @@ def _together(operator, solving) -> list:
     return made
 
 
-def _solve(precondition, b, tolerance):
+def _solve(precondition, b, enough):
     """Solve Ax = b by preconditioned conjugate gradients: yields q and is sent Aq.
 
     Returns:
-        x, the extreme Ritz values of their Lanczos, and whether the residual came down to the tolerance.
+        x, the extreme Ritz values of their Lanczos, whether the relative residual came down to ``enough()``, and that
+        residual.
     """
     x, r, z = torch.zeros_like(b), b.clone(), precondition(b)
     q, rz = z.clone(), float((r * z).sum())
@@ -168,15 +234,16 @@ def _solve(precondition, b, tolerance):
         z = precondition(r)
         rz, previous = float((r * z).sum()), rz
         ratios.append(rz / previous)
-        if rz <= tolerance**2 * first:
+        if rz <= enough() ** 2 * first:
             found = True
             break
         q = z + ratios[-1] * q
     if not steps:
-        return x, 0.0 if flat else math.inf, 0.0, found
+        return x, 0.0 if flat else math.inf, 0.0, found, 0.0 if found else 1.0
     diagonal = [1 / a + (ratios[i - 1] / steps[i - 1] if i else 0.0) for i, a in enumerate(steps)]
     beside = [math.sqrt(ratios[i]) / steps[i] for i in range(len(steps) - 1)]
     lanczos = torch.diag(torch.tensor(diagonal, dtype=torch.float64, device="cpu"))
     beside = torch.diag(torch.tensor(beside, dtype=torch.float64, device="cpu"), 1)
     ritz = eigh(lanczos + beside + beside.T)[0]
-    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found
+    off = math.sqrt(max(0.0, rz) / first)
+    return (q if flat else x), 0.0 if flat else float(ritz[0]), float(ritz[-1]), found, off

@@ -37,7 +37,7 @@ class Road:
 
     def __init__(self, run: Run, anew: bool = False):
         self.run, self.at = run, 0
-        held = run.state.get("road")
+        held = run.state.get("way")
         if held is None and run.best is None:
             held = {"kept": [], "idle": 0, "begin": None}
         elif held is None or anew or held["full"] or held["idle"]:
@@ -46,7 +46,7 @@ class Road:
         else:
             held["idle"] = 1
             run.rewind(held["begin"])
-        run.state["road"] = self.held = held | {"full": False}
+        run.state["way"] = self.held = held | {"full": False}
         self.bytes = sum(tensor.nbytes for piece in held["kept"] for tensor in piece["made"])
 
     @property

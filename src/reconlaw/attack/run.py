@@ -48,7 +48,7 @@ class Standing(NamedTuple):
     best: torch.Tensor | None
     loss: float
     history: list[Improvement]
-    passes: int
+    passes: float
 
 
 class CheckpointError(RuntimeError):

@@ -10,6 +10,9 @@ r"""``method="varpro"``: the parity-lifted variable projection, from a start to 
    the residual, and it runs again. After rounds without progress it begins anew from a random mixture of directions.
 5. Read the signs off: at a solution one of each pair's coefficients vanishes. Descend once more, one column an atom.
 
+Where θ holds several times the equations that are needed, 2 and 3 begin on as many of its coordinates as make them
+easy, chosen at random: a step is cheaper by their share. All come in where these are explained, or cannot be.
+
 The attacker's side of the threat model: it sees θ, the feature map, n, and nothing else.
 """
 
@@ -45,6 +48,9 @@ _LEAST_KEPT = 0.05
 _ALIKE = 0.7
 # And within this one they share its sample.
 _COPY = 0.99
+# Equations for each unknown, from which on more do not help a search, and the fewest multiplications of a pass of all
+# atoms that make fewer worth while.
+_EASY, _WORTH = 4.0, 1e7
 # Descents that may fail one after the other before the search gives up.
 _FAILURES = 20
 
@@ -62,6 +68,15 @@ class Search(Tools):
         self.n, self.start, self.begin = n, start, None if road is None else road.begin
         counted = count(features, n, len(theta))
         self.room = counted.equations >= counted.unknowns  # below it other atoms fit as well
+        self.part = self._easy(counted.ratio)
+
+    def _easy(self, ratio):
+        """Features at random coordinates, and θ there, where half of them or fewer make the search easy."""
+        features, share = (self.coarse or (self.features,))[0], _EASY / ratio
+        if share > 0.5 or self.n * features.d * features.p < _WORTH:
+            return None
+        made = features.sample(math.ceil(share * features.p), self.generator)
+        return None if made is None else (made[0], self.theta[:, made[1]].to(made[0].dtype))
 
     def _from_anywhere(self, U, note):
         """Descend from U, and from random atoms where that cannot be begun."""
@@ -81,15 +96,16 @@ class Search(Tools):
             return self.begin.to(self.theta)
         if self.start == "random" or self.features.p <= self.features.d + 1:
             return self._random_atoms(self.n)
+        features, theta = (self.coarse if self.part else None) or (self.features, self.theta)
         try:
-            rest = self.features.without_linear_part(self.theta)
+            rest = features.without_linear_part(theta)
         except Spent:
             return self._random_atoms(self.n)
-        return self.directions(rest, self.n)
+        return self.directions(rest, self.n, features)
 
     def respawn(self, point, extra):
         """Add ``extra`` directions of the residual, descend, drop the cheapest pairs, descend."""
-        fresh = self.directions(self.features.without_linear_part(point.residual), extra)
+        fresh = self._new_directions(point, extra)
         wide = self.descend(torch.cat([point.U, fresh]), record=False, rough=True, patience=(6, 0.7))
         if self.lifted and self.coarse and len(wide.U) > self.features.d:
             # Where the odd part of φ is linear (ReLU), the odd columns of more than d atoms depend on one another, and
@@ -109,6 +125,17 @@ class Search(Tools):
         again = self.descend(self._dearest(wide, costs), "respawn")
         return again if again.loss < trial.loss else trial
 
+    def _new_directions(self, point, count):
+        """Directions of a point's residual."""
+        if not self._is_of_part(point):
+            return self.directions(self.features.without_linear_part(point.residual), count)
+        with self.in_part():
+            rest = point.features.without_linear_part(point.residual)
+            return self.directions(rest, count, point.features)
+
+    def _is_of_part(self, point):
+        return self.part is not None and point.features is self.part[0]
+
     def _dearest(self, wide, costs):
         """The n atoms of a point that cost most."""
         return wide.U[costs.argsort(descending=True)[: self.n].sort().values]
@@ -118,7 +145,12 @@ class Search(Tools):
         point = self._from_anywhere(self.first_atoms(), "descent")
         if not self.room:
             return  # other atoms fit as well: no search can tell
-        passing, lead = self._passing(), None
+        if self.part is not None and not self._done(point):
+            point = self._respawn_rounds(point, _FRUITLESS_RESPAWNS[True])
+            self.part = None
+            if not self._done(point):  # noise, perhaps, of which all coordinates know more
+                point = self._from_anywhere(point.U, "descent")
+        passing, lead = None if self._done(point) else self._passing(), None
         arrivals: list[float] = []
         while not self._done(point):
             point = self._respawn_rounds(point, _FRUITLESS_RESPAWNS[passing is not None])
@@ -142,7 +174,7 @@ class Search(Tools):
     def _respawn_rounds(self, point, most_fruitless):
         rounds = fruitless = 0
         while fruitless < most_fruitless and not self._done(point):
-            extra = min(1 + rounds % 3, max(1, (self.features.p - 2 * self.n) // 2))
+            extra = min((1 if self.part is None else 3) + rounds % 3, max(1, (self.features.p - 2 * self.n) // 2))
             rounds += 1
             try:
                 trial = self.respawn(point, extra)

@@ -9,8 +9,9 @@ import torch
 
 from .._random import seeded_generator
 from ..features.budget import DIRECTIONS, attempt
+from ..features.feature_map import FeatureMap
 from ..features.gram import StepError, as_step
-from ..features.passes import counted
+from ..features.passes import counted, counted_in_share
 from ..sphere import draw, to_sphere
 from .count import count
 from .projection import Projection, least_squares
@@ -22,6 +23,10 @@ from .varpro import FLOOR, descend
 # A descent in float64 runs in float32 down to this loss first, where the features can.
 COARSE_LOSS = 1e-9
 _COARSE_FLOOR = 1e-7
+# Of a descent on some of the features: its patience, since a respawn soon helps where equations are many.
+_EASY_PATIENCE = (6, 0.8)
+# A loss on some of the features has fallen by this factor before the loss on all of them is asked for again.
+_TOLD = 0.25
 # Signs are read in float32 where the other column of a pair carries less than this share.
 _READ = 0.1
 # As many arrivals within this factor of the lowest loss end a search.
@@ -90,7 +95,12 @@ class Tools:
     Args:
         lifted: two columns an atom, where the features are of mixed parity.
         road: the way that is kept, if one is.
+
+    Attributes:
+        part: some features and θ on them, in the precision of ``coarse``, where descents begin with these.
     """
+
+    part: tuple[FeatureMap, torch.Tensor] | None = None
 
     def __init__(self, features, theta, run: Run, seed: int, tol: float, lifted: bool, road: Road | None = None):
         self.features, self.theta, self.run, self.tol, self.road = features, theta, run, tol, road
@@ -108,14 +118,18 @@ class Tools:
         """``compute()``, a tuple of tensors, as a piece of the way (:mod:`reconlaw.attack.road`)."""
         return compute() if self.road is None else self.road.piece(given, compute, self.generator)
 
-    def directions(self, residual, count):
-        """Directions of a residual, random ones where they cannot be computed or there are too few."""
-        return self.piece(residual, lambda: (self._directions(residual, count),))[0]
+    def in_part(self):
+        """A context for work on ``part``, which costs its share of a pass."""
+        return counted_in_share(self.part[0].p / self.features.p)
 
-    def _directions(self, residual, count):
+    def directions(self, residual, count, features=None):
+        """Directions of a residual, random ones where they cannot be computed or there are too few."""
+        return self.piece(residual, lambda: (self._directions(residual, count, features or self.features),))[0]
+
+    def _directions(self, residual, count, features):
         try:
             with as_step():
-                made = attempt(DIRECTIONS, lambda: self.features.directions(residual, count, self.generator))
+                made = attempt(DIRECTIONS, lambda: features.directions(residual, count, self.generator))
         except StepError as error:
             self.run.remark("directions could not be computed", error)
             made = None
@@ -126,27 +140,27 @@ class Tools:
         return found
 
     def descend(self, U, note="", record=True, rough=False, **options):
-        """:func:`~reconlaw.attack.varpro.descend` from U, in float32 first.
+        """:func:`~reconlaw.attack.varpro.descend` from U: on a part of the features first, then in float32.
 
         ``record`` keeps the best of the way; ``rough`` ends where float32 does, since its end is only a way to another.
         """
         if self.road is None:
             return self._descend(U, note, record, rough, **options)
-        made = []
+        made, maps = [], [(self.features, self.theta), self.coarse, self.part]
 
         def compute():
             made.append(self._descend(U, note, record, rough, **options))
-            return (made[0].U,)
+            features = made[0].features
+            return made[0].U, torch.tensor([on is not None and on[0] is features for on in maps], device="cpu")
 
-        (end,) = self.piece(U, compute)
+        end, on = self.piece(U, compute)
         if made:
             return made[0]
-        where = (self.features, self.theta) if end.dtype == self.theta.dtype else self.coarse
         with counted(None):  # its passes are in the piece
-            return Projection(*where, end, self.lifted)
+            return Projection(*maps[on.tolist().index(True)], end, self.lifted)
 
     def _descend(self, U, note, record, rough, **options):
-        run, coarse_target, end = self.run, max(self.target, COARSE_LOSS), None
+        run, coarse_target, end, solved = self.run, max(self.target, COARSE_LOSS), None, False
         target = coarse_target if rough else self.target
 
         def on_step(point):
@@ -154,13 +168,21 @@ class Tools:
                 return run.record(point.U, point.loss, note)
             return run.expired
 
-        if self.coarse is not None:
-            point = self._told(descend(*self.coarse, U.float(), self.lifted, coarse_target, on_step=on_step, **options))
-            # A stall a little above is the floor of float32's rounding, or of a device's: float64 goes on from it.
-            if point.loss > _COARSE_FLOOR or rough and point.loss <= target or run.expired:
-                if record:  # it may have ended without a step
-                    run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
+        if self.part is not None:
+            point = self._descend_in_part(U.to(self.part[1]), note, record, coarse_target, **options)
+            solved = point.loss <= _COARSE_FLOOR
+            if not solved and point.loss > self.tol or rough and point.loss <= target or run.expired:
                 return point
+            U = point.U
+        if self.coarse is not None:
+            if not solved:
+                how = {"on_step": on_step, **options}
+                point = self._told(descend(*self.coarse, U.float(), self.lifted, coarse_target, **how))
+                # A stall a little above is the floor of float32's rounding, or of a device's: float64 goes on from it.
+                if point.loss > _COARSE_FLOOR or rough and point.loss <= target or run.expired:
+                    if record:  # it may have ended without a step
+                        run.record(to_sphere(point.U.to(self.theta)), point.loss, note)
+                    return point
             U = to_sphere(point.U.to(self.theta))
             if self.lifted and not rough:
                 end = self._with_signs(U, point, on_step)
@@ -170,6 +192,34 @@ class Tools:
         if record:  # a descent that takes no step, because U is a solution already, counts too
             run.record(end.U, end.loss, note)
         return end
+
+    def _descend_in_part(self, U, note, record, target, **options):
+        """The end of a descent on ``part``; what is recorded has its loss on all features."""
+        told, options = float("inf"), {"patience": _EASY_PATIENCE, **options}
+
+        def on_step(point):
+            nonlocal told
+            if not record:
+                return self.run.expired
+            if point.loss > _TOLD * told:
+                return self.run.tick(note)
+            told = point.loss
+            return self._record_whole(point, note)
+
+        with self.in_part():
+            point = self._told(descend(*self.part, U, self.lifted, target, on_step=on_step, **options))
+        if record and point.loss < told:
+            self._record_whole(point, note)
+        return point
+
+    def _record_whole(self, point, note):
+        """Record atoms with their loss on all features; true once a budget is spent."""
+        with counted(self.run.passes):
+            try:
+                whole = Projection(*(self.coarse or (self.features, self.theta)), point.U, self.lifted)
+            except StepError:  # columns that depend on one another but for a few features left out
+                return self.run.tick(note)
+        return self.run.record(to_sphere(point.U.to(self.theta)), whole.loss, note)
 
     def _with_signs(self, U, coarse, on_step):
         """The end of a descent with one column an atom; None where it does not reach the target, or no signs are read.

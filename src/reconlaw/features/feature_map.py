@@ -235,6 +235,10 @@ class FeatureMap(ABC):
         """The same features in float32, for the first part of a descent in float64; None where there is no use."""
         return None
 
+    def sample(self, count: int, generator: torch.Generator) -> tuple[FeatureMap, torch.Tensor] | None:
+        """So many features at random, and their coordinates; None where they cost as much as all."""
+        return None
+
     def select(self, index: torch.Tensor) -> FeatureMap:
         """The features at coordinates ``index`` (long, none twice): :func:`reconlaw.known`, which checks them."""
         return Selected(self, index)

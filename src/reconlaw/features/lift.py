@@ -235,9 +235,10 @@ class RandomFeaturesLift(Lift):
         m, n = deltas.shape[:2]
         count_passes(m * n)
         out = torch.empty(m, self.alpha.shape[1], self.p, dtype=self.dtype, device=deltas.device)
+        each = deltas.flatten(0, 1)
 
         def write(rows, place):
-            T = self._times_V(deltas.flatten(0, 1), rows, out=self._block_of(rows, place, m)).unflatten(0, (m, n))
+            T = self._times_V(each, rows, out=self._block_of(rows, place, m)).unflatten(0, (m, n))
             if self._S is not None:
                 torch.sum(T.mul_(self._S[:, rows]), 1, out=out[:, 0, rows])
                 return

@@ -147,6 +147,11 @@ class RandomFeatures(FeatureMap):
         V = self.V.to(dtype or torch.float32)
         return W, self.activation.derivative(W.to(V) @ V.T)[:, None, :] * V.T
 
+    def sample(self, count: int, generator: torch.Generator) -> tuple[FeatureMap, torch.Tensor] | None:
+        """With these rows of V, in their order."""
+        index = torch.randperm(self.p, device="cpu", generator=generator)[:count].sort().values.to(self.device)
+        return self._changed(V=self.V[index], p=count, _selection=f"{count} of {self!r}"), index
+
     def select(self, index: torch.Tensor) -> RandomFeatures:
         """Random features of the rows of V in ``index``."""
         V = self.V[index]

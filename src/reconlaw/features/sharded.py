@@ -158,6 +158,9 @@ class Sharded(RandomFeatures):
         small = self._largest * self.d <= COARSE_NUMBERS
         return self.to(torch.float32) if self.dtype == torch.float64 and small else None
 
+    def sample(self, count: int, generator: torch.Generator) -> None:
+        """None: the processes would have to draw alike."""
+
     def select(self, index: torch.Tensor) -> RandomFeatures:
         raise ValueError("parameters are selected before they are divided: sharded(known(part, index))")
 
