@@ -19,7 +19,7 @@ from torch import nn
 import reconlaw as rl
 from reconlaw import _checks, networks
 from reconlaw._precision import _newer, _older, full_precision
-from reconlaw.attack import varpro
+from reconlaw.attack import search, varpro
 from reconlaw.attack.message_passing import MessagePassing
 from reconlaw.attack.run import Run
 from reconlaw.attack.solutions import all_solutions
@@ -117,6 +117,22 @@ def test_attacks_run_where_the_features_are(device, method, options):
     assert on_device(found.X, found.coefficients)
     if method != "sgd":
         assert rl.match(found.X, data.X).recovered_up_to_sign().all()
+
+
+def test_a_part_of_theta_is_searched_on_the_device(device, monkeypatch):
+    parts, easy = [], search.Search._easy
+
+    def watched(self, ratio):
+        parts.append(easy(self, ratio))
+        return parts[-1]
+
+    monkeypatch.setattr(search, "_WORTH", 0)
+    monkeypatch.setattr(search.Search, "_easy", watched)
+    data, features, theta = problem()
+    found = rl.reconstruct(theta.cpu(), features, 3)
+    ((part, held),) = parts
+    assert on_device(part.V, held) and held.shape[1] == part.p <= features.p / 2
+    assert rl.match(found.X, data.X).recovered_up_to_sign().all()
 
 
 @pytest.mark.parametrize("outputs, activation", [(2, "relu"), (3, "tanh")])
