@@ -254,6 +254,30 @@ def test_a_loose_look_at_leverages_clears_none_that_is_one(dtype):
     assert dense.unchecked.tolist() == [True, False] and not dense.loose.any()
 
 
+def test_a_probe_that_is_not_worth_it_ends_and_one_that_fails_says_nothing(monkeypatch):
+    """Neither makes the solutions beside it unsure, and no number is called checked by it."""
+    X, features, a = drawn(5, 20, 400, "gelu", 3)
+    theta, generator = a @ features(X), torch.Generator().manual_seed(0)
+    made = normal.Normal(features, theta, X, rl.inputs.Sphere())
+    b = made.step.within(torch.randn(5, 20, generator=generator, dtype=torch.float64))
+    probe = made.probe(generator)
+    probe.size = 10**12
+    with rl.features.passes.counted(rl.features.passes.Passes()) as spent:
+        made.solve_each([b], [probe])
+    alone = normal.Normal(features, theta, X, rl.inputs.Sphere())
+    with rl.features.passes.counted(rl.features.passes.Passes()) as spent_alone:
+        alone.solve_each([b])
+    assert made.told and spent.made <= 2.5 * spent_alone.made  # ended with the other
+    assert not made.checked(generator, probe).any()
+
+    monkeypatch.setattr(normal, "_ITERATIONS", 6)
+    made = normal.Normal(features, theta, X, rl.inputs.Sphere())
+    probe = made.probe(generator)
+    made.solve_each([b], [probe], tolerance=0.5)
+    assert made.told and not probe.told
+    assert not made.checked(generator, probe).any()
+
+
 @pytest.mark.parametrize("shape", [(40, 100), (1, 3), (30, 30), (12, 5), (0, 4)])
 def test_singular_values_by_eigenvalues_are_those_of_the_svd(shape):
     M = torch.randn(*shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

@@ -45,6 +45,7 @@ class Probe:
         fine: the relative residual to solve to; None for what :meth:`Normal.fine` says.
         z: the solution of MᵀM z = b, once there is one.
         off: its relative residual.
+        told: whether that is as fine as it must be.
     """
 
     g: torch.Tensor
@@ -53,6 +54,7 @@ class Probe:
     fine: float | None = None
     z: torch.Tensor | None = None
     off: float = 1.0
+    told: bool = False
 
 
 class Normal:
@@ -63,7 +65,7 @@ class Normal:
         step: its linear model.
         lowest: least Ritz value of all solutions so far.
         highest: largest of them.
-        told: whether each of these came down to its tolerance.
+        told: whether each solution, but for those of probes, came down to its tolerance.
     """
 
     def __init__(self, features, theta, X, inputs):
@@ -101,24 +103,24 @@ class Normal:
         ]
         solved = [each for k in range(0, len(asked), once) for each in self._solve_few(asked[k : k + once])]
         for probe, answer in zip(probes, solved[len(bs) :], strict=True):
-            probe.z, probe.off = answer
-        return [z for z, _ in solved[: len(bs)]]
+            probe.z, probe.told, probe.off = answer
+        self.told = self.told and all(told for _, told, _ in solved[: len(bs)])
+        return [z for z, *_ in solved[: len(bs)]]
 
     def _solve_few(self, asked):
-        """Solutions, and the relative residuals that they are left with."""
+        """Solutions, whether each is as fine as was asked, and its relative residual."""
         sizes = [float(b.norm()) or 1.0 for b, _ in asked]  # of any size: in float32 squares of small numbers are none
         made = _together(
             self._times,
             [self._solve((b / size).to(self.point.U), enough) for (b, enough), size in zip(asked, sizes, strict=True)],
         )
-        return [(z.to(b) * size, off) for (z, off), (b, _), size in zip(made, asked, sizes, strict=True)]
+        return [(z.to(b) * size, *how) for (z, *how), (b, _), size in zip(made, asked, sizes, strict=True)]
 
     def _solve(self, b, enough):
         """Yields and is sent as :func:`_solve`; keeps what it tells of M."""
         z, lowest, highest, found, off = yield from _solve(self._precondition, b, enough)
         self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
-        self.told = self.told and found
-        return z, off
+        return z, found, off
 
     def back(self, g: torch.Tensor) -> torch.Tensor:
         """Mᵀg for g (R, p), which is projected in place."""
@@ -142,10 +144,14 @@ class Normal:
         return Probe(g, self.back(g), size, fine)
 
     def fine(self, probe: Probe) -> float:
-        """How finely a probe must be solved for ‖Hg‖, √size, to hide nothing; 0 until Ritz values tell."""
+        """How finely a probe must be solved for ‖Hg‖, √size, to hide nothing.
+
+        0 until Ritz values tell, and infinite where that is no cheaper than the leverages near 1.
+        """
         if probe.fine is not None:
             return probe.fine
-        return min(_TOLERANCE, _OFF / (self.kappa * probe.size) ** 0.5) if self.highest else 0.0
+        fine = min(_TOLERANCE, _OFF / (self.kappa * probe.size) ** 0.5) if self.highest else 0.0
+        return fine if fine > _LEVERAGE_TOLERANCE or not self.highest else math.inf
 
     def left(self, probe: Probe) -> tuple[torch.Tensor, float]:
         """(I − H)g of a probe that is solved, and ‖Hg‖ but for what the features hold."""
@@ -156,13 +162,11 @@ class Normal:
         """(R, p) bool, numbers of θ that others certainly check; ``probe`` was solved beside other solutions."""
         features, eps = self.point.features, torch.finfo(self.point.U.dtype).eps
         checked = torch.zeros_like(self.point.residual, dtype=torch.bool)
-        if not self.fine(probe) > _LEVERAGE_TOLERANCE:  # no cheaper than the leverages near 1
-            return checked
         for k in range(_PROBES):
             if k:
                 probe = self.probe(generator, checked)
                 self.solve_each([], [probe])
-            if not self.told:
+            if not probe.told or math.isinf(self.fine(probe)):
                 break
             left, held = self.left(probe)
             kappa = self.kappa
@@ -179,7 +183,7 @@ class Normal:
                 return False
             probe = self.probe(generator, fine=_LEVERAGE_TOLERANCE)
             self.solve_each([], [probe])
-            if not self.told:
+            if not probe.told:
                 return True
             total = total + self.left(probe)[0].square() / _PROBES
             checked = checked | (total >= _OWN)
