@@ -62,7 +62,7 @@ _LEFT = 1e-3
 # A direction is seen weakly where its singular value is below this share of the largest.
 _WEAK = 1e-2
 # Products that estimate the largest eigenvalue, and by how much it is then overestimated; rows of a Gram matrix made at
-# a time; vectors of signs that probe for numbers that others check.
+# a time; vectors of signs that look for numbers that others check.
 _POWERS, _SURELY, _GRAM_ROWS, _LOOKS = 8, 1.25, 64, 4
 
 

@@ -37,7 +37,7 @@ class Road:
 
     def __init__(self, run: Run, anew: bool = False):
         self.run, self.at = run, 0
-        held = run.state.get("way")
+        held = run.state.get("way")  # "road" in checkpoints of earlier versions, whose pieces name no features
         if held is None and run.best is None:
             held = {"kept": [], "idle": 0, "begin": None}
         elif held is None or anew or held["full"] or held["idle"]:

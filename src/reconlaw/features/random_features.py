@@ -150,6 +150,7 @@ class RandomFeatures(FeatureMap):
     def sample(self, count: int, generator: torch.Generator) -> tuple[FeatureMap, torch.Tensor] | None:
         """With these rows of V, in their order."""
         index = torch.randperm(self.p, device="cpu", generator=generator)[:count].sort().values.to(self.device)
+        # Not by select, whose name holds a digest of V: seconds where V is large.
         return self._changed(V=self.V[index], p=count, _selection=f"{count} of {self!r}"), index
 
     def select(self, index: torch.Tensor) -> RandomFeatures:
