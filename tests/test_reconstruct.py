@@ -255,6 +255,13 @@ def test_a_sample_that_two_atoms_share_costs_no_light_one(monkeypatch, problem, 
     assert rl.match(end.U, X).recovered_up_to_sign(1e-6).all()
 
 
+def test_more_samples_than_dimensions_are_a_search_like_others(problem):
+    """The odd part of ReLU is linear, so 200 columns have rank 120, in float32 to within the rounding of the sum."""
+    case = problem(d=20, n=100, p=4000, activation="relu")
+    result = rl.reconstruct(case.theta, case.features, 100, max_seconds=None, max_steps=20)
+    assert not result.converged and result.loss < 0.5 and len(result.X) == 100
+
+
 @pytest.mark.parametrize(("phi", "most"), [(torch.square, 1), (lambda z: z + z * z, 2)])
 def test_a_quadratic_activation_does_not_determine_its_samples(problem, phi, most):
     few, many = problem(d=6, n=most, p=300, activation=phi), problem(d=6, n=most + 2, p=300, activation=phi)

@@ -50,19 +50,21 @@ def factor_gram(gram: torch.Tensor, strict: bool = False) -> torch.Tensor:
     Args:
         gram: (m, m).
         strict: raise where a column is within the rounding of the span of those before it. Otherwise a relative jitter
-            grows from 1e-14 to 1e-6 for as long as it must: a solver passes close to dependent columns on its way,
-            and its loss, taken from the residual, stays that of the coefficients it has.
+            grows from 1e-14 to 1e-6, or to the rounding of a sum of m such columns where that is more, for as long as
+            it must: a solver passes close to dependent columns on its way, and its loss, taken from the residual,
+            stays that of the coefficients it has.
 
     Raises:
         SpanError: the columns are dependent, or not finite.
     """
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
-    for jitter in _JITTERS[:1] if strict else _JITTERS:
+    rounding = len(gram) * torch.finfo(gram.dtype).eps  # in float32 more than the jitters
+    for jitter in _JITTERS[:1] if strict else (*_JITTERS, max(_JITTERS[-1], rounding)):
         factor, info = torch.linalg.cholesky_ex(gram + jitter * eye)
         if int(info) == 0 and bool(torch.isfinite(factor).all()):
             # Pivot i is the squared distance of column i from the span of those before it.
-            rounding = 10 * len(gram) ** 0.5 * torch.finfo(gram.dtype).eps
-            if not strict or bool((factor.diagonal() ** 2 > rounding * gram.diagonal()).all()):
+            within = 10 * len(gram) ** 0.5 * torch.finfo(gram.dtype).eps
+            if not strict or bool((factor.diagonal() ** 2 > within * gram.diagonal()).all()):
                 return factor
     raise SpanError(
         f"the {len(gram)} feature columns are linearly dependent, or not finite: two atoms coincide, an atom has "
