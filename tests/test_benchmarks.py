@@ -50,6 +50,7 @@ SHOWN = {
 SHOWN["silent"] = SHOWN["roads"]
 SHOWN["inputs"] = {"what", "body", "pretrained", "dtype", "in", "ratio", "whole", "claimed_wrong", "samples_wrong"}
 SHOWN["span"] = {"n", "outputs", "in", "sets", "samples", "found", "false", "segments", "median_seconds"}
+SHOWN["span"] |= {"recovered", "median_passes", "max_steps"}
 SHOWN["many"] = {
     "activation",
     "n",
