@@ -44,9 +44,8 @@ def work(s: dict, workers: int = 1) -> dict:
 def figures(results: list[dict], _) -> dict:
     totals = {name: sum(r[name] for r in results) for name in ("found", "false", "segments")}
     totals |= {"recovered": common.whole(results, "below_1e-6")}
-    passes = common.medians([{"passes": 2 * r["steps_made"]} for r in results], ("passes",), "median_")
-    seconds = common.medians(results, ("seconds",), "median_")
-    return common.counts(results) | totals | passes | seconds | common.medians(results, ("median_error",))
+    spent = common.medians([r | {"passes": 2 * r["steps_made"]} for r in results], ("passes", "seconds"), "median_")
+    return common.counts(results) | totals | spent | common.medians(results, ("median_error",))
 
 
 def summarise(cells: list[dict]) -> list[dict]:

@@ -58,13 +58,16 @@ def factor_gram(gram: torch.Tensor, strict: bool = False) -> torch.Tensor:
         SpanError: the columns are dependent, or not finite.
     """
     eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device) * gram.diagonal().mean()
-    rounding = len(gram) * torch.finfo(gram.dtype).eps  # in float32 more than the jitters
-    for jitter in _JITTERS[:1] if strict else (*_JITTERS, max(_JITTERS[-1], rounding)):
+    eps = torch.finfo(gram.dtype).eps
+    jitters = [*_JITTERS]
+    if len(gram) * eps > jitters[-1]:  # as in float32
+        jitters.append(len(gram) * eps)
+    for jitter in jitters[:1] if strict else jitters:
         factor, info = torch.linalg.cholesky_ex(gram + jitter * eye)
         if int(info) == 0 and bool(torch.isfinite(factor).all()):
             # Pivot i is the squared distance of column i from the span of those before it.
-            within = 10 * len(gram) ** 0.5 * torch.finfo(gram.dtype).eps
-            if not strict or bool((factor.diagonal() ** 2 > within * gram.diagonal()).all()):
+            rounding = 10 * len(gram) ** 0.5 * eps
+            if not strict or bool((factor.diagonal() ** 2 > rounding * gram.diagonal()).all()):
                 return factor
     raise SpanError(
         f"the {len(gram)} feature columns are linearly dependent, or not finite: two atoms coincide, an atom has "
