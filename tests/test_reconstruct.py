@@ -1,4 +1,6 @@
 import itertools
+import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -100,6 +102,41 @@ def test_of_several_threads_the_last_out_puts_the_precision_back():
             out.set()
             assert late.result(600) == "highest"
         assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_process_forked_while_a_thread_comes_and_goes_has_the_precision_as_it_was_set():
+    before, out = torch.get_float32_matmul_precision(), threading.Event()
+
+    def come_and_go():
+        while not out.is_set():
+            with full_precision():
+                pass
+
+    def as_set():
+        outside = torch.get_float32_matmul_precision()
+        with full_precision():
+            return (outside, torch.get_float32_matmul_precision()) == ("high", "highest")
+
+    try:
+        torch.set_float32_matmul_precision("high")
+        with ThreadPoolExecutor(1) as pool:
+            other = pool.submit(come_and_go)
+            ends = []
+            for _ in range(100):
+                child = os.fork()
+                if not child:
+                    signal.alarm(60)  # for what would wait forever
+                    os._exit(7 if as_set() else 8)
+                ends.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+                if ends[-1] != 7:
+                    break
+            out.set()
+            other.result(600)
+        assert ends == [7] * 100 and torch.get_float32_matmul_precision() == "high"
     finally:
         torch.set_float32_matmul_precision(before)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 
 import torch
@@ -26,6 +27,7 @@ class full_precision(contextlib.ContextDecorator):
     _lock = threading.Lock()
     _inside = 0
     _before: tuple = ()  # where the first came in
+    _here = threading.local()  # how often this thread is inside, as ``depth``
 
     def __init__(self):
         self._autocast = []
@@ -38,6 +40,7 @@ class full_precision(contextlib.ContextDecorator):
             if not full_precision._inside:
                 full_precision._before = _older(), _newer()
             full_precision._inside += 1
+            self._here.depth = self._depth() + 1
             _set_older("highest", False)
             _set_newer(["ieee"] * len(_OPERATIONS))
         self._autocast.append(torch._C._DisableAutocast())  # on every kind of device
@@ -47,12 +50,34 @@ class full_precision(contextlib.ContextDecorator):
     def __exit__(self, *error):
         self._autocast.pop().__exit__(*error)
         with self._lock:
-            full_precision._inside -= 1
-            if not full_precision._inside:
-                older, newer = self._before
-                _set_older(*older)
-                _set_newer(newer)
+            self._here.depth = self._depth() - 1
+            self._remain(full_precision._inside - 1)
         return False
+
+    @classmethod
+    def _depth(cls) -> int:
+        return getattr(cls._here, "depth", 0)
+
+    @staticmethod
+    def _remain(inside: int) -> None:
+        """Put the settings back where nobody is left inside."""
+        full_precision._inside = inside
+        if not inside:
+            older, newer = full_precision._before
+            _set_older(*older)
+            _set_newer(newer)
+
+    @classmethod
+    def _forked(cls) -> None:
+        """In a child: the other threads have stayed behind, and those that were inside will not come out here."""
+        if cls._inside:
+            cls._remain(cls._depth())
+        cls._lock.release()
+
+
+if hasattr(os, "register_at_fork"):  # not while another thread holds the lock, which would never be free in the child
+    _lock = full_precision._lock
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=full_precision._forked)
 
 
 def _older() -> tuple:
