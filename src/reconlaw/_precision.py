@@ -12,6 +12,12 @@ import torch
 _OPERATIONS = [(backend, name) for backend in ("cuda", "mkldnn") for name in ("matmul", "conv", "rnn")]
 
 
+class _Here(threading.local):
+    """How often this thread is inside."""
+
+    depth = 0
+
+
 class full_precision(contextlib.ContextDecorator):
     """Context, or decorator, in which float32 products are float32's, as they were set before afterwards.
 
@@ -27,7 +33,7 @@ class full_precision(contextlib.ContextDecorator):
     _lock = threading.Lock()
     _inside = 0
     _before: tuple = ()  # where the first came in
-    _here = threading.local()  # how often this thread is inside, as ``depth``
+    _here = _Here()
 
     def __init__(self):
         self._autocast = []
@@ -40,7 +46,7 @@ class full_precision(contextlib.ContextDecorator):
             if not full_precision._inside:
                 full_precision._before = _older(), _newer()
             full_precision._inside += 1
-            self._here.depth = self._depth() + 1
+            self._here.depth += 1
             _set_older("highest", False)
             _set_newer(["ieee"] * len(_OPERATIONS))
         self._autocast.append(torch._C._DisableAutocast())  # on every kind of device
@@ -50,13 +56,9 @@ class full_precision(contextlib.ContextDecorator):
     def __exit__(self, *error):
         self._autocast.pop().__exit__(*error)
         with self._lock:
-            self._here.depth = self._depth() - 1
+            self._here.depth -= 1
             self._remain(full_precision._inside - 1)
         return False
-
-    @classmethod
-    def _depth(cls) -> int:
-        return getattr(cls._here, "depth", 0)
 
     @staticmethod
     def _remain(inside: int) -> None:
@@ -71,7 +73,7 @@ class full_precision(contextlib.ContextDecorator):
     def _forked(cls) -> None:
         """In a child: the other threads have stayed behind, and those that were inside will not come out here."""
         if cls._inside:
-            cls._remain(cls._depth())
+            cls._remain(cls._here.depth)
         cls._lock.release()
 
 
