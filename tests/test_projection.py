@@ -252,7 +252,7 @@ def test_the_refinement_takes_back_what_the_gram_matrix_squares():
     X = candidates(5, 20)
     X[4] = X[3] + 1e-5 * candidates(1, 20, seed=3)[0]
     theta = torch.linalg.qr(features(X).T).Q.sum(1)  # every direction of the span, the faint one too
-    assert rl.projection_loss(X, features, theta) < 1e-20
+    assert rl.projection_loss(X, features, theta) < 1e-16  # 1e-21 to 1e-19 by the rounding; one solve leaves 1e-11
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

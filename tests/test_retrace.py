@@ -233,7 +233,8 @@ def test_both_exact_ways_give_the_derivative(modes, monkeypatch):
         assert torch.allclose(long.jacobian(q), made[0], rtol=0, atol=1e-12)
     assert (short.way, long.way) == (derivative.twice_backward, derivative.forward_mode)
     scaled = right.flatten(0, -2) / sgd(X, Y).norm()
-    assert torch.allclose(made[0], scaled, rtol=0, atol=1e-12) and torch.equal(made[1], made[0][:, :3])
+    assert torch.allclose(made[0], scaled, rtol=0, atol=1e-12)
+    assert torch.allclose(made[1], made[0][:, :3], rtol=0, atol=1e-12)  # fewer columns may be summed in another order
 
 
 def test_directions_are_fewer_where_a_training_makes_much_of_each(monkeypatch):
