@@ -1,5 +1,6 @@
 """One sample at a time where θ's rows span the samples' features."""
 
+import itertools
 import math
 
 import pytest
@@ -242,3 +243,27 @@ def test_many_samples_are_looked_for_one_by_one(monkeypatch):
     monkeypatch.setattr(domains.Span, "search", one_round)
     rest = rl.reconstruct(theta, features, 9, inputs=Box(0.0, 1.0))
     assert rounds and rest.converged and worst(rest, X) < 1e-6
+
+
+@pytest.mark.parametrize("method", ["span", "varpro", "sparse"])
+def test_time_that_is_over_in_the_midst_of_a_step_ends_with_a_result(method):
+    """Wherever it is over, and nothing may have been found yet: a second passes with each look at the clock."""
+    features, X = layer(), pictures(9)
+    given = (spread(features, X, 11), features, None if method == "sparse" else 9, method)
+    short = 0
+    for budget in (*range(1, 40), 60, 100):
+        seconds = itertools.count()
+        result = rl.reconstruct(*given, inputs=Box(0.0, 1.0), max_seconds=budget, clock=lambda: float(next(seconds)))  # noqa: B023
+        assert result.X.shape[1] == 6 and bool(torch.isfinite(result.X).all()) and 0 <= result.loss <= 1
+        short += result.status is rl.Status.BUDGET_SPENT
+    assert short > 20
+
+
+@pytest.mark.parametrize("method", ["span", "sparse"])
+def test_steps_that_found_nothing_count_for_the_next_call(method, tmp_path):
+    features, X = layer(), pictures(9)
+    given = (spread(features, X, 11), features, None if method == "sparse" else 9, method)
+    budget = {"inputs": Box(0.0, 1.0), "max_steps": 5, "max_seconds": None, "checkpoint": tmp_path / "run.pt"}
+    first, second = rl.reconstruct(*given, **budget), rl.reconstruct(*given, **budget)
+    assert first.status is second.status is rl.Status.BUDGET_SPENT and not first.history
+    assert 5 < first.steps < second.steps < 1.2 * first.steps  # a start is projected on, and nothing searched anew

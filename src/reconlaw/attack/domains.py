@@ -18,10 +18,11 @@ from __future__ import annotations
 import torch
 
 from .._random import seeded_generator
+from ..features.budget import Spent
 from ..features.gram import StepError
 from ..features.passes import count_passes
 from ..inputs import Inputs
-from .projection import Projection
+from .projection import Projection, least_squares
 from .run import Run
 from .signs import read_signs
 from .span import Span, applies
@@ -164,7 +165,10 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
             run.record(U, Projection(features, theta, U).loss, "start")
     except StepError as error:
         if run.best is None:
-            raise
+            if not isinstance(error, Spent):
+                raise
+            U = search.starts(n)
+            run.record(U, least_squares(features, theta, U).loss, "start")
         run.remark("the search ended because its next step could not be computed", error)
     except KeyboardInterrupt:
         if run.best is None:

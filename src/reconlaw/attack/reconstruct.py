@@ -87,9 +87,10 @@ def reconstruct(
             on from the best so far. The steps of earlier calls count.
         max_steps: budget of work, of all calls on one checkpoint together: a step is a pass through the features there
             and back for each of the n atoms, whatever it is made for (:mod:`reconlaw.features.passes`). None for no
-            limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed takes the same road everywhere. It
-            is looked at between steps, so ``Result.steps`` can exceed it: by a whole spectral start, which for an odd
-            activation can take hundreds, and by what examines the samples found.
+            limit, of "sgd" the paper's 10⁶. With ``max_seconds=None`` the same seed gives the same X̂ to the last bit on
+            one machine, however busy; where roundings differ the road may, and what a converged run returns agrees to
+            them. It is looked at between steps, so ``Result.steps`` can exceed it: by a whole spectral start or
+            the starts of a path, which can take hundreds, by one long step, and by what examines the samples found.
         clock: gives the seconds of ``max_seconds`` and of the history: ``time.process_time`` does not count what other
             programs take; a clock of the wall where None. Several threads may call it.
         inputs: where the samples live, one of :mod:`reconlaw.inputs`; the sphere of radius √d where None. Bodies with

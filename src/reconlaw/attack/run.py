@@ -31,7 +31,11 @@ def wall_clock() -> float:
     Where the environment variable ``RECONLAW_CLOCK_SPEED`` is set the clock runs that many times as fast: at 5 it shows
     what a machine five times slower would make of the same call. Nothing that is printed or tested may change.
     """
-    return time.monotonic() * float(os.environ.get(CLOCK_SPEED, 1))
+    speed = os.environ.get(CLOCK_SPEED) or "1"
+    try:
+        return time.monotonic() * check_positive(CLOCK_SPEED, float(speed))
+    except ValueError as error:
+        raise ValueError(f"the environment variable {CLOCK_SPEED}={speed!r} is no number above 0; unset it") from error
 
 
 class Improvement(NamedTuple):
@@ -211,11 +215,11 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint, whole, with a checksum (:mod:`reconlaw._files`)."""
         best, loss, history, passes = self.standing
-        if self.checkpoint is None or best is None:
+        if self.checkpoint is None or (best is None and not passes):
             return
         content = {
             "fingerprint": self.fingerprint,
-            "best": best.cpu(),
+            "best": None if best is None else best.cpu(),  # the steps of a call that found none count, too
             "best_loss": loss,
             "history": [list(entry) for entry in history],
             "seconds": self.seconds,

@@ -30,6 +30,7 @@ import torch
 from .._random import seeded_generator
 from .._words import many
 from .._workers import check_jobs
+from ..features.budget import Spent
 from ..features.gram import StepError
 from ..inputs import Inputs
 from .blocks import Block, solved
@@ -191,12 +192,12 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
         search.search(jobs)
     except (StepError, KeyboardInterrupt) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        if not len(search.found):
+        if not len(search.found) and not isinstance(error, Spent):
             raise
         if interrupted:
             run.interrupt()
         else:
-            run.remark(f"the search ended because its next step could not be computed ({error})")
+            run.remark("the search ended because its next step could not be computed", error)
     nothing = f"no input was found whose features lie in the span of theta's {many(search.rank, 'row')}"
     if not len(search.found) and not run.spent:
         raise RuntimeError(
