@@ -4,6 +4,7 @@ import importlib
 import inspect
 import re
 import signal
+import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -193,6 +194,19 @@ FEATURE_MAPS = {
     "apart of a body": lambda: rl.apart(features_of("mlp"), normal(2, 60, seed=2)),
     "one's own": _own,
 }
+
+
+def git_lists(root, *how):
+    """What ``git ls-files`` says of a checkout; there may be no git, or it may trust no files of another owner."""
+    if not (root / ".git").exists():
+        pytest.skip("not a checkout of the repository: git lists no files here")
+    try:
+        run = subprocess.run(["git", "-C", root, "ls-files", *how], capture_output=True, text=True)
+    except OSError as error:
+        pytest.skip(f"git does not run here: {error}")
+    if run.returncode:
+        pytest.skip(f"git lists no files here: {run.stderr.strip()[:100]}")
+    return run.stdout
 
 
 def heed_interrupts():

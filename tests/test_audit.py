@@ -695,7 +695,7 @@ def test_a_report_replaces_a_report_and_nothing_else(pair, tmp_path, monkeypatch
     with pytest.raises(rl.AuditError, match="of another program"):
         run(*pair, report=tmp_path / "notes.html")
     with pytest.raises(rl.AuditError, match="is a device"):
-        run(*pair, report="/dev/null")
+        run(*pair, report=os.devnull)
     for _ in range(2):
         done = run(pair[0], pair[0], report=tmp_path / "audit.html")
     assert "Nothing changed" in done.report.read_text()

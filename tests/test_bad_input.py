@@ -118,6 +118,9 @@ def at_once():
     def late(*_):
         raise TimeoutError("no error at once")
 
+    if os.name == "nt":  # there is no alarm there
+        yield
+        return
     before = signal.signal(signal.SIGALRM, late)
     signal.alarm(600)
     yield

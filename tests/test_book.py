@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
-from helpers import BOOK, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells, toc_entries
+from helpers import BOOK, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells, git_lists, toc_entries
 
 LONGEST_CELL = 25
 PLOTLY = "application/vnd.plotly.v1+json"
@@ -107,16 +107,9 @@ def test_cited_works_can_be_found():
 
 
 def test_no_file_names_a_machine_or_needs_cuda():
-    listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    if listed.returncode:
-        pytest.skip("not a git checkout")
+    listed = git_lists(ROOT, "--cached", "--others", "--exclude-standard")
     forbidden = re.compile(r"(?<!\w)/(work|home|root)/|(?<![\w/])shared/|\.cuda\(")
-    for name in listed.stdout.splitlines():
+    for name in listed.splitlines():
         path = ROOT / name
         if path == Path(__file__).resolve() or not path.is_file():
             continue

@@ -12,6 +12,8 @@ from reconlaw import _files
 from reconlaw._files import sealed, unsealed, usable_path, write_whole
 from reconlaw.attack.run import CheckpointError, Run
 
+POSIX = pytest.mark.skipif(os.name == "nt", reason="pipes, modes and names of POSIX")
+
 
 class Refused(Exception):
     pass
@@ -40,6 +42,7 @@ def test_paths_that_are_none_are_refused_in_words(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@POSIX
 def test_what_is_no_regular_file_is_never_replaced(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     refused(tmp_path / "pipe", "pipe")
@@ -68,16 +71,18 @@ def test_links_are_followed_and_home_is_found(tmp_path, monkeypatch):
     place = usable_path("place", tmp_path / "link", Refused)
     write_whole(place, b"content")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "real" / "run.pt").read_bytes() == b"content"
-    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE" if os.name == "nt" else "HOME", str(tmp_path))
     assert usable_path("place", "~/deep/run.pt", Refused) == tmp_path.resolve() / "deep" / "run.pt"
 
 
+@POSIX
 def test_names_as_long_as_a_folder_takes_and_of_any_letters(tmp_path):
     for name in ("x" * 250, "漢" * 80, "ü \n?.pt", "a\udcff.pt"):
         write_whole(usable_path("place", tmp_path / name, Refused), b"content")
         assert (tmp_path / name).read_bytes() == b"content"
 
 
+@POSIX
 def test_the_mode_is_that_of_a_new_file_or_of_the_one_before(tmp_path):
     before = os.umask(0o027)
     try:

@@ -3,11 +3,10 @@
 import ast
 import inspect
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
-from helpers import faces
+from helpers import faces, git_lists
 
 import reconlaw as rl
 
@@ -215,6 +214,7 @@ def test_tensors_made_of_nothing_name_their_device(file):
 # --- the repository ---------------------------------------------------------------------------------------------------
 
 TOP = {
+    ".gitattributes",
     ".binder",
     ".ci",
     ".github",
@@ -231,11 +231,7 @@ DEVICES = r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)"
 
 def tracked():
     """The paths that git tracks, from the top of the repository."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        pytest.skip("not a checkout of the repository: git lists no files here")
-    run = subprocess.run(["git", "-C", root, "ls-files", "-z"], capture_output=True, text=True, check=True)
-    return run.stdout.split("\0")[:-1]
+    return git_lists(Path(__file__).parents[1], "-z").split("\0")[:-1]
 
 
 def not_on_windows(paths):

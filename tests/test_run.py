@@ -4,7 +4,6 @@ import itertools
 import math
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -67,7 +66,7 @@ def test_kill_at_any_moment_leaves_a_checkpoint_that_resumes(tmp_path, method):
         assert process.stdout.readline() == "ready\n"
         wait_for(lambda: path.exists() and path.stat().st_mtime_ns > before, process)  # noqa: B023
         time.sleep(when.uniform(0, 0.4))
-        os.kill(process.pid, signal.SIGKILL)
+        process.kill()
         process.wait()
         process.stdout.close()
         now = read(path)

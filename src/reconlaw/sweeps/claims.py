@@ -91,6 +91,8 @@ class Claims:
 
 
 def _running(pid: int) -> bool:
+    if os.name == "nt":  # no signal asks there, and 0 is Ctrl-C: what it has claimed expires
+        return True
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
