@@ -214,9 +214,9 @@ def test_tensors_made_of_nothing_name_their_device(file):
 # --- the repository ---------------------------------------------------------------------------------------------------
 
 TOP = {
-    ".gitattributes",
     ".binder",
     ".ci",
+    ".gitattributes",
     ".github",
     ".gitignore",
     ".pre-commit-config.yaml",

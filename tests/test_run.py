@@ -327,3 +327,7 @@ def test_the_clock_of_the_environment(monkeypatch):
     assert 5 * time.monotonic() <= wall_clock() <= 5 * time.monotonic()
     monkeypatch.delenv(CLOCK_SPEED)
     assert time.monotonic() <= wall_clock() <= time.monotonic()
+    for speed in ("fast", "0", "-1", "nan"):
+        monkeypatch.setenv(CLOCK_SPEED, speed)
+        with pytest.raises(ValueError, match=f"{CLOCK_SPEED}='{speed}' is no number above 0"):
+            wall_clock()

@@ -252,8 +252,7 @@ def test_time_that_is_over_in_the_midst_of_a_step_ends_with_a_result(method):
     given = (spread(features, X, 11), features, None if method == "sparse" else 9, method)
     short = 0
     for budget in (*range(1, 40), 60, 100):
-        seconds = itertools.count()
-        result = rl.reconstruct(*given, inputs=Box(0.0, 1.0), max_seconds=budget, clock=lambda: float(next(seconds)))  # noqa: B023
+        result = rl.reconstruct(*given, inputs=Box(0.0, 1.0), max_seconds=budget, clock=itertools.count().__next__)
         assert result.X.shape[1] == 6 and bool(torch.isfinite(result.X).all()) and 0 <= result.loss <= 1
         short += result.status is rl.Status.BUDGET_SPENT
     assert short > 20

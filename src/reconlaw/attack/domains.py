@@ -22,7 +22,7 @@ from ..features.budget import Spent
 from ..features.gram import StepError
 from ..features.passes import count_passes
 from ..inputs import Inputs
-from .projection import Projection, least_squares
+from .projection import Projection
 from .run import Run
 from .signs import read_signs
 from .span import Span, applies
@@ -65,7 +65,10 @@ class DomainSearch:
         features = self.features
         if self.start == "random" or features.activation is None or features.p <= features.d + 1:
             return self.starts(self.n)
-        found, _ = features.directions(features.without_linear_part(self.theta), self.n, self.generator)
+        try:
+            found, _ = features.directions(features.without_linear_part(self.theta), self.n, self.generator)
+        except Spent:
+            return self.starts(self.n)
         return torch.cat([self.inputs.towards(found), self.starts(self.n - len(found))])
 
     def plain(self, point):
@@ -165,10 +168,7 @@ def solve(features, theta, n, run, seed, tol, start, inputs):
             run.record(U, Projection(features, theta, U).loss, "start")
     except StepError as error:
         if run.best is None:
-            if not isinstance(error, Spent):
-                raise
-            U = search.starts(n)
-            run.record(U, least_squares(features, theta, U).loss, "start")
+            raise
         run.remark("the search ended because its next step could not be computed", error)
     except KeyboardInterrupt:
         if run.best is None:

@@ -102,6 +102,10 @@ class Span:
 
     def search(self, jobs=1):
         """Rounds of starts until the span is used up, the time is spent, or rounds find nothing."""
+        with contextlib.suppress(Spent):
+            self._rounds(jobs)
+
+    def _rounds(self, jobs):
         fruitless, run = 0, self.run
         while not self.full and fruitless < _FRUITLESS and not run.expired:
             starts = batch_size(self.features, self.n - len(self.found), self.theta.device)
@@ -192,7 +196,7 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
         search.search(jobs)
     except (StepError, KeyboardInterrupt) as error:
         interrupted = isinstance(error, KeyboardInterrupt)
-        if not len(search.found) and not isinstance(error, Spent):
+        if not len(search.found):
             raise
         if interrupted:
             run.interrupt()
