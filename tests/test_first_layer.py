@@ -62,6 +62,15 @@ def test_exactly_lazy_samples_come_back_exactly(n, seed):
     assert torch.allclose(result.masks.sum(1).sort().values, (W @ X.T > 0).sum(1).sort().values)
 
 
+def test_the_last_bits_do_not_decide_which_sample_comes_first():
+    X = rl.data.digits(9, classes=tuple(range(10)), seed=0).X
+    W, v, D = lazy(X, 600)
+    whole = rl.first_layer((W, v), (W + D, v))
+    for seed in range(3):
+        moved = W + D * (1 + 1e-14 * normal(*D.shape, seed=seed))
+        torch.testing.assert_close(rl.first_layer((W, v), (moved, v)).X, whole.X, rtol=0, atol=1e-6)
+
+
 def test_forty_digits_and_their_coefficients():
     X = rl.data.digits(40, classes=tuple(range(10)), seed=0).X
     W, v, D = lazy(X, 2000)

@@ -98,6 +98,17 @@ def test_evidence_and_coefficients_are_those_of_the_samples():
     assert result.loss < 1e-20
 
 
+def test_the_last_bits_do_not_decide_which_sample_comes_first():
+    before = dense()
+    after = trained(before, *digits())
+    whole = rl.silent_neurons(before, after)
+    for seed in range(3):
+        moved = copy.deepcopy(after)
+        for tensor in moved.parameters():
+            tensor.data *= 1 + 1e-14 * normal(*tensor.shape, seed=seed)
+        torch.testing.assert_close(rl.silent_neurons(before, moved).X, whole.X, rtol=0, atol=1e-6)
+
+
 def test_tensors_are_taken_for_networks():
     X, y = digits(5)
     before = dense()

@@ -41,6 +41,15 @@ def test_every_sample_is_found_and_n_is_read_off(inputs, decades):
     assert result.method == "span" and result.message.startswith("recovered")
 
 
+def test_the_last_bits_do_not_decide_which_sample_comes_first():
+    features, X = layer(p=100), pictures(12)
+    theta, options = spread(features, X), {"method": "span", "inputs": Box(0.0, 1.0), "max_seconds": None}
+    whole = rl.reconstruct(theta, features, **options)
+    for seed in range(3):
+        moved = theta * (1 + 1e-14 * torch.randn(theta.shape, generator=draws(seed), dtype=theta.dtype))
+        torch.testing.assert_close(rl.reconstruct(moved, features, **options).X, whole.X, rtol=0, atol=1e-6)
+
+
 def test_samples_too_many_to_polish_together_are_as_exact(monkeypatch):
     monkeypatch.setattr(span, "_POLISHED", 0)
     features, X = layer(p=100), pictures(7)

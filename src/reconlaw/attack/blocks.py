@@ -59,7 +59,8 @@ class Block:
             loss = X.new_zeros(0)
             if len(X):  # without deflation: the zero itself, to the last digit
                 X, loss = descend_each(Membership(self.features, self.Q), X, self.inputs, self.least, tick)
-        order = loss[: len(X)].argsort()
+        # Losses at the floor are all zero but for their rounding, which must not decide what comes first.
+        order = loss[: len(X)].clamp_min(self.least).argsort(stable=True)
         order = order[loss[order] <= self.tol]
         return X[order], passes.made
 

@@ -116,7 +116,8 @@ class Search:
         agree = (torch.where(C @ X >= 0, 1.0, -1.0).to(S) * S).mean(0)
         least = 1 - (min(max(_EXACT, _SHARE * problem.noise**2), _NEAR) if problem.lazy else _NEAR)
         good = (F**2 >= least) & (share >= least) & (agree >= _HALF) & (S.mean(0).abs() < _CONSTANT)
-        order = [k for k in F.argsort(descending=True).tolist() if bool(good[k])]
+        # Cosines of one but for their rounding are alike, and come in the order of their starts.
+        order = [k for k in F.clamp_max(1 - _EXACT).argsort(descending=True, stable=True).tolist() if bool(good[k])]
         known = self.signs[:, self.position == block][rows]
         picked = distinct(S, order, known, 1 - 2.5 / len(S) if problem.lazy else _ALIKE)[: problem.rank - len(self.X)]
         if not picked:

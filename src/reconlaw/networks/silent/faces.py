@@ -111,7 +111,12 @@ class Search:
         for rows in silent[self.rows.moved].T:
             t, held = self._settled(rows)
             if t is not None and self._held_in_place(held) and not self._known(t) and not self.complete:
-                self.normals = torch.cat([self.normals, t[None]])
+                self._add(t)
+
+    def _add(self, t):
+        # By how far one neuron is from each: an order that neither the road nor the last bits decide.
+        normals = torch.cat([self.normals, t[None]])
+        self.normals = normals[(normals @ self.rows.before[0]).abs().argsort()]
 
     def search(self):
         fruitless = 0
@@ -176,7 +181,7 @@ class Search:
         near = self.rows.distances(normals) < _LOOSE
         counts = near.sum(0)
         sets = near.T.contiguous().cpu().numpy()
-        for k in counts.argsort(descending=True).tolist():
+        for k in counts.argsort(descending=True, stable=True).tolist():
             if counts[k] < self._least or self.complete:
                 break
             name = hashlib.blake2b(sets[k].tobytes(), digest_size=16).digest()
@@ -185,7 +190,7 @@ class Search:
             self._looked_at.add(name)
             t, held = self._settled(near[:, k])
             if t is not None and self._held_in_place(held) and self._one_sided(held) and not self._known(t):
-                self.normals = torch.cat([self.normals, t[None]])
+                self._add(t)
 
     def _settled(self, held):
         """The normal of rows (q,) bool, twice anew of those near it, and these; None where they become too few."""
