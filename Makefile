@@ -9,6 +9,8 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export OMP_NUM_THREADS ?= 1
 export PYTHONHASHSEED ?= 0
 unexport MPLBACKEND
+# Nobody's own settings of figures, nor a list of fonts from elsewhere.
+export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
 # Machines that a notebook meets; each leg runs all of them strictly, as nbtest does.
 LEGS := portable threads onecore fastclock
@@ -25,6 +27,7 @@ $(ENV): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@.venv/bin/python -c 'import matplotlib.font_manager' 2>/dev/null  # lists the fonts now, not beneath a first figure
 	@touch $@
 
 install: $(ENV) ## create .venv with everything pinned in requirements.txt

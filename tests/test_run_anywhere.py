@@ -117,6 +117,15 @@ def test_the_weekly_run_takes_every_leg_and_the_lowest_versions(tmp_path):
     assert PROJECT["requires-python"] == f">={python}"
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_a_readers_own_settings_of_figures_are_left_out():
+    """Such as ``text.usetex`` in her matplotlibrc; nor does a list of fonts count that another program made."""
+    shown = "include Makefile\nshown:\n\t@echo $$MPLCONFIGDIR\n"
+    command = ["make", "--silent", "--no-print-directory", "-f", "-", "shown"]
+    made = subprocess.run(command, input=shown, cwd=ROOT, text=True, capture_output=True, check=True)
+    assert Path(made.stdout.strip()) == ROOT / ".venv" / "matplotlib"
+
+
 OF_THE_CHECKOUT = [ROOT / "tests", ROOT / "benchmarks", ROOT / "book" / "_ext"]
 WHERE_THERE = {"timm"}  # which a test that it is missing for skips
 
