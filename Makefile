@@ -27,7 +27,7 @@ $(ENV): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	.venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	@.venv/bin/python -c 'import matplotlib.font_manager' 2>/dev/null  # lists the fonts now, not beneath a first figure
+	@.venv/bin/python -c 'import matplotlib.font_manager'  # lists the fonts now, not beneath a first figure
 	@touch $@
 
 install: $(ENV) ## create .venv with everything pinned in requirements.txt
