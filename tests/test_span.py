@@ -11,6 +11,7 @@ from torch import nn
 import reconlaw as rl
 from reconlaw.attack import span
 from reconlaw.attack.membership import Membership, descend_each
+from reconlaw.attack.run import Run
 from reconlaw.inputs import Affine, Box, Free, Sphere
 
 
@@ -223,6 +224,39 @@ def test_a_budget_spent_before_a_first_sample_ends_as_that_of_any_method(n, most
     assert "no input was found whose features lie in the span of theta's 20 rows" in result.message
     assert "a larger max_steps" in result.message and set(result.flags) == {rl.Flag.UNRESOLVED}
     assert rl.match(result.X, X).error.min() > 0.1 and 0 < result.loss < 1
+
+
+class Turned(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def alike_in_the_middle(n):
+    """Windows of samples of which the first two agree in so many numbers that their ends can be exchanged."""
+    convolution = nn.Conv1d(1, 120, 3).double().requires_grad_(False)
+    convolution.weight.copy_(torch.randn(120, 1, 3, generator=draws(0), dtype=torch.float64))
+    convolution.bias.copy_(torch.randn(120, generator=draws(50), dtype=torch.float64) / 2)
+    made = nn.Sequential(convolution, nn.GELU(), Turned())
+    features = rl.ModuleFeatures(made, (1, 8), device="cpu", several=True)
+    X = torch.rand(n, 8, generator=draws(100), dtype=torch.float64)
+    X[:2, 3:5] = 0.5
+    mixed = X[:2].clone()
+    mixed[0, 5:], mixed[1, 5:] = X[1, 5:], X[0, 5:]
+    theta = torch.randn(6 * n + 1, 6 * n, generator=draws(200), dtype=torch.float64) @ features.columns(features(X))
+    return features, theta, X, mixed
+
+
+def test_of_samples_that_may_exchange_a_part_those_are_taken_that_span_theta_together():
+    features, theta, X, mixed = alike_in_the_middle(3)
+    for wrong in (mixed[:1], mixed[1:]):  # one of the two: it goes with neither of the first two samples
+        search = span.Span(features, theta, 3, Run(None, None, None, {}, samples=3), 0, 1e-20, Box(0.0, 1.0))
+        assert search._add(torch.cat([wrong, X[:1], X[2:]])) == 3 and not search.full and search.left() > 1e-8
+        assert torch.equal(search.together, torch.cat([wrong, X[:1], X[2:]])) and "span only 1" in search.incomplete
+        assert search._add(X[1:2]) == 1 and search.full and search.left() < 1e-20
+        assert torch.equal(search.together, X[[0, 2, 1]])
+    search = span.Span(features, theta, 3, Run(None, None, None, {}, samples=3), 0, 1e-20, Box(0.0, 1.0))
+    search._add(torch.cat([mixed, X[2:]]))
+    assert search.full and search.left() < 1e-20  # this set fits as well, and is called ambiguous
 
 
 @pytest.mark.parametrize("jobs", [0, 1.5, True])

@@ -12,7 +12,8 @@ rank.
    A sample of T columns (tokens, patches) lies in the span with all of them, r = n·T, and the count is p ≥ d/T + n·T or
    so.
 2. Deflation: D = I − (projector on the features found), so that P D = P. A sample that was found is a zero of ℓ no
-   more, since there the denominator vanishes as well; starts go on to the others, until the span is used up.
+   more, since there the denominator vanishes as well; starts go on to the others, until the span is used up. Samples of
+   several columns that agree in part are found with their parts exchanged, too; n that span it together are the answer.
 3. At a zero the rank of P J tells a point from a segment: a network that is linear between two samples has a whole
    segment of zeros, and which of its points were data θ does not say.
 4. Few samples are polished on θ itself, all together: its plain loss is the likelihood under even noise.
@@ -44,6 +45,8 @@ from .varpro import FLOOR, descend
 _FRUITLESS = 4
 # A feature vector counts as new where this share of it lies outside the features found.
 _NEW = 1e-4
+# Samples looked at for n that span all, where more were found.
+_LOOKS = 5000
 # Above this share of noise in its weakest direction the span says too little of a single sample.
 _MOST_NOISE = 1e-2
 # Unknown numbers that are polished together.
@@ -65,6 +68,7 @@ class Span:
         self.tol = max(tol, 4 * self.noise**2)
         self.found = theta.new_zeros(0, features.d)
         self.basis = theta.new_zeros(0, features.p)
+        self.looked: tuple[int, list[int] | None] = (0, None)  # among so many, what _spanning gave
         self.round = int(run.state.get("round", 0))
         if run.best is not None:
             kept = run.best.to(theta)
@@ -74,26 +78,79 @@ class Span:
         """Add the rows of X whose features are new; how many were."""
         if not len(X):
             return 0
-        F = self.features(X).to(self.theta).unflatten(1, (self.features.positions, -1))
         before = len(self.found)
-        for x, columns in zip(X, F, strict=True):
-            held, size = len(self.basis), float(columns.norm(dim=1).max())
+        for x, columns in zip(X, self._columns(X), strict=True):
+            held = len(self.basis)
             if self.full:
                 break
-            for f in columns:
-                rest = f
-                for _ in range(2):  # twice is enough
-                    rest = rest - (rest @ self.basis.T) @ self.basis
-                if len(self.basis) < self.rank and float(rest.norm()) > _NEW * size:
-                    self.basis = torch.cat([self.basis, (rest / rest.norm())[None]])
+            self.basis = self._extended(self.basis, columns)
             if len(self.basis) > held:
                 self.found = torch.cat([self.found, x[None]])
         return len(self.found) - before
 
+    def _columns(self, X):
+        return self.features(X).to(self.theta).unflatten(1, (self.features.positions, -1))
+
+    def _extended(self, basis, columns, least=_NEW):
+        """The rows of a basis and, orthonormal to them, those of a sample's columns that are new by that share."""
+        size = float(columns.norm(dim=1).max())
+        for f in columns:
+            rest = f
+            for _ in range(2):  # twice is enough
+                rest = rest - (rest @ basis.T) @ basis
+            if len(basis) < self.rank and float(rest.norm()) > least * size:
+                basis = torch.cat([basis, (rest / rest.norm())[None]])
+        return basis
+
     @property
     def full(self):
-        """Whether the span is used up, or all samples found."""
-        return len(self.found) >= self.n or len(self.basis) >= self.rank
+        """Whether the span is used up, or n samples that span it are found."""
+        return len(self.basis) >= self.rank or self._spanning() is not None
+
+    def _spanning(self):
+        """Which n of the samples found span it together, the first such; None where none do, or are found soon.
+
+        Samples of several columns that agree in part are found with their parts exchanged, too: each of those lies in
+        the span, and not every n of them use it up.
+        """
+        m, n, T = len(self.found), self.n, self.features.positions
+        if m < n or T == 1:
+            return list(range(n)) if m >= n else None
+        if self.looked[0] < m:
+            self.looked = m, self._looked_for()
+        return self.looked[1]
+
+    def _looked_for(self):
+        m, n, T = len(self.found), self.n, self.features.positions
+        columns, least = self._columns(self.found), min(_NEW, math.sqrt(self.tol))
+        # Samples taken, each with the basis up to it and how many columns behind it may lie in that of others.
+        way, i = [(-1, self.basis[:0], n * T - self.rank)], 0
+        for _ in range(max(_LOOKS, 2 * m)):
+            while i > m - n + len(way) - 1:  # too few are left: another in the place of the last
+                if len(way) == 1:
+                    return None
+                i = way.pop()[0] + 1
+            _, basis, spare = way[-1]
+            more = self._extended(basis, columns[i], least)
+            spare -= T - len(more) + len(basis)
+            if spare >= 0:
+                way.append((i, more, spare))
+            if len(way) > n:
+                return [row for row, *_ in way[1:]]
+            i += 1
+        return None
+
+    @property
+    def together(self):
+        """The samples found, n at most."""
+        return self.found[self._spanning() or slice(self.n)]
+
+    @property
+    def incomplete(self):
+        """What was found, where the span is not used up."""
+        if len(self.found) < self.n:
+            return f"{len(self.found)} of {many(self.n, 'sample')} were found"
+        return f"the samples found span only {len(self.basis)} of the {many(self.rank, 'direction')} of theta's rows"
 
     def left(self):
         """The share of θ that the samples found do not explain."""
@@ -108,7 +165,7 @@ class Span:
     def _rounds(self, jobs):
         fruitless, run = 0, self.run
         while not self.full and fruitless < _FRUITLESS and not run.expired:
-            starts = batch_size(self.features, self.n - len(self.found), self.theta.device)
+            starts = batch_size(self.features, max(1, self.n - len(self.found)), self.theta.device)
             generator = seeded_generator(f"attack, round {self.round} of the span", self.seed)
             X = self.inputs.starts(starts, self.features.d, generator).to(self.theta)
             most = math.inf if run.max_steps is None else 2 * run.samples * (run.max_steps - run.steps)
@@ -119,7 +176,7 @@ class Span:
                     run.passes.made += passes
                     new += self._add(samples)
                     if len(self.found):
-                        run.record(self.found, self.left(), self._note())
+                        run.record(self.together, self.left(), self._note())
                     if self.full or run.expired:
                         break
             self.round += 1
@@ -132,7 +189,7 @@ class Span:
         return max(1e-28 if self.theta.dtype == torch.float64 else 1e-11, 1e-8 * self.noise**2)
 
     def _note(self):
-        done = len(self.found)
+        done = min(len(self.found), self.n)
         rest = self.run.seconds * (self.n - done) / done if done else float("nan")
         return f"{done} of {many(self.n, 'sample')}" + (f", about {rest:.0f} s more" if done else "")
 
@@ -146,7 +203,7 @@ class Span:
     def atoms(self):
         """The samples found; starts where the budget went before a first."""
         if len(self.found):
-            return self.found
+            return self.together
         generator = seeded_generator("attack", self.seed)
         return self.inputs.starts(self.n, self.features.d, generator).to(self.theta)
 
@@ -209,7 +266,7 @@ def solve(features, theta, n, run, seed, tol, inputs, jobs=1):
             "another inputs="
         )
     if not search.full:
-        run.remark(f"{len(search.found)} of {many(search.n, 'sample')} were found" if len(search.found) else nothing)
+        run.remark(search.incomplete if len(search.found) else nothing)
     try:
         point = search.polished()
     except StepError as error:
