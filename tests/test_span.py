@@ -231,32 +231,40 @@ class Turned(nn.Module):
         return x.transpose(1, 2)
 
 
-def alike_in_the_middle(n):
-    """Windows of samples of which the first two agree in so many numbers that their ends can be exchanged."""
+def windows(X, n):
+    """The search for n samples X of three neighbours a column, in a θ of more rows than they have columns."""
     convolution = nn.Conv1d(1, 120, 3).double().requires_grad_(False)
     convolution.weight.copy_(torch.randn(120, 1, 3, generator=draws(0), dtype=torch.float64))
     convolution.bias.copy_(torch.randn(120, generator=draws(50), dtype=torch.float64) / 2)
     made = nn.Sequential(convolution, nn.GELU(), Turned())
-    features = rl.ModuleFeatures(made, (1, 8), device="cpu", several=True)
-    X = torch.rand(n, 8, generator=draws(100), dtype=torch.float64)
-    X[:2, 3:5] = 0.5
-    mixed = X[:2].clone()
-    mixed[0, 5:], mixed[1, 5:] = X[1, 5:], X[0, 5:]
-    theta = torch.randn(6 * n + 1, 6 * n, generator=draws(200), dtype=torch.float64) @ features.columns(features(X))
-    return features, theta, X, mixed
+    features = rl.ModuleFeatures(made, (1, X.shape[1]), device="cpu", several=True)
+    columns = features.columns(features(X))
+    theta = torch.randn(len(columns) + 1, len(columns), generator=draws(200), dtype=torch.float64) @ columns
+    return span.Span(features, theta, n, Run(None, None, None, {}, samples=n), 0, 1e-20, Box(0.0, 1.0))
 
 
 def test_of_samples_that_may_exchange_a_part_those_are_taken_that_span_theta_together():
-    features, theta, X, mixed = alike_in_the_middle(3)
-    for wrong in (mixed[:1], mixed[1:]):  # one of the two: it goes with neither of the first two samples
-        search = span.Span(features, theta, 3, Run(None, None, None, {}, samples=3), 0, 1e-20, Box(0.0, 1.0))
-        assert search._add(torch.cat([wrong, X[:1], X[2:]])) == 3 and not search.full and search.left() > 1e-8
-        assert torch.equal(search.together, torch.cat([wrong, X[:1], X[2:]])) and "span only 1" in search.incomplete
-        assert search._add(X[1:2]) == 1 and search.full and search.left() < 1e-20
-        assert torch.equal(search.together, X[[0, 2, 1]])
-    search = span.Span(features, theta, 3, Run(None, None, None, {}, samples=3), 0, 1e-20, Box(0.0, 1.0))
-    search._add(torch.cat([mixed, X[2:]]))
-    assert search.full and search.left() < 1e-20  # this set fits as well, and is called ambiguous
+    X = torch.rand(3, 8, generator=draws(100), dtype=torch.float64)
+    X[:2, 3:5] = 0.5
+    mixed = X[:2].clone()
+    mixed[0, 5:], mixed[1, 5:] = X[1, 5:], X[0, 5:]
+    for wrong in (mixed[:1], mixed[1:]):  # goes with neither of the first two alone
+        search, three = windows(X, 3), torch.cat([wrong, X[:1], X[2:]])
+        assert search._add(three) == 3 and not search.full and "span only 15" in search.incomplete
+        assert torch.equal(search.together, three) and search.left() > 1e-8
+        assert search._add(X[1:2]) == 1 and search.full
+        assert torch.equal(search.together, X[[0, 2, 1]]) and search.left() < 1e-20
+    search = windows(X, 3)
+    assert search._add(torch.cat([mixed, X[2:]])) == 3  # this set fits as well, and will be called ambiguous
+    assert search.full and search.left() < 1e-20
+
+
+def test_samples_that_span_theta_only_with_one_too_many_do_not_explain_it():
+    x = torch.tensor([0.7, 0.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
+    two = torch.tensor([[0.7, 0.0, 0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
+    search = windows(x[None], 1)
+    assert search._add(two) == 2 and search.full
+    assert torch.equal(search.together, two[:1]) and search.left() > 1e-3
 
 
 @pytest.mark.parametrize("jobs", [0, 1.5, True])

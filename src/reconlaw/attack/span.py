@@ -66,6 +66,7 @@ class Span:
         self.noise = float(self.space.floor / self.space.s[self.rank - 1]) if self.rank else 1.0
         # Twice the noise of the weakest direction, squared: a true sample leaves no more.
         self.tol = max(tol, 4 * self.noise**2)
+        self.least_new = min(_NEW, math.sqrt(self.tol))  # of a sample's columns among those of others
         self.found = theta.new_zeros(0, features.d)
         self.basis = theta.new_zeros(0, features.p)
         self.looked: tuple[int, list[int] | None] = (0, None)  # among so many, what _spanning gave
@@ -122,7 +123,7 @@ class Span:
 
     def _looked_for(self):
         m, n, T = len(self.found), self.n, self.features.positions
-        columns, least = self._columns(self.found), min(_NEW, math.sqrt(self.tol))
+        columns = self._columns(self.found)
         # Samples taken, each with the basis up to it and how many columns behind it may lie in that of others.
         way, i = [(-1, self.basis[:0], n * T - self.rank)], 0
         for _ in range(max(_LOOKS, 2 * m)):
@@ -131,7 +132,7 @@ class Span:
                     return None
                 i = way.pop()[0] + 1
             _, basis, spare = way[-1]
-            more = self._extended(basis, columns[i], least)
+            more = self._extended(basis, columns[i], self.least_new)
             spare -= T - len(more) + len(basis)
             if spare >= 0:
                 way.append((i, more, spare))
@@ -153,8 +154,13 @@ class Span:
         return f"the samples found span only {len(self.basis)} of the {many(self.rank, 'direction')} of theta's rows"
 
     def left(self):
-        """The share of θ that the samples found do not explain."""
-        rest = self.theta - (self.theta @ self.basis.T) @ self.basis
+        """The share of θ that the samples found do not explain, n of them at most."""
+        basis = self.basis
+        if len(self.found) > self.n:
+            basis = basis[:0]
+            for columns in self._columns(self.together):
+                basis = self._extended(basis, columns, self.least_new)
+        rest = self.theta - (self.theta @ basis.T) @ basis
         return float(rest.square().sum() / self.theta.square().sum())
 
     def search(self, jobs=1):
