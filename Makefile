@@ -13,7 +13,7 @@ unexport MPLBACKEND
 export MPLCONFIGDIR := $(CURDIR)/.venv/matplotlib
 
 # Machines that a notebook meets; each leg runs all of them strictly, as nbtest does.
-LEGS := portable threads onecore fastclock
+LEGS := portable threads onecore fastclock rounding
 
 .DEFAULT_GOAL := help
 .PHONY: help install book course test quick lint unit nbtest compare anywhere $(LEGS) digits robust lab serve notebooks repository clean
@@ -77,6 +77,9 @@ onecore: $(ENV) # two workers share one core
 
 fastclock: $(ENV) # budgets in seconds hold a fifth of the work
 	RECONLAW_CLOCK_SPEED=5 $(NBTEST)
+
+rounding: $(ENV) # other last bits of all that libraries round as they like; RECONLAW_ROUNDING=2 draws others
+	PYTHONPATH="$(CURDIR)/tests/rounding" RECONLAW_ROUNDING=$${RECONLAW_ROUNDING:-1} $(NBTEST)
 
 digits: $(ENV) ## list printed numbers whose last digit other arithmetic could turn (NB=path for one)
 	.venv/bin/python tests/digits.py $(NB)

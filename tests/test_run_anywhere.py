@@ -2,6 +2,8 @@
 
 import ast
 import importlib.metadata
+import itertools
+import math
 import os
 import re
 import shutil
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from helpers import CONFIG, FIRST_CELL, NOTEBOOKS, ROOT, SLUG, code_cells
 
@@ -117,6 +120,53 @@ def test_the_weekly_run_takes_every_leg_and_the_lowest_versions(tmp_path):
     assert PROJECT["requires-python"] == f">={python}"
 
 
+def test_numbers_move_by_a_last_bit_and_few_digits_not_at_all(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "tests" / "rounding")
+    from other_rounding import OtherRounding, moved
+
+    for dtype in (torch.float64, torch.float32):
+        x = torch.randn(1000, generator=torch.Generator().manual_seed(0), dtype=dtype)
+        one, two, unit = moved(x, 1), moved(x, 2), torch.finfo(dtype).eps
+        assert torch.equal(one, moved(x, 1)) and torch.equal(-one, moved(-x, 1)) and not torch.equal(one, two)
+        assert 0.5 < (one != x).double().mean() < 0.9 and ((one - x).abs() <= unit * x.abs()).all()
+        assert abs((one > x).double().mean() - (one < x).double().mean()) < 0.2
+        assert torch.equal(moved(x[::2], 1), one[::2])
+        few = torch.tensor([0.0, -1.0, 0.5, 3.0, 2.0**100, math.inf, -math.inf, math.nan], dtype=torch.float64).to(
+            dtype
+        )
+        assert torch.equal(moved(few, 1)[:-1], few[:-1]) and moved(few, 1)[-1].isnan()
+    whole = torch.arange(4)
+    assert moved(whole, 1) is whole
+    with OtherRounding(1):
+        into = torch.empty_like(x)
+        torch.exp(x, out=into)
+        assert torch.equal(into, x.exp()) and torch.equal(into, x.clone().exp_())
+        assert torch.equal(torch.eye(5) @ torch.ones(5), torch.ones(5))
+        torch.testing.assert_close(
+            torch.func.vmap(torch.func.grad(torch.tanh))(x), 1 - x.tanh() ** 2, rtol=1e-5, atol=1e-6
+        )
+
+
+def test_last_bits_are_other_in_every_thread_and_process():
+    shown = """
+import concurrent.futures, torch
+A = torch.randn(50, 50, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+parts = lambda: (A @ A[0], A[0].tanh(), torch.linalg.solve(A, A[0] + 1))
+found = lambda: [number.hex() for number in torch.cat(parts()).tolist()]
+with concurrent.futures.ThreadPoolExecutor(1) as threads:
+    print(*found(), *threads.submit(found).result())
+"""
+    made = []
+    for seed in ("", "1", "2"):
+        extra = {"PYTHONPATH": str(ROOT / "tests" / "rounding"), "RECONLAW_ROUNDING": seed}
+        run = subprocess.run([sys.executable, "-c", shown], env=os.environ | extra, text=True, capture_output=True)
+        assert run.returncode == 0, run.stderr
+        made.append(torch.tensor([float.fromhex(number) for number in run.stdout.split()], dtype=torch.float64))
+    for one, other in itertools.combinations(made, 2):
+        assert ((one != other).reshape(6, 50).sum(1) > 10).all()  # three in each of the two threads
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
 @pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
 def test_a_readers_own_settings_of_figures_are_left_out():
     """Such as ``text.usetex`` in her matplotlibrc; nor does a list of fonts count that another program made."""
@@ -126,7 +176,7 @@ def test_a_readers_own_settings_of_figures_are_left_out():
     assert Path(made.stdout.strip()) == ROOT / ".venv" / "matplotlib"
 
 
-OF_THE_CHECKOUT = [ROOT / "tests", ROOT / "benchmarks", ROOT / "book" / "_ext"]
+OF_THE_CHECKOUT = [ROOT / "tests", ROOT / "tests" / "rounding", ROOT / "benchmarks", ROOT / "book" / "_ext"]
 WHERE_THERE = {"timm"}  # which a test that it is missing for skips
 
 
