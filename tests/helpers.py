@@ -65,6 +65,20 @@ def layer(d=6, p=80, seed=0, activation=nn.GELU):
     return rl.ModuleFeatures(nn.Sequential(made, activation()), (d,), device="cpu")
 
 
+class _Positions(nn.Module):
+    def forward(self, x):
+        return x.transpose(1, 2)
+
+
+def windows(length, p, width=3, seed=0):
+    """Samples of several columns, one for each window of neighbours; it sees norms."""
+    made = nn.Conv1d(1, p, width).double()
+    with torch.no_grad():
+        made.weight.copy_(normal(p, 1, width, seed=seed))
+        made.bias.copy_(normal(p, seed=seed + 1) / 2)
+    return rl.ModuleFeatures(nn.Sequential(made, nn.GELU(), _Positions()), (1, length), device="cpu", several=True)
+
+
 def seeded(make):
     """A module drawn the same every time, without touching the stream of other tests."""
     with torch.random.fork_rng(devices=[]):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers import windows
 from torch import nn
 
 import reconlaw as rl
@@ -191,12 +192,7 @@ def test_a_sample_beside_its_grid_is_not_called_exact_under_noise_of_that_size()
 
 
 def test_samples_that_agree_between_two_parts_may_exchange_one():
-    generator = torch.Generator().manual_seed(0)
-    convolution = nn.Conv1d(1, 40, 3).double().requires_grad_(False)
-    convolution.weight.copy_(torch.randn(40, 1, 3, generator=generator, dtype=torch.float64))
-    made = nn.Sequential(convolution, nn.GELU(), nn.Flatten(1), nn.Unflatten(1, (40, 6)))
-    made.append(type("Turn", (nn.Module,), {"forward": lambda self, x: x.transpose(1, 2)})())
-    features = rl.ModuleFeatures(made, (1, 8), device="cpu", several=True)
+    features, generator = windows(8, 40), torch.Generator().manual_seed(2)
     X = torch.rand(3, 8, generator=generator, dtype=torch.float64)
     exact = torch.zeros(3, dtype=torch.float64)
     assert not spliced(features, X, exact).any()

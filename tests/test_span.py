@@ -5,7 +5,7 @@ import math
 
 import pytest
 import torch
-from helpers import draws, layer
+from helpers import draws, layer, windows
 from torch import nn
 
 import reconlaw as rl
@@ -226,18 +226,9 @@ def test_a_budget_spent_before_a_first_sample_ends_as_that_of_any_method(n, most
     assert rl.match(result.X, X).error.min() > 0.1 and 0 < result.loss < 1
 
 
-class Turned(nn.Module):
-    def forward(self, x):
-        return x.transpose(1, 2)
-
-
-def windows(X, n):
-    """The search for n samples X of three neighbours a column, in a θ of more rows than they have columns."""
-    convolution = nn.Conv1d(1, 120, 3).double().requires_grad_(False)
-    convolution.weight.copy_(torch.randn(120, 1, 3, generator=draws(0), dtype=torch.float64))
-    convolution.bias.copy_(torch.randn(120, generator=draws(50), dtype=torch.float64) / 2)
-    made = nn.Sequential(convolution, nn.GELU(), Turned())
-    features = rl.ModuleFeatures(made, (1, X.shape[1]), device="cpu", several=True)
+def of_windows(X, n):
+    """The search for n samples X of several columns, in a θ of more rows than they have columns."""
+    features = windows(X.shape[1], 120)
     columns = features.columns(features(X))
     theta = torch.randn(len(columns) + 1, len(columns), generator=draws(200), dtype=torch.float64) @ columns
     return span.Span(features, theta, n, Run(None, None, None, {}, samples=n), 0, 1e-20, Box(0.0, 1.0))
@@ -249,12 +240,12 @@ def test_of_samples_that_may_exchange_a_part_those_are_taken_that_span_theta_tog
     mixed = X[:2].clone()
     mixed[0, 5:], mixed[1, 5:] = X[1, 5:], X[0, 5:]
     for wrong in (mixed[:1], mixed[1:]):  # goes with neither of the first two alone
-        search, three = windows(X, 3), torch.cat([wrong, X[:1], X[2:]])
+        search, three = of_windows(X, 3), torch.cat([wrong, X[:1], X[2:]])
         assert search._add(three) == 3 and not search.full and "span only 15" in search.incomplete
         assert torch.equal(search.together, three) and search.left() > 1e-8
         assert search._add(X[1:2]) == 1 and search.full
         assert torch.equal(search.together, X[[0, 2, 1]]) and search.left() < 1e-20
-    search = windows(X, 3)
+    search = of_windows(X, 3)
     assert search._add(torch.cat([mixed, X[2:]])) == 3  # this set fits as well, and will be called ambiguous
     assert search.full and search.left() < 1e-20
 
@@ -262,7 +253,7 @@ def test_of_samples_that_may_exchange_a_part_those_are_taken_that_span_theta_tog
 def test_samples_that_span_theta_only_with_one_too_many_do_not_explain_it():
     x = torch.tensor([0.7, 0.0, 0.0, 0.0, 1.0, 0.0], dtype=torch.float64)
     two = torch.tensor([[0.7, 0.0, 0.0, 0.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0, 1.0, 0.0]], dtype=torch.float64)
-    search = windows(x[None], 1)
+    search = of_windows(x[None], 1)
     assert search._add(two) == 2 and search.full
     assert torch.equal(search.together, two[:1]) and search.left() > 1e-3
 
